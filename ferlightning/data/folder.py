@@ -1,0 +1,130 @@
+"""A user's own faces: a folder of images, one sub-folder a class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from kornia.augmentation import AugmentationBase2D
+
+from ferlightning.data.base import FaceData
+from ferlightning.data.store import SPLITS, Store, open_store
+from ferlightning.emotions import canonical
+from ferlightning.errors import FerlError
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+class ImageFolder(FaceData):
+    """Images in ``<root>/<class>/`` or ``<root>/<train|val|test>/<class>/``; folder names are the class names.
+
+    Known aliases are turned into the vocabulary's names (``happy`` into ``happiness``). Without split folders the items
+    are split 70 / 15 / 15 %; without a validation folder a part of train becomes validation.
+
+    Args:
+        root: the folder.
+        size: height and width to which images are resized, pixels.
+        color: read RGB instead of grey.
+        batch_size: items per batch and process.
+        workers: loader processes; 0 loads in the training process.
+        augment: kornia augmentations that run on the device, on training batches only.
+        val_fraction: share of the training items that becomes validation where there is no such folder, in (0, 1).
+        split_seed: seed of that split, and of the one into train and test.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 48,
+        color: bool = False,
+        batch_size: int = 64,
+        workers: int = 0,
+        augment: Sequence[AugmentationBase2D] = (),
+        val_fraction: float = 0.15,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, workers, augment, val_fraction, split_seed)
+        self.root = Path(root)
+        self.size = size
+        self.color = color
+        self.files, self.class_names = self._list()
+
+    def _list(self) -> tuple[list[tuple[Path, str, str | None]], list[str]]:
+        """(file, class, split) of every image, and the sorted class names."""
+        if not self.root.is_dir():
+            raise FerlError(f"data.root: there is no folder {self.root}")
+        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        splits = {path: SPLIT_FOLDERS.get(path.name.lower()) for path in folders}
+        if any(splits.values()) and not all(splits.values()):
+            other = [path.name for path, split in splits.items() if split is None]
+            raise FerlError(
+                f"{self.root}: has split folders (train, val, test) and others beside them: {other}. Move these"
+            )
+        classes: dict[Path, str | None] = {path: None for path in folders}
+        if any(splits.values()):
+            classes = {
+                path: split
+                for folder, split in splits.items()
+                for path in sorted(folder.iterdir())
+                if path.is_dir() and not path.name.startswith(".")
+            }
+        names = sorted({canonical(path.name) for path in classes})
+        if len(names) < 2:
+            raise FerlError(
+                f"{self.root}: found {len(names)} class folders, need at least 2, as {self.root}/happiness/*.png or "
+                f"{self.root}/train/happiness/*.png"
+            )
+        files = []
+        for folder, split in classes.items():
+            images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not images:
+                raise FerlError(
+                    f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
+                )
+            files += [(path, canonical(folder.name), split) for path in images]
+        return files, names
+
+    def read(self) -> Store:
+        listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _, _ in self.files]
+        key = {
+            "reader": "folder 1", "size": self.size, "color": self.color, "files": listing,
+            "split_seed": self.split_seed,
+        }  # fmt: skip
+        return open_store(key, self._parse)
+
+    def _parse(self) -> Store:
+        images = np.stack([self._read_image(path) for path, _, _ in self.files])
+        label = np.array([self.class_names.index(name) for _, name, _ in self.files], np.int64)
+        if self.files[0][2] is None:
+            split = self._split(label)
+        else:
+            split = np.array([SPLITS.index(split) for _, _, split in self.files if split], np.int8)
+        names = np.array([str(path.relative_to(self.root)) for path, _, _ in self.files])
+        return Store.of_stills(images, label, split, names)
+
+    def _split(self, label: np.ndarray) -> np.ndarray:
+        """70 / 15 / 15 % of every class."""
+        rng = np.random.default_rng(self.split_seed)
+        split = np.zeros(len(label), np.int8)
+        for k in range(len(self.class_names)):
+            members = rng.permutation(np.flatnonzero(label == k))
+            a, b = round(0.15 * len(members)), round(0.3 * len(members))
+            split[members[:a]], split[members[a:b]] = SPLITS.index("test"), SPLITS.index("val")
+        return split
+
+    def _read_image(self, path: Path) -> np.ndarray:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB if self.color else cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            raise FerlError(f"{path}: cannot be read as an image; replace or remove it")
+        shrinking = max(image.shape[:2]) > self.size
+        return cv2.resize(
+            image, (self.size, self.size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        )

@@ -1,0 +1,134 @@
+"""The pictures of a report. The only module that imports matplotlib, which takes long; import it when one is drawn.
+
+Figures are objects of their own, without pyplot: no global state, no window system.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ferlightning.evaluation.statistics import BINS, Array, calibration_bins, calibration_error
+
+BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+
+
+def save_plots(
+    folder: Path, confusion: Array, class_names: list[str], confidence: Array, correct: Array, log: Path
+) -> list[Path]:
+    """Draw every picture of a report.
+
+    Args:
+        folder: that the PNG files are written to.
+        confusion: (K, K) counts, true classes in rows.
+        class_names: K names.
+        confidence: (N,) in [0, 1].
+        correct: (N,) bool.
+        log: ``metrics.csv`` of the training; without it there are no learning curves.
+
+    Returns:
+        The files written.
+    """
+    figures = {
+        "confusion_matrix": confusion_matrix(confusion, class_names),
+        "reliability": reliability(confidence, correct),
+        "learning_curves": learning_curves(log) if log.exists() else None,
+    }
+    paths = []
+    for name, figure in figures.items():
+        if figure is not None:
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+    return paths
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+
+
+def confusion_matrix(confusion: Array, class_names: list[str]) -> Figure:
+    """Draw counts in cells shaded by the share of the row, so that a rare class is as readable as a common one."""
+    k = len(class_names)
+    side = max(4.5, 0.75 * k + 1.5)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(k), class_names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(k), class_names)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="share of the true class")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def reliability(confidence: Array, correct: Array) -> Figure:
+    """Draw accuracy, its gap to the confidence, and the number of images by bin. Shapes: (N,) in [0, 1], (N,) bool."""
+    count, confident, right = calibration_bins(confidence, correct)
+    used = count > 0
+    centre = (np.arange(BINS) + 0.5) / BINS
+    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+
+    top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    accuracy, gap = right[used] / count[used], (confident - right)[used] / count[used]
+    top.bar(centre[used], accuracy, width=0.9 / BINS, color=BLUE, label="accuracy")
+    top.bar(centre[used], gap, 0.9 / BINS, accuracy, color=ORANGE, alpha=0.45, label="gap to the mean confidence")
+    error = calibration_error(confidence, correct)
+    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {error:.3f}")
+    top.legend(loc="upper left", frameon=False)
+
+    bottom.bar(centre, count, width=0.9 / BINS, color=GREY)
+    bottom.set(xlabel="confidence", ylabel="images")
+    bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    for axes in (top, bottom):
+        _plain(axes)
+    return figure
+
+
+def learning_curves(log: Path) -> Figure | None:
+    """Draw loss and accuracy of training and validation over epochs.
+
+    Args:
+        log: as written by Lightning's CSVLogger: columns epoch, step, train/loss, val/accuracy, ...; a row fills only
+            the columns that were logged together.
+
+    Returns:
+        The figure; None if the file has nothing to draw.
+    """
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    panels = {"loss": ["loss"], "accuracy": ["accuracy", "balanced_accuracy"]}
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    drawn = False
+    for axes, (panel, metrics) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for metric in metrics:
+            for split, colour in (("train", BLUE), ("val", ORANGE)):
+                # Several rows of one epoch, logged by step, are drawn as its last one.
+                values = {
+                    int(row["epoch"]): float(row[f"{split}/{metric}"])
+                    for row in rows
+                    if row.get("epoch") and row.get(f"{split}/{metric}")
+                }
+                if values:
+                    style = "--" if metric == "balanced_accuracy" else "-"
+                    label = f"{split} {metric.replace('_', ' ')}"
+                    marker = "o" if len(values) == 1 else None
+                    axes.plot(*zip(*values.items(), strict=True), style, color=colour, label=label, marker=marker)
+                    drawn = True
+        axes.set(xlabel="epoch", ylabel=panel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.lines:
+            axes.legend(frameon=False)
+        _plain(axes)
+    return figure if drawn else None

@@ -1,0 +1,92 @@
+"""What a result needs beside it to be checked or repeated: versions, revision, configuration, data, device, cost."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+PACKAGES = ("ferlightning", "torch", "lightning", "torchmetrics", "numpy")
+
+
+def provenance(trainer: Trainer, pl_module: LightningModule, item: tuple[Tensor, ...], seconds: float, n: int) -> Any:
+    """Everything that the protocol asks of a result file, as values for JSON.
+
+    Args:
+        trainer: of the evaluation.
+        pl_module: the model.
+        item: arguments of the model's ``forward`` for one item.
+        seconds: wall time of the evaluation.
+        n: number of items evaluated, on all devices.
+    """
+    config = Path(trainer.default_root_dir, "config.yaml")
+    seed = os.environ.get("PL_GLOBAL_SEED")  # left by lightning's seed_everything
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    return {
+        "command": shlex.join(sys.argv),
+        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "seed": None if seed is None else int(seed),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_revision": git_revision(),
+        "data": datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None,
+        "device": device_name(pl_module.device),
+        "devices": trainer.world_size,
+        "precision": str(trainer.precision),
+        "seconds": seconds,
+        "images_per_second": n / seconds,
+        "parameters": sum(p.numel() for p in pl_module.parameters()),
+        "multiply_adds": multiply_adds(pl_module, *item),
+        "config": yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else None,
+    }
+
+
+def git_revision() -> str | None:
+    """Hash of the commit checked out in the working directory, "-dirty" appended if files differ; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # --exclude: hash, not a tag
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU; architecture and thread count of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return str(device)
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Switch off fused recurrent and attention kernels, which the counter does not see, for their matrix products."""
+    mkldnn, fast_attention = torch.backends.mkldnn, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # allow_tf32 is passed on only because torch warns when its default is set on a CPU.
+        with mkldnn.flags(enabled=False, allow_tf32=mkldnn.allow_tf32), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
+
+
+def multiply_adds(model: torch.nn.Module, *item: Tensor) -> int:
+    """Multiply-adds of convolutions, matrix products and attention in one forward pass of ``model(*item)``."""
+    training = model.training
+    model.eval()
+    with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:
+        model(*item)
+    model.train(training)
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,161 @@
+"""The report that validate and test leave: numbers with intervals, predictions, pictures and where they came from.
+
+Shapes: B batch, N items of the split, K classes.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from ferlightning.errors import FerlError
+from ferlightning.evaluation import statistics
+from ferlightning.evaluation.provenance import provenance
+from ferlightning.evaluation.render import print_report, write_report
+from ferlightning.evaluation.statistics import Array
+
+
+class Report(Callback):
+    """Writes ``report/`` after test and ``report_val/`` after validate into the trainer's ``default_root_dir``.
+
+    The validation inside fit, and its sanity check, write nothing. A step must return ``{"loss", "logits"}`` with
+    logits (B, K), a batch must have ``image``, ``label`` and ``index``, and the model ``class_names``.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._item: tuple[Tensor, ...] = ()
+        self._start = 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an earlier run collected."""
+        self._parts, self._start = [], time.perf_counter()
+
+    on_test_start = on_validation_start
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Collect a batch, unless fit is running."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._collect(*args)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Collect a batch."""
+        self._collect(*args)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``report_val/``, unless fit is running."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``report/``."""
+        self._write(trainer, pl_module, "test")
+
+    def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        complete = isinstance(outputs, dict) and isinstance(batch, dict) and "logits" in outputs
+        if not complete or not {"image", "label", "index"} <= batch.keys():
+            raise FerlError(
+                "The report needs steps that return {'loss', 'logits'} and batches with 'image', 'label' and 'index'. "
+                "Adapt the model or the data, or leave the Report callback out."
+            )
+        logits, label = outputs["logits"], batch["label"]
+        if not self._parts:
+            self._item = tuple(batch[name][:1] for name in ("image", "mask") if name in batch)
+        # Kept on the device: a copy to the host for each batch would stall it.
+        label = label.argmax(1) if label.ndim == 2 else label
+        self._parts.append((batch["index"], label, logits.detach().float().softmax(1)))
+
+    def _gather(self, trainer: Trainer) -> tuple[Array, Array, Array]:
+        """Index (N,), label (N,) and probabilities (N, K) of all processes, by index."""
+        columns = [torch.cat(column) for column in zip(*self._parts, strict=True)]
+        if trainer.world_size > 1:
+            columns = [torch.cat(gather_all_tensors(column)) for column in columns]
+        self._parts = []
+        index, label, probs = (column.cpu().numpy() for column in columns)
+        # A distributed sampler repeats items to give every process equally many.
+        index, first = np.unique(index, return_index=True)
+        return index, label[first], probs[first]
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        index, label, probs = self._gather(trainer)
+        seconds = time.perf_counter() - self._start
+        if not np.isfinite(probs).all():
+            bad = int((~np.isfinite(probs)).any(1).sum())
+            raise FerlError(
+                f"The model's logits are not finite for {bad} of {len(probs)} {split} items, so there is nothing to "
+                "report. Training has probably diverged: lower the learning rate, or use another precision."
+            )
+        if not trainer.is_global_zero:
+            return
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        names = datamodule.item_names(split)[index] if hasattr(datamodule, "item_names") else index.astype(str)
+        class_names: list[str] = list(pl_module.class_names)  # type: ignore[arg-type]
+
+        report = {"split": split} | summarise(label, probs, class_names)
+        report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
+        with torch.inference_mode():
+            report["provenance"] = provenance(trainer, pl_module, self._item, seconds, len(index))
+        self._item = ()
+
+        root = Path(trainer.default_root_dir)
+        folder = root / ("report" if split == "test" else f"report_{split}")
+        pictures = write_report(folder, report, names, label, probs, class_names, root / "metrics.csv")
+        print_report(report, folder)
+        for logger in trainer.loggers:
+            for path in pictures:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(key=f"{split}/{path.stem}", images=[str(path)])
+                elif isinstance(logger, TensorBoardLogger):
+                    from matplotlib.image import imread
+
+                    logger.experiment.add_image(f"{split}/{path.stem}", imread(path), dataformats="HWC")
+
+
+def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, Any]:
+    """Numbers of a report, as values for JSON.
+
+    Args:
+        label: (N,) class index.
+        probs: (N, K) in [0, 1].
+        class_names: K names.
+
+    Returns:
+        n, metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high, precision, f1}} with null
+        for what a class without labels has no value of, confusion_matrix (rows are true classes).
+    """
+    k, prediction, confidence = len(class_names), probs.argmax(1), probs.max(1).astype(np.float64)
+    correct = prediction == label
+    confusion = np.bincount(label * k + prediction, minlength=k * k).reshape(k, k)
+    cost = -np.log(np.maximum(probs[np.arange(len(label)), label], np.finfo(np.float32).eps), dtype=np.float64)
+
+    value = {name: float(score) for name, score in statistics.confusion_scores(confusion).items()}
+    value |= {"calibration_error": statistics.calibration_error(confidence, correct), "nll": float(cost.mean())}
+    interval = statistics.bootstrap_intervals(confusion) | {
+        "accuracy": statistics.wilson_interval(int(correct.sum()), len(label)),
+        "calibration_error": statistics.bootstrap_calibration_error(confidence, correct),
+        "nll": statistics.bootstrap_mean(cost),
+    }
+    scores = statistics.per_class_scores(confusion)
+    per_class = {}
+    for i, name in enumerate(class_names):
+        support = int(confusion[i].sum())
+        low, high = statistics.wilson_interval(confusion[i, i], support) if support else (None, None)
+        recall = float(scores["recall"][i]) if support else None
+        per_class[name] = {"support": support, "recall": recall, "low": low, "high": high} | {
+            metric: float(scores[metric][i]) for metric in ("precision", "f1")
+        }
+    return {
+        "n": len(label),
+        "metrics": {
+            name: {"value": v, "low": interval[name][0], "high": interval[name][1]} for name, v in value.items()
+        },
+        "per_class": per_class,
+        "confusion_matrix": confusion.tolist(),
+    }

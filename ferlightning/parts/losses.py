@@ -1,0 +1,98 @@
+"""Losses: (Output, Batch) to a scalar. The classifier's loss is their sum, each times its weight."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ferlightning.contracts import Batch, Loss, Output
+from ferlightning.errors import FerlError
+
+ClassWeights = Literal["inverse", "effective"]
+
+
+def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
+    """A weight for each class from its number of training images, with mean 1 over those images.
+
+    Args:
+        counts: images of each class, (K,).
+        kind: ``inverse``: proportional to 1 / n; ``effective``: to (1 - b) / (1 - b^n), b = 0.9999, the inverse of
+            the effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2).
+
+    Raises:
+        FerlError: a class has no training image.
+    """
+    n = torch.tensor(counts, dtype=torch.float64)
+    if not (n > 0).all():
+        raise FerlError(f"class weights need at least one training image of every class; the counts are {list(counts)}")
+    weights = 1 / n if kind == "inverse" else 1 / (1 - 0.9999**n)
+    return (weights * n.sum() / (weights * n).sum()).float()
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,); comes from the data.
+        weight: factor of this loss in the sum.
+        class_weights: ``inverse`` or ``effective`` frequency weights; null for none.
+        label_smoothing: share of the label spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
+    """
+
+    def __init__(
+        self,
+        embed_features: int,
+        class_counts: Sequence[int],
+        weight: float = 1.0,
+        class_weights: ClassWeights | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights and frequency_weights(class_counts, class_weights))
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
+
+
+class FocalLoss(Loss):
+    """Focal loss -(1 - p)^gamma log p of the true class, which turns down the easy examples.
+
+    Lin et al. 2017, eq. 4, https://arxiv.org/abs/1708.02002. Soft labels (B, K) weigh the terms of the classes.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,); comes from the data.
+        weight: factor of this loss in the sum.
+        gamma: focusing exponent, >= 0; 0 is cross-entropy.
+        class_weights: the alpha of eq. 5, as ``inverse`` or ``effective`` frequency; null for none.
+    """
+
+    def __init__(
+        self,
+        embed_features: int,
+        class_counts: Sequence[int],
+        weight: float = 1.0,
+        gamma: float = 2.0,
+        class_weights: ClassWeights | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.gamma = gamma
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights and frequency_weights(class_counts, class_weights))
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        label = batch["label"]
+        if label.ndim == 1:
+            label = F.one_hot(label, output.logits.shape[1])
+        log_p = output.logits.log_softmax(1)
+        terms = -label * (1 - log_p.exp()) ** self.gamma * log_p  # (B, K)
+        if self.class_weights is not None:
+            terms = terms * self.class_weights
+        return terms.sum(1).mean()

@@ -1,0 +1,83 @@
+"""Plug-ins, and the table of all parts by slot."""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from ferlightning.errors import FerlError
+
+GROUP = "ferlightning.plugins"
+
+SLOTS = {
+    "data": "ferlightning.data.base.FaceData",
+    "restorer": "ferlightning.contracts.Restorer",
+    "backbone": "ferlightning.contracts.Backbone",
+    "sequence, attention": "ferlightning.contracts.Stage",
+    "head": "ferlightning.contracts.Head",
+    "loss": "ferlightning.contracts.Loss",
+}
+"""Each slot and the class whose subclasses fit it."""
+
+BUILT_IN = ("ferlightning.parts", "ferlightning.data")
+"""Importing these makes the parts we ship known."""
+
+
+def load_plugins() -> None:
+    """Import our parts and every installed plug-in, then see to it that each name means one class.
+
+    Raises:
+        FerlError: a plug-in cannot be imported, or two classes of one slot have one name.
+    """
+    for module in BUILT_IN:
+        import_module(module)
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            raise FerlError(
+                f"the plug-in {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
+                "Mend or uninstall it"
+            ) from error
+    for slot in SLOTS:
+        seen: dict[str, type] = {}
+        for part in parts(slot):
+            other = seen.setdefault(part.__name__, part)
+            if other is not part:
+                raise FerlError(
+                    f"two parts for {slot} are called {part.__name__}: {_path(other)} and {_path(part)}. Rename or "
+                    "uninstall one: a short name must mean one class"
+                )
+
+
+def parts(slot: str) -> list[type]:
+    """All imported classes that fit a slot, by name; classes with a leading underscore are bases, not parts."""
+    module, name = SLOTS[slot].rsplit(".", 1)
+    found = set(_subclasses(getattr(import_module(module), name)))
+    return sorted(found, key=lambda part: (part.__name__, part.__module__))
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    for part in base.__subclasses__():
+        if not part.__name__.startswith("_") and not inspect.isabstract(part):
+            yield part
+        yield from _subclasses(part)
+
+
+def _path(part: type) -> str:
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+def components() -> None:
+    """Show every part by slot: ours and those of installed plug-ins."""
+    from rich.console import Console
+    from rich.table import Table
+
+    load_plugins()
+    table = Table("slot", "name", "what it is", "from", title="Components")
+    for slot in SLOTS:
+        for i, part in enumerate(parts(slot)):
+            line = (inspect.getdoc(part) or "").partition("\n")[0]
+            table.add_row(slot if i == 0 else "", part.__name__, line, part.__module__)
+        table.add_section()
+    Console().print(table)

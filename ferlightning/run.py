@@ -1,0 +1,145 @@
+"""fit, validate, test and predict: one LightningCLI, with run folders and checkpoints that restore by themselves."""
+
+import copy
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from ferlightning.classifier import Classifier as Classifier  # imported so that its short name works
+from ferlightning.data.base import FaceData
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.report import Report as Report
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run folder, and to every logger that keeps hyper-parameters."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or not trainer.is_global_zero or self.already_saved:
+            return
+        self.already_saved = True
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for key in ("ckpt_path", "weights_only", "test_after_fit", "verbose"):
+            config.pop(key, None)  # arguments of one command; the configuration serves the others too
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / "config.yaml.tmp"
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+        temporary.rename(folder / "config.yaml")
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):
+                logger.log_hyperparams(config)
+
+
+class FerlParser(LightningArgumentParser):
+    """Answers a mistake with what is wrong and the close names, instead of with the usage of everything."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise FerlError(message)
+
+
+class FerlCLI(LightningCLI):
+    """LightningCLI for our model and data, with a run folder for each fit."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.command = args[0]
+        self.ckpt_path = _option(args, "ckpt_path")
+        self.run_folder = self._choose_run_folder(args)
+        args = list(args)
+        if self.ckpt_path and self.command != "fit":
+            saved = self.run_folder / "config.yaml"
+            if saved.is_file():
+                args[1:1] = ["--config", str(saved)]
+            elif _option(args, "config") is None:
+                raise FerlError(
+                    f"{self.ckpt_path} is in no run folder (there is no {saved}): say with --config how the model is built"
+                )
+        super().__init__(
+            LightningModule,
+            FaceData,
+            save_config_callback=SaveConfig,
+            parser_class=FerlParser,
+            parser_kwargs={name: {"default_config_files": [str(DEFAULTS)]} for name in self.subcommands()},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint once."
+        )
+        for name in ("class_names", "class_counts", "pixel_mean", "pixel_std"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
+
+    def _choose_run_folder(self, args: Sequence[str]) -> Path:
+        if chosen := _option(args, "trainer.default_root_dir"):
+            return Path(chosen)
+        if self.ckpt_path:
+            if not Path(self.ckpt_path).is_file():
+                raise FerlError(f"--ckpt_path: there is no file {self.ckpt_path}")
+            return Path(self.ckpt_path).resolve().parent.parent
+        configs = [Path(value).stem for value in _options(args, "config")]
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        chosen = os.environ.setdefault(RUN_FOLDER, str(Path("runs") / ("+".join(configs) or "default") / now))
+        return Path(chosen)
+
+    def before_instantiate_classes(self) -> None:
+        # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
+        config = self.config[self.command]
+        self.config_to_save = copy.deepcopy(config)
+        trainer = config.trainer
+        trainer.default_root_dir = str(self.run_folder)
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        if self.command != "fit" and isinstance(trainer.logger, list):
+            # A new CSV logger would delete the metrics.csv of the fit.
+            trainer.logger = loggers = [x for x in loggers if not x.class_path.endswith(".CSVLogger")]
+        for logger in loggers:
+            if hasattr(logger, "class_path"):
+                logger.init_args.save_dir = str(self.run_folder)
+                if logger.class_path.endswith(".CSVLogger"):
+                    logger.init_args.name = logger.init_args.version = ""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        changed, self.config[self.command] = self.config[self.command], self.config_to_save
+        try:
+            return super().instantiate_trainer(**kwargs)
+        finally:
+            self.config[self.command] = changed
+
+    def after_fit(self) -> None:
+        """Report on the best checkpoint: on validation always, on test only if asked for."""
+        trainer, callback = self.trainer, self.trainer.checkpoint_callback
+        if trainer.fast_dev_run or callback is None or not getattr(callback, "best_model_path", ""):  # type: ignore[attr-defined]
+            return
+        data: LightningDataModule = self.datamodule
+        trainer.validate(self.model, data, ckpt_path="best", verbose=False)
+        if self.config[self.command].test_after_fit:
+            trainer.test(self.model, data, ckpt_path="best", verbose=False)
+
+
+def _options(args: Sequence[str], name: str) -> list[str]:
+    """Values of all ``--name value`` and ``--name=value`` in an argument list."""
+    names = {f"--{name}", "-c"} if name == "config" else {f"--{name}"}
+    values = [value for option, value in zip(args, args[1:], strict=False) if option in names]
+    return values + [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in names and "=" in arg]
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    return next(reversed(_options(args, name)), None)

@@ -1,0 +1,250 @@
+"""The report of a small model through Lightning's own trainer, read back and compared with scikit-learn."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from matplotlib.image import imread
+from sklearn import metrics as sk
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.report import Report, summarise
+
+NAMES = ["anger", "<fear> & co", "neutral"]
+N = 50
+
+
+class Model(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_names = NAMES
+        self.linear = nn.Linear(16, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.linear(image.flatten(1))
+
+    def _step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        logits = self(batch["image"])
+        label = batch["label"] if batch["label"].ndim == 1 else batch["label"].argmax(1)
+        return {"loss": nn.functional.cross_entropy(logits, label), "logits": logits}
+
+    training_step = validation_step = test_step = _step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+class Data(LightningDataModule):
+    def __init__(self, soft: bool = False) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.label = torch.randint(0, 2, (N,), generator=generator)  # "neutral" has no item
+        self.image = torch.randn(N, 1, 1, 4, 4, generator=generator)
+        self.target = nn.functional.one_hot(self.label, 3) * 0.6 + 0.2 if soft else self.label
+
+    def train_dataloader(self) -> DataLoader:
+        # Reversed, and two items twice, as a distributed sampler repeats them: the report has each once, in order.
+        order = [*reversed(range(N)), 3, 4]
+        items = [{"image": self.image[i], "label": self.target[i], "index": i} for i in order]
+        return DataLoader(items, batch_size=8)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+    def item_names(self, split: str) -> np.ndarray:
+        return np.array([f"{split}/{i}.png" for i in range(N)])
+
+    def fingerprint(self) -> dict[str, object]:
+        return {"test": {"items": N, "sha256": "0123"}}
+
+    def notes(self, split: str) -> list[str]:
+        return [f"{split} <shares> people with training"]
+
+
+def trainer(folder: Path, **arguments) -> Trainer:
+    defaults = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    defaults |= dict(enable_model_summary=False, max_epochs=1, callbacks=[Report()], default_root_dir=folder)
+    return Trainer(**defaults | arguments)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.yaml").write_text("seed_everything: 1\nmodel: {name: x}\n")
+    log = ["epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/balanced_accuracy"]
+    for epoch in range(3):
+        log += [f"{epoch},{9 * epoch},,,{1 / (epoch + 1)},.{epoch + 5},.{epoch + 4}", f"{epoch},{9 * epoch},.9,.5,,,"]
+    (folder / "metrics.csv").write_text("\n".join(log) + "\n")
+    torch.manual_seed(0)
+    trainer(folder).test(Model(), Data(), verbose=False)
+    return folder / "report"
+
+
+def test_files(run: Path) -> None:
+    pictures = {"confusion_matrix.png", "learning_curves.png", "reliability.png"}
+    assert {path.name for path in run.iterdir()} == {"metrics.json", "predictions.csv", "report.html"} | pictures
+    for name in pictures:
+        assert imread(run / name).std() > 0.05, f"{name} is blank"
+    assert not list(run.parent.glob(".report*"))
+
+
+def test_numbers_agree_with_scikit_learn(run: Path) -> None:
+    report = json.loads((run / "metrics.json").read_text())
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"test/{i}.png" for i in range(N)]
+    label, prediction = [row["label"] for row in rows], [row["prediction"] for row in rows]
+    assert label == [NAMES[i] for i in Data().label]
+    probs = np.array([[float(row[f"p_{name}"]) for name in NAMES] for row in rows])
+    assert prediction == [NAMES[i] for i in probs.argmax(1)]
+    assert [float(row["confidence"]) for row in rows] == pytest.approx(probs.max(1).tolist())
+
+    assert report["n"] == N and report["split"] == "test"
+    assert report["confusion_matrix"] == sk.confusion_matrix(label, prediction, labels=NAMES).tolist()
+    index = np.array([NAMES.index(name) for name in label])
+    expected = {
+        "accuracy": sk.accuracy_score(label, prediction),
+        "balanced_accuracy": sk.recall_score(label, prediction, labels=NAMES[:2], average="macro", zero_division=0),
+        "macro_f1": sk.f1_score(label, prediction, average="macro", zero_division=0),
+        "weighted_f1": sk.f1_score(label, prediction, average="weighted", zero_division=0),
+        "macro_precision": sk.precision_score(label, prediction, average="macro", zero_division=0),
+        "weighted_precision": sk.precision_score(label, prediction, average="weighted", zero_division=0),
+        "nll": sk.log_loss(index, probs / probs.sum(1, keepdims=True), labels=[0, 1, 2]),
+    }
+    for name, value in expected.items():
+        assert report["metrics"][name]["value"] == pytest.approx(value, abs=1e-5), name
+    for name, metric in report["metrics"].items():
+        assert metric["low"] <= metric["value"] <= metric["high"], name
+    scores = sk.precision_recall_fscore_support(label, prediction, labels=NAMES, zero_division=0)
+    for name, precision, recall, f1, support in zip(NAMES, *scores, strict=True):
+        got = report["per_class"][name]
+        assert (got["support"], got["precision"], got["f1"]) == pytest.approx((support, precision, f1))
+        assert got["recall"] == (pytest.approx(recall) if support else None)
+
+
+def test_provenance(run: Path) -> None:
+    report = json.loads((run / "metrics.json").read_text())
+    made = report["provenance"]
+    assert report["notes"] == ["test <shares> people with training"]
+    assert made["config"] == {"seed_everything": 1, "model": {"name": "x"}}
+    assert made["data"] == Data().fingerprint()
+    assert (made["parameters"], made["multiply_adds"]) == (16 * 3 + 3, 16 * 3)
+    assert (
+        made["versions"]["torch"] == torch.__version__.split("+")[0] or made["versions"]["torch"] == torch.__version__
+    )
+    assert made["seconds"] > 0 and made["images_per_second"] > 0
+    assert {"command", "seed", "git_revision", "device", "precision"} < set(made)
+
+
+def test_page_is_self_contained_and_escaped(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    links = re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'\s>]+)", page)
+    assert len(links) == 3 and all(link.startswith("data:image/png;base64,") for link in links)
+    assert "url(" not in page and "<script" not in page
+    assert "<fear>" not in page and "&lt;fear&gt; &amp; co" in page
+    assert "&lt;shares&gt;" in page
+
+
+def test_fit_writes_nothing_validate_writes_its_own(tmp_path: Path) -> None:
+    run = trainer(tmp_path, num_sanity_val_steps=2)
+    model, data = Model(), Data(soft=True)
+    run.fit(model, data)
+    assert not list(tmp_path.glob("*report*"))
+    run.validate(model, data, verbose=False)
+    report = json.loads((tmp_path / "report_val" / "metrics.json").read_text())
+    assert report["split"] == "val" and report["n"] == N
+    assert not (tmp_path / "report").exists()
+    assert not (tmp_path / "report_val" / "learning_curves.png").exists()
+
+
+def test_replaces_an_older_report_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(FerlError, match="not a report"):
+        trainer(tmp_path).test(Model(), Data(), verbose=False)
+    assert (folder / "thesis.txt").read_text() == "mine"
+    (folder / "metrics.json").write_text("{}")
+    trainer(tmp_path).test(Model(), Data(), verbose=False)
+    assert not (folder / "thesis.txt").exists()
+    assert json.loads((folder / "metrics.json").read_text())["n"] == N
+
+
+def test_without_datamodule(tmp_path: Path) -> None:
+    trainer(tmp_path).test(Model(), dataloaders=Data().test_dataloader(), verbose=False)
+    report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert report["notes"] == [] and report["provenance"]["data"] is None and report["provenance"]["config"] is None
+    assert (tmp_path / "report" / "predictions.csv").read_text().splitlines()[1].startswith("0,")
+
+
+def test_diverged_model_is_refused(tmp_path: Path) -> None:
+    model = Model()
+    model.linear.bias.data[0] = float("nan")
+    with pytest.raises(FerlError, match="not finite for 50 of 50 test items"):
+        trainer(tmp_path).test(model, Data(), verbose=False)
+    assert not (tmp_path / "report").exists()
+
+
+def test_step_without_logits_is_explained(tmp_path: Path) -> None:
+    model = Model()
+    model.test_step = lambda batch, batch_idx: model._step(batch, batch_idx)["loss"]
+    with pytest.raises(FerlError, match="logits"):
+        trainer(tmp_path).test(model, Data(), verbose=False)
+
+
+def test_terminal(tmp_path: Path, capsys) -> None:
+    trainer(tmp_path).test(Model(), Data(), verbose=False)
+    shown = capsys.readouterr().out
+    assert "balanced accuracy" in shown and "<fear> & co" in shown and "Note: test <shares>" in shown
+    assert str(tmp_path / "report" / "report.html") in shown
+
+
+def test_pictures_go_to_loggers(tmp_path: Path) -> None:
+    sent = []
+
+    class Wandb(WandbLogger):
+        def __init__(self) -> None: ...
+
+        def __getattribute__(self, name: str):
+            if name == "log_image":
+                return lambda key, images: sent.append((key, Path(images[0]).exists()))
+            if name in ("__class__", "__init__"):
+                return object.__getattribute__(self, name)
+            return lambda *args, **kwargs: None
+
+    class Board(TensorBoardLogger):
+        def __init__(self) -> None: ...
+
+        def __getattribute__(self, name: str):
+            if name == "experiment":
+                return self
+            if name == "add_image":
+                return lambda tag, image, dataformats: sent.append((tag, image.shape[2] in (3, 4)))
+            if name in ("__class__", "__init__"):
+                return object.__getattribute__(self, name)
+            return lambda *args, **kwargs: None
+
+    trainer(tmp_path, logger=[Wandb(), Board()]).test(Model(), Data(), verbose=False)
+    assert sent == 2 * [("test/confusion_matrix", True), ("test/reliability", True)]
+
+
+def test_perfect_model() -> None:
+    """No NaN, and no image outside a bin, when every prediction is right and certain."""
+    report = summarise(np.array([0, 1, 2]), np.eye(3, dtype=np.float32), NAMES)
+    assert report["metrics"]["accuracy"]["value"] == 1 and report["metrics"]["accuracy"]["low"] < 0.5
+    assert report["metrics"]["calibration_error"]["value"] == 0
+    json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_lower_precision(tmp_path: Path, precision: str) -> None:
+    trainer(tmp_path, precision=precision).test(Model(), Data(), verbose=False)
+    made = json.loads((tmp_path / "report" / "metrics.json").read_text())["provenance"]
+    assert (made["precision"], made["multiply_adds"]) == (precision, 48)

@@ -1,0 +1,60 @@
+"""Intervals against published values, the normal approximation, and simulated coverage."""
+
+import numpy as np
+import pytest
+
+from ferlightning.evaluation import statistics
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_published_values(successes: int, n: int, low: float, high: float) -> None:
+    assert statistics.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_bootstrap_close_to_normal_approximation() -> None:
+    confusion = np.array([[4000, 1000], [500, 4500]])
+    intervals = statistics.bootstrap_intervals(confusion)
+    assert intervals == statistics.bootstrap_intervals(confusion)  # the same seed
+    assert intervals != statistics.bootstrap_intervals(confusion, seed=1)
+    # Balanced accuracy is the mean of two independent proportions, .8 and .9 of 5000.
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 5000 + 0.9 * 0.1 / 5000) / 2
+    assert intervals["balanced_accuracy"] == pytest.approx((0.85 - half, 0.85 + half), abs=8e-4)
+    assert intervals["accuracy"] == pytest.approx(statistics.wilson_interval(8500, 10000), abs=8e-4)
+    for name, score in statistics.confusion_scores(confusion).items():
+        assert intervals[name][0] < score < intervals[name][1]
+
+
+def test_multinomial_is_resampling_of_images() -> None:
+    """The spread of macro F1 when images are drawn, one by one, is the spread when cells are."""
+    rng = np.random.default_rng(0)
+    confusion = np.array([[30, 5, 5], [2, 10, 3], [0, 4, 41]])
+    cell = np.repeat(np.arange(9), confusion.ravel())
+    drawn = [np.bincount(rng.choice(cell, len(cell)), minlength=9).reshape(3, 3) for _ in range(4000)]
+    expected = np.quantile(statistics.confusion_scores(np.array(drawn))["macro_f1"], [0.025, 0.975])
+    assert statistics.bootstrap_intervals(confusion)["macro_f1"] == pytest.approx(tuple(expected), abs=0.015)
+
+
+def test_bootstrap_mean_close_to_normal_approximation() -> None:
+    values = np.random.default_rng(0).exponential(size=5000)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert statistics.bootstrap_mean(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.15])
+def test_calibration_interval_holds_its_value(shift: float) -> None:
+    """Also for a calibrated model, where plain percentiles lie above the measured error."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.4, 1, 500)
+    correct = rng.uniform(size=500) < confidence - shift
+    low, high = statistics.bootstrap_calibration_error(confidence, correct)
+    assert 0 <= low < statistics.calibration_error(confidence, correct) < high
+    assert high - low < 0.12
