@@ -133,7 +133,10 @@ class Classifier(LightningModule):
         if self.attention:
             tokens = self.attention(tokens)
         logits, embedding = self.head(tokens)
-        weights = self.attention.attention if self.attention else None
+        weights = None
+        if self.attention:
+            # Taken away, not read: a tensor with a graph would keep the step's memory, and deepcopy refuses it.
+            weights, self.attention.attention = self.attention.attention, None
         return Output(logits, embedding, _unpack(restored, b, t, mask), weights)
 
     def _tokens(self, features: Tensor, b: int, t: int, mask: Tensor | None) -> Tokens:

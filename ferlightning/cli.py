@@ -66,6 +66,12 @@ def main(args: Sequence[str] | None = None) -> None:
                 f"there is no command {command!r}"
                 + (f"; did you mean {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}")
             )
-    except FerlError as error:
-        print(f"ferl: error: {error}", file=sys.stderr)
+    except Exception as error:
+        # The parser wraps what a part raises while it is built.
+        mistake: BaseException | None = error
+        while mistake is not None and not isinstance(mistake, FerlError):
+            mistake = mistake.__cause__ or mistake.__context__
+        if mistake is None:
+            raise
+        print(f"ferl: error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None

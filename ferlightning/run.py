@@ -2,21 +2,28 @@
 
 import copy
 import os
-import sys
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.data.base import FaceData
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
+from ferlightning.mistakes import explain
+
+# Nothing that a user could act on.
+warnings.filterwarnings("ignore", ".*LeafSpec.*")
+warnings.filterwarnings("ignore", ".*not supported by the model summary.*")
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
@@ -42,11 +49,15 @@ class SaveConfig(SaveConfigCallback):
                 logger.log_hyperparams(config)
 
 
+class _Refused(Exception):
+    """The parser's own words, to be made readable once all nested parsers have had their say."""
+
+
 class FerlParser(LightningArgumentParser):
-    """Answers a mistake with what is wrong and the close names, instead of with the usage of everything."""
+    """Raises where the original prints the usage of everything and exits."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise FerlError(message)
+        raise _Refused(message)
 
 
 class FerlCLI(LightningCLI):
@@ -55,16 +66,21 @@ class FerlCLI(LightningCLI):
     def __init__(self, args: Sequence[str]) -> None:
         self.command = args[0]
         self.ckpt_path = _option(args, "ckpt_path")
-        self.run_folder = self._choose_run_folder(args)
         args = list(args)
-        if self.ckpt_path and self.command != "fit":
-            saved = self.run_folder / "config.yaml"
+        if self.ckpt_path:
+            if not Path(self.ckpt_path).is_file():
+                raise FerlError(f"--ckpt_path: there is no file {self.ckpt_path}")
+            if not is_zipfile(self.ckpt_path):
+                raise FerlError(f"--ckpt_path: {self.ckpt_path} is not a checkpoint, or is cut short; use another one")
+            saved = Path(self.ckpt_path).resolve().parent.parent / "config.yaml"
             if saved.is_file():
-                args[1:1] = ["--config", str(saved)]
+                args[1:1] = ["--config", str(saved)]  # first, so that whatever the user types wins
             elif _option(args, "config") is None:
                 raise FerlError(
-                    f"{self.ckpt_path} is in no run folder (there is no {saved}): say with --config how the model is built"
+                    f"{self.ckpt_path} is in no run folder: there is no {saved}. Say with --config how the model was built"
                 )
+        _check_yaml(_options(args, "config"))
+        self.run_folder = self._choose_run_folder(args)
         super().__init__(
             LightningModule,
             FaceData,
@@ -85,20 +101,39 @@ class FerlCLI(LightningCLI):
         for name in ("class_names", "class_counts", "pixel_mean", "pixel_std"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
+    def setup_parser(self, *args: Any) -> None:
+        super().setup_parser(*args)
+        for name in ("validate", "test"):  # the report prints a better table than the trainer
+            self._subcommand_parsers[name].set_defaults({"verbose": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except _Refused as error:
+            raise FerlError(explain(str(error))) from None
+
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
 
     def _choose_run_folder(self, args: Sequence[str]) -> Path:
+        """What the user says, the folder of the checkpoint, or a new one ``runs/<config name>/<time>``."""
         if chosen := _option(args, "trainer.default_root_dir"):
-            return Path(chosen)
+            return Path(chosen).resolve()
         if self.ckpt_path:
-            if not Path(self.ckpt_path).is_file():
-                raise FerlError(f"--ckpt_path: there is no file {self.ckpt_path}")
             return Path(self.ckpt_path).resolve().parent.parent
-        configs = [Path(value).stem for value in _options(args, "config")]
+        if "LOCAL_RANK" in os.environ:  # a process that another one started
+            if RUN_FOLDER not in os.environ:
+                raise FerlError(
+                    "several processes were started from outside, so each would choose a run folder of its own: give "
+                    "them one with --trainer.default_root_dir"
+                )
+            return Path(os.environ[RUN_FOLDER])
+        name = "+".join(Path(value).stem for value in _options(args, "config")) or "default"
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        chosen = os.environ.setdefault(RUN_FOLDER, str(Path("runs") / ("+".join(configs) or "default") / now))
-        return Path(chosen)
+        runs = Path("runs", name).resolve()
+        folder = next(path for n in count() if not (path := Path(runs, f"{now}_{n}" if n else now)).exists())
+        os.environ[RUN_FOLDER] = str(folder)
+        return folder
 
     def before_instantiate_classes(self) -> None:
         # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
@@ -115,6 +150,10 @@ class FerlCLI(LightningCLI):
                 logger.init_args.save_dir = str(self.run_folder)
                 if logger.class_path.endswith(".CSVLogger"):
                     logger.init_args.name = logger.init_args.version = ""
+
+        log = self.run_folder / "metrics.csv"
+        if self.command == "fit" and log.exists():  # resumed: the new logger would delete what went before
+            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save
@@ -134,10 +173,22 @@ class FerlCLI(LightningCLI):
             trainer.test(self.model, data, ckpt_path="best", verbose=False)
 
 
+def _check_yaml(configs: Sequence[str]) -> None:
+    """Say where a configuration is not YAML: the parser tells neither the file nor what is meant by its line."""
+    for path in configs:
+        try:
+            yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise FerlError(f"--config: cannot read {path}: {error.strerror}") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else "?"
+            raise FerlError(f"--config: {path}, line {line}: {error.problem}; this is not YAML") from None
+
+
 def _options(args: Sequence[str], name: str) -> list[str]:
     """Values of all ``--name value`` and ``--name=value`` in an argument list."""
     names = {f"--{name}", "-c"} if name == "config" else {f"--{name}"}
-    values = [value for option, value in zip(args, args[1:], strict=False) if option in names]
+    values = [value for option, value in pairwise(args) if option in names]
     return values + [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in names and "=" in arg]
 
 

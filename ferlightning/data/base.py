@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ferlightning.contracts import Batch
+from ferlightning.data.images import list_images, read_image
 from ferlightning.data.store import SPLITS, Store
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
+UNLABELLED = -1
 
 
 class Items(Dataset[Batch]):
@@ -57,7 +60,7 @@ class Items(Dataset[Batch]):
         return batch
 
 
-def _collated(batch: Batch) -> Batch:
+def _collated(batch: Any) -> Any:
     """Items has put the batch together already; the loader need not."""
     return batch
 
@@ -73,6 +76,7 @@ class FaceData(LightningDataModule):
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
         split_seed: seed of that split.
+        predict_folder: folder of images, at any depth, that ``predict`` reads instead of the test split.
     """
 
     class_names: list[str]
@@ -84,6 +88,7 @@ class FaceData(LightningDataModule):
         augment: Sequence[AugmentationBase2D] = (),
         val_fraction: float = 0.15,
         split_seed: int = 0,
+        predict_folder: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -91,6 +96,7 @@ class FaceData(LightningDataModule):
         self.augment = VideoSequential(*augment, data_format="BTCHW", same_on_frame=True) if augment else None
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.predict_folder = predict_folder
 
     def read(self) -> Store:
         """Open or parse the source.
@@ -127,7 +133,8 @@ class FaceData(LightningDataModule):
     @property
     def class_counts(self) -> list[int]:
         """Training items of each class."""
-        return np.bincount(self.store.label[self.items["train"]], minlength=len(self.class_names)).tolist()
+        counts: list[int] = np.bincount(self.store.label[self.items["train"]], minlength=len(self.class_names)).tolist()
+        return counts
 
     @property
     def pixel_mean(self) -> list[float]:
@@ -139,9 +146,10 @@ class FaceData(LightningDataModule):
         """Standard deviation of each channel over the training images."""
         return self._pixel_moments[1]
 
-    def item_names(self, split: Split) -> NDArray[np.str_]:
-        """What a person would call each item of a split."""
-        return self.store.name[self.items[split]]
+    def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
+        """What a person would call each item of a split, or of what ``predict`` reads."""
+        store, items = self._select(split)
+        return store.name[items]
 
     def fingerprint(self) -> dict[str, dict[str, object]]:
         """Number of items and a hash of pixels and labels, for each split."""
@@ -171,10 +179,10 @@ class FaceData(LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test")
+        return self._loader("predict")
 
-    def _loader(self, split: Split) -> DataLoader[Batch]:
-        data, training = Items(self.store, self.items[split]), split == "train"
+    def _loader(self, split: Split | Literal["predict"]) -> DataLoader[Batch]:
+        data, training = Items(*self._select(split)), split == "train"
         sampler: DistributedSampler[Batch] | None = None
         if self.trainer is not None and self.trainer.world_size > 1:
             # Torch's sampler repeats items to make the ranks even, which would count them twice in an evaluation.
@@ -204,6 +212,29 @@ class FaceData(LightningDataModule):
         return batch
 
     # --- inside ---------------------------------------------------------------------------------------------------------
+
+    def _select(self, split: Split | Literal["predict"]) -> tuple[Store, NDArray[np.int64]]:
+        """The store of a split and the numbers of its items there."""
+        if split != "predict":
+            return self.store, self.items[split]
+        if self.predict_folder is None:
+            return self.store, self.items["test"]
+        return self._unlabelled, np.arange(len(self._unlabelled))
+
+    @cached_property
+    def _unlabelled(self) -> Store:
+        """The images of ``predict_folder``, as large and as coloured as those of the data set."""
+        folder = Path(self.predict_folder or "")
+        if not folder.is_dir():
+            raise FerlError(f"data.predict_folder: there is no folder {folder}")
+        files = list_images(folder)
+        if not files:
+            raise FerlError(f"data.predict_folder: there are no images in {folder}")
+        size, color = self.store.images.shape[1], self.store.images.ndim == 4
+        images = np.stack([read_image(path, size, color) for path in files])
+        none = np.full(len(files), UNLABELLED)
+        names = np.array([str(path.relative_to(folder)) for path in files])
+        return Store.of_stills(images, none, none.astype(np.int8), names)
 
     def _choose_validation(self, train: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which training items become validation: whole subjects if known, else the same share of every class."""

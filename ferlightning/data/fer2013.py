@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from kornia.augmentation import AugmentationBase2D
 from numpy.typing import NDArray
 
 from ferlightning.data.base import FaceData, Split
@@ -25,21 +25,13 @@ class FER2013(FaceData):
     Args:
         root: ``fer2013.csv`` (columns emotion,pixels,Usage), or a folder that has it or a folder ``fer2013`` with it;
             null: the environment variable FERL_DATA.
-        batch_size: items per batch and process.
-        workers: loader processes; 0 loads in the training process.
-        augment: kornia augmentations that run on the device, on training batches only.
+        options: those of every data set.
     """
 
     class_names = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
 
-    def __init__(
-        self,
-        root: str | None = None,
-        batch_size: int = 64,
-        workers: int = 0,
-        augment: Sequence[AugmentationBase2D] = (),
-    ) -> None:
-        super().__init__(batch_size, workers, augment)
+    def __init__(self, root: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.root = root
 
     def read(self) -> Store:

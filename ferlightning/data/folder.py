@@ -1,18 +1,17 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-from kornia.augmentation import AugmentationBase2D
+from numpy.typing import NDArray
 
 from ferlightning.data.base import FaceData
+from ferlightning.data.images import SUFFIXES, list_images, read_image
 from ferlightning.data.store import SPLITS, Store, open_store
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -33,25 +32,11 @@ class ImageFolder(FaceData):
         root: the folder.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        batch_size: items per batch and process.
-        workers: loader processes; 0 loads in the training process.
-        augment: kornia augmentations that run on the device, on training batches only.
-        val_fraction: share of the training items that becomes validation where there is no such folder, in (0, 1).
-        split_seed: seed of that split, and of the one into train and test.
+        options: those of every data set.
     """
 
-    def __init__(
-        self,
-        root: str,
-        size: int = 48,
-        color: bool = False,
-        batch_size: int = 64,
-        workers: int = 0,
-        augment: Sequence[AugmentationBase2D] = (),
-        val_fraction: float = 0.15,
-        split_seed: int = 0,
-    ) -> None:
-        super().__init__(batch_size, workers, augment, val_fraction, split_seed)
+    def __init__(self, root: str, size: int = 48, color: bool = False, **options: Any) -> None:
+        super().__init__(**options)
         self.root = Path(root)
         self.size = size
         self.color = color
@@ -84,7 +69,7 @@ class ImageFolder(FaceData):
             )
         files = []
         for folder, split in classes.items():
-            images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+            images = list_images(folder)
             if not images:
                 raise FerlError(
                     f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
@@ -101,7 +86,7 @@ class ImageFolder(FaceData):
         return open_store(key, self._parse)
 
     def _parse(self) -> Store:
-        images = np.stack([self._read_image(path) for path, _, _ in self.files])
+        images = np.stack([read_image(path, self.size, self.color) for path, _, _ in self.files])
         label = np.array([self.class_names.index(name) for _, name, _ in self.files], np.int64)
         if self.files[0][2] is None:
             split = self._split(label)
@@ -110,7 +95,7 @@ class ImageFolder(FaceData):
         names = np.array([str(path.relative_to(self.root)) for path, _, _ in self.files])
         return Store.of_stills(images, label, split, names)
 
-    def _split(self, label: np.ndarray) -> np.ndarray:
+    def _split(self, label: NDArray[np.int64]) -> NDArray[np.int8]:
         """70 / 15 / 15 % of every class."""
         rng = np.random.default_rng(self.split_seed)
         split = np.zeros(len(label), np.int8)
@@ -119,12 +104,3 @@ class ImageFolder(FaceData):
             a, b = round(0.15 * len(members)), round(0.3 * len(members))
             split[members[:a]], split[members[a:b]] = SPLITS.index("test"), SPLITS.index("val")
         return split
-
-    def _read_image(self, path: Path) -> np.ndarray:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB if self.color else cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise FerlError(f"{path}: cannot be read as an image; replace or remove it")
-        shrinking = max(image.shape[:2]) > self.size
-        return cv2.resize(
-            image, (self.size, self.size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        )

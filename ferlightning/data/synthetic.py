@@ -4,10 +4,10 @@ Who is shown, how the head is held, light, noise and occlusion vary independentl
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
-from kornia.augmentation import AugmentationBase2D
 from numpy.typing import NDArray
 
 from ferlightning.data.base import FaceData
@@ -31,9 +31,7 @@ class SyntheticFaces(FaceData):
         frames: [shortest, longest] length of an onset-to-apex clip; null for stills.
         size: height and width, pixels.
         draw_seed: seed of the drawing.
-        batch_size: items per batch and process.
-        workers: loader processes; 0 loads in the training process.
-        augment: kornia augmentations that run on the device, on training batches only.
+        options: those of every data set.
     """
 
     def __init__(
@@ -44,13 +42,11 @@ class SyntheticFaces(FaceData):
         frames: tuple[int, int] | None = None,
         size: int = 48,
         draw_seed: int = 0,
-        batch_size: int = 64,
-        workers: int = 0,
-        augment: Sequence[AugmentationBase2D] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(batch_size, workers, augment)
+        super().__init__(**options)
         self.class_names = [canonical(name) for name in classes]
-        self.drawing = {
+        self.drawing: dict[str, Any] = {
             "class_names": self.class_names,
             "items_per_class": items_per_class,
             "subjects": subjects,

@@ -17,7 +17,7 @@ BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
 
 
 def save_plots(
-    folder: Path, confusion: Array, class_names: list[str], confidence: Array, correct: Array, log: Path
+    folder: Path, confusion: Array, class_names: list[str], confidence: Array, correct: Array, logs: list[Path]
 ) -> list[Path]:
     """Draw every picture of a report.
 
@@ -27,7 +27,7 @@ def save_plots(
         class_names: K names.
         confidence: (N,) in [0, 1].
         correct: (N,) bool.
-        log: ``metrics.csv`` of the training; without it there are no learning curves.
+        logs: the ``metrics.csv`` files of the training, oldest first; without any there are no learning curves.
 
     Returns:
         The files written.
@@ -35,7 +35,7 @@ def save_plots(
     figures = {
         "confusion_matrix": confusion_matrix(confusion, class_names),
         "reliability": reliability(confidence, correct),
-        "learning_curves": learning_curves(log) if log.exists() else None,
+        "learning_curves": learning_curves(logs),
     }
     paths = []
     for name, figure in figures.items():
@@ -96,18 +96,21 @@ def reliability(confidence: Array, correct: Array) -> Figure:
     return figure
 
 
-def learning_curves(log: Path) -> Figure | None:
+def learning_curves(logs: list[Path]) -> Figure | None:
     """Draw loss and accuracy of training and validation over epochs.
 
     Args:
-        log: as written by Lightning's CSVLogger: columns epoch, step, train/loss, val/accuracy, ...; a row fills only
-            the columns that were logged together.
+        logs: of a fit and, if it was resumed, of those before it, as Lightning's CSVLogger writes them: columns epoch,
+            step, train/loss, val/accuracy, ...; a row fills only the columns that were logged together.
 
     Returns:
-        The figure; None if the file has nothing to draw.
+        The figure; None if there is nothing to draw.
     """
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    logs = [logs] if isinstance(logs, Path) else logs  # SHIM
+    rows: list[dict[str, str]] = []
+    for log in logs:
+        with log.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
     panels = {"loss": ["loss"], "accuracy": ["accuracy", "balanced_accuracy"]}
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     drawn = False

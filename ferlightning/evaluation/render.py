@@ -27,7 +27,7 @@ CAPTIONS = {
 
 
 def write_report(
-    folder: Path, report: dict[str, Any], names: Array, label: Array, probs: Array, class_names: list[str], log: Path
+    folder: Path, report: dict[str, Any], names: Array, label: Array, probs: Array, class_names: list[str], logs: list[Path]
 ) -> list[Path]:
     """Write the folder of a report, replacing an older report but nothing else.
 
@@ -38,7 +38,7 @@ def write_report(
         label: (N,) class index.
         probs: (N, K) in [0, 1].
         class_names: K names.
-        log: ``metrics.csv`` of the training, which may be missing.
+        logs: the ``metrics.csv`` files of the training, oldest first.
 
     Returns:
         The pictures in the folder.
@@ -53,20 +53,35 @@ def write_report(
     temporary.mkdir(parents=True)
 
     (temporary / "metrics.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    with (temporary / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "label", "prediction", "confidence", *(f"p_{name}" for name in class_names)])
-        for name, true, p in zip(names, label, probs, strict=True):
-            table.writerow(
-                [name, class_names[true], class_names[p.argmax()], f"{p.max():.6g}", *(f"{x:.6g}" for x in p)]
-            )
+    write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
     confusion, correct = np.array(report["confusion_matrix"]), probs.argmax(1) == label
-    pictures = save_plots(temporary, confusion, class_names, probs.max(1), correct, log)
+    pictures = save_plots(temporary, confusion, class_names, probs.max(1), correct, logs)
     (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
 
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return [folder / path.name for path in pictures]
+
+
+def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:
+    """Write a row an item: name, label unless unknown, prediction, confidence and the probability of each class.
+
+    Args:
+        path: of the csv to write.
+        names: (N,) names of the items.
+        label: (N,) class index; None if unknown.
+        probs: (N, K) in [0, 1].
+        class_names: K names.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        known = [] if label is None else ["label"]
+        table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
+        for i, (name, p) in enumerate(zip(names, probs, strict=True)):
+            true = [] if label is None else [class_names[label[i]]]
+            table.writerow([name, *true, class_names[p.argmax()], f"{p.max():.6g}", *(f"{x:.6g}" for x in p)])
+    temporary.rename(path)
 
 
 def _label(name: str) -> str:

@@ -18,15 +18,16 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from ferlightning.errors import FerlError
 from ferlightning.evaluation import statistics
 from ferlightning.evaluation.provenance import provenance
-from ferlightning.evaluation.render import print_report, write_report
+from ferlightning.evaluation.render import print_report, write_predictions, write_report
 from ferlightning.evaluation.statistics import Array
 
 
 class Report(Callback):
-    """Writes ``report/`` after test and ``report_val/`` after validate into the trainer's ``default_root_dir``.
+    """Writes ``report/`` after test, ``report_val/`` after validate and ``predictions.csv`` after predict.
 
-    The validation inside fit, and its sanity check, write nothing. A step must return ``{"loss", "logits"}`` with
-    logits (B, K), a batch must have ``image``, ``label`` and ``index``, and the model ``class_names``.
+    All go into the trainer's ``default_root_dir``. The validation inside fit, and its sanity check, write nothing. A
+    step must return ``{"loss", "logits"}`` with logits (B, K), a batch must have ``image``, ``label`` and ``index``,
+    and the model ``class_names``.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,25 @@ class Report(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``report/``."""
         self._write(trainer, pl_module, "test")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what an earlier run collected."""
+        self._parts = []
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Collect a batch."""
+        self._collect(*args)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``predictions.csv``."""
+        index, label, probs = self._gather(trainer)
+        if trainer.is_global_zero:
+            datamodule: Any = getattr(trainer, "datamodule", None)
+            names = datamodule.item_names("predict")[index] if hasattr(datamodule, "item_names") else index.astype(str)
+            path = Path(trainer.default_root_dir, "predictions.csv")
+            known = None if (label < 0).all() else label
+            write_predictions(path, names, known, probs, list(pl_module.class_names))  # type: ignore[arg-type]
+            print(f"Predictions: {path}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         complete = isinstance(outputs, dict) and isinstance(batch, dict) and "logits" in outputs
@@ -106,7 +126,8 @@ class Report(Callback):
 
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
-        pictures = write_report(folder, report, names, label, probs, class_names, root / "metrics.csv")
+        logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
+        pictures = write_report(folder, report, names, label, probs, class_names, logs)
         print_report(report, folder)
         for logger in trainer.loggers:
             for path in pictures:

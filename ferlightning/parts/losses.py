@@ -92,7 +92,9 @@ class FocalLoss(Loss):
         if label.ndim == 1:
             label = F.one_hot(label, output.logits.shape[1])
         log_p = output.logits.log_softmax(1)
-        terms = -label * (1 - log_p.exp()) ** self.gamma * log_p  # (B, K)
+        # At p = 1 the power has an infinite slope if gamma < 1, and 0 * inf is not a number.
+        miss = (-torch.expm1(log_p)).clamp(min=1e-12)  # 1 - p
+        terms = -label * miss**self.gamma * log_p  # (B, K)
         if self.class_weights is not None:
             terms = terms * self.class_weights
         return terms.sum(1).mean()

@@ -1,0 +1,317 @@
+"""Contract checks for parts: the author of a plug-in runs them in a test, and ours run them over every part we ship.
+
+Each check takes what the slot of the classifier takes, a class or a function that builds the part:
+
+    check_backbone(TinyNet)
+    check_stage(functools.partial(LSTM, bidirectional=False))
+
+and raises AssertionError, with the promise that is broken and what was found instead. A part of modest width is checked
+in about a second; nothing is trained.
+"""
+
+import copy
+import io
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens, pool
+from ferlightning.errors import FerlError
+
+P = TypeVar("P", bound=nn.Module)
+GARBAGE = 1e3
+"""What padding holds in the checks: zeros would hide that it was read."""
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """As a decorator: equal checks in every run, and the caller's random state left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@_seeded()
+def check_restorer(build: Callable[[], Restorer], in_channels: int = 1) -> None:
+    """Check that a restorer keeps the shape and the range of images, and returns the same in every eval run.
+
+    Args:
+        build: makes the restorer, as the slot ``restorer`` does.
+        in_channels: C of the images; a restorer that depends on it has it among its own options.
+    """
+    images = torch.rand(3, in_channels, 48, 40)
+    restorer = _built(build, Restorer)
+    name = type(restorer).__name__
+    for mode in ("train", "eval"):
+        with torch.no_grad():
+            restored = _run(restorer.train(mode == "train"), images)[0]
+        _require(restored.shape == images.shape, f"{name}: images {_shape(images)} became {_shape(restored)}")
+        low, high = float(restored.min()), float(restored.max())
+        span = f"{name}: images in [0, 1] must stay there; in {mode} mode they span [{low:.3g}, {high:.3g}]"
+        _require(low >= -1e-5 and high <= 1 + 1e-5, span)
+    _check_each_alone(restorer, images)
+    _check_module(build, images)
+
+
+@_seeded()
+def check_backbone(
+    build: Callable[[int], Backbone], sizes: Sequence[tuple[int, int]] = ((48, 48), (64, 64), (80, 96))
+) -> None:
+    """Check that a backbone makes feature maps of the width it declares, from grey and RGB images of several sizes.
+
+    Args:
+        build: makes the backbone from the number of channels, as the slot ``backbone`` does.
+        sizes: heights and widths of the images; pass your own for a backbone of one fixed size.
+    """
+    for channels in (1, 3):
+        backbone = _built(partial(build, channels), Backbone).eval()
+        name = type(backbone).__name__
+        for height, width in sizes:
+            images = torch.randn(3, channels, height, width)
+            with torch.no_grad():
+                features = _run(backbone, images)[0]
+            _require(
+                features.ndim == 4 and len(features) == 3 and min(features.shape) > 0,
+                f"{name}: images {_shape(images)} must become a feature map (3, D, H', W'); found {_shape(features)}",
+            )
+            _require_width(backbone, "out_features", features.shape[1], "the feature map has")
+        _check_each_alone(backbone, images)
+        _check_module(partial(build, channels), images)
+
+
+@_seeded()
+def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
+    """Check a sequence stage or an attention: widths, weights, masks, and that padding never changes a result.
+
+    Args:
+        build: makes the stage from the width of its tokens, as the slots ``sequence`` and ``attention`` do.
+        in_features: D of the tokens.
+    """
+    stage = _built(partial(build, in_features), Stage).eval()
+    for t, h, w in ((3, 2, 2), (5, 1, 1)):
+        length = t * h * w
+        lengths = torch.tensor([t, 1, 2]) * h * w
+        x, mask = torch.randn(3, length, in_features), torch.arange(length) < lengths[:, None]
+        padded = Tokens(x.masked_fill(~mask.unsqueeze(2), GARBAGE), mask, (t, h, w))
+        for tokens in (Tokens(x, None, (t, h, w)), padded):
+            with torch.no_grad():
+                _run(stage, tokens)
+                _check_tokens(stage, tokens, stage(tokens))
+            _check_module(partial(build, in_features), tokens)
+        _check_padding(stage, padded, lengths.tolist())
+
+
+@_seeded()
+def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None:
+    """Check that a head returns logits and an embedding of the declared widths, and averages real tokens only.
+
+    Args:
+        build: makes the head from the width of its tokens and the number of classes, as the slot ``head`` does.
+        in_features: D of the tokens.
+    """
+    x, mask = torch.randn(3, 6, in_features), torch.arange(6) < torch.tensor([[6], [1], [4]])
+    tokens = Tokens(x.masked_fill(~mask.unsqueeze(2), GARBAGE), mask, (6, 1, 1))
+    pooled = Tokens(pool(tokens).unsqueeze(1), None, (1, 1, 1))
+    for k in (2, 7):
+        head = _built(partial(build, in_features, k), Head).eval()
+        name = type(head).__name__
+        with torch.no_grad():
+            results = _run(head, tokens)
+            expected = _run(head, pooled)
+        _require(len(results) == 2, f"{name}: must return (logits, embedding); found {len(results)} tensors")
+        logits, embedding = results
+        _require(logits.shape == (3, k), f"{name}: logits of 3 items and {k} classes have shape {_shape(logits)}")
+        _require(embedding.ndim == 2 and len(embedding) == 3, f"{name}: embedding {_shape(embedding)} is not (3, E)")
+        _require_width(head, "embed_features", embedding.shape[1], "the embedding has")
+        for what, found, wanted in zip(("logits", "embedding"), results, expected, strict=True):
+            _require_close(found, wanted, f"{name}: {what} of padded tokens must be those of the mean real token", 1e-5)
+        _check_module(partial(build, in_features, k), pooled)
+
+
+@_seeded()
+def check_loss(
+    build: Callable[[int, Sequence[int]], Loss], embed_features: int = 16, class_counts: Sequence[int] = (40, 5, 20)
+) -> None:
+    """Check that a loss is a finite, differentiable scalar of class indices and of soft labels.
+
+    A loss that makes no sense of soft labels raises FerlError for them.
+
+    Args:
+        build: makes the loss from the width of the embedding and the training images of each class, as the slot
+            ``losses`` does.
+        embed_features: E of the embedding.
+        class_counts: training images of each class, (K,).
+    """
+    b, t, k = 4, 2, len(class_counts)
+    loss = _built(partial(build, embed_features, class_counts), Loss)
+    name, weight = type(loss).__name__, getattr(loss, "weight", None)
+    _require(isinstance(weight, int | float), f"{name}: weight must be a number; found {weight!r}")
+    batch: Batch = {"image": torch.rand(b, t, 1, 16, 16), "index": torch.arange(b)}
+    index, soft = torch.arange(b) % k, torch.rand(b, k).softmax(1)
+
+    def output(scale: float) -> Output:
+        leaves = [scale * torch.randn(b, k), torch.randn(b, embed_features), torch.rand(b, t, 1, 16, 16)]
+        logits, embedding, restored = (x.requires_grad_() for x in leaves)
+        return Output(logits, embedding, restored, torch.full((b, t), 1 / t))
+
+    for what, label in (("class indices", index), ("soft labels", soft)):
+        for scale in (1.0, 100.0):  # unsure, and so sure that probabilities round to 0 and 1
+            case, fields = f"for {what} and logits around {scale:g}", output(scale)
+            try:
+                value = loss.train()(fields, {**batch, "label": label})
+            except FerlError as error:
+                _require(label is soft, f"{name}: may refuse soft labels, but refuses {what}: {error}")
+                break
+            except Exception as error:
+                raise AssertionError(f"{name}: fails {case}: {type(error).__name__}: {error}") from error
+            _require(value.ndim == 0, f"{name}: must return a scalar; found shape {_shape(value)} {case}")
+            _require(bool(value.isfinite()), f"{name}: is {value.item()} {case}")
+            _require(value.requires_grad, f"{name}: is not differentiable, no gradient can reach the output")
+            value.backward()
+            grads = [x.grad for x in fields[:3] if x is not None and x.grad is not None]
+            _require(len(grads) > 0, f"{name}: no gradient reaches logits, embedding or restored {case}")
+            _require(all(bool(grad.isfinite().all()) for grad in grads), f"{name}: the gradient is not finite {case}")
+    _check_module(partial(build, embed_features, class_counts), output(1.0), {**batch, "label": index})
+
+
+# --- promises of stages ----------------------------------------------------------------------------------------------
+
+
+def _check_tokens(stage: Stage, tokens: Tokens, out: Tokens) -> None:
+    name, (b, length, _) = type(stage).__name__, tokens.x.shape
+    _require(isinstance(out, Tokens), f"{name}: must return Tokens; found {type(out).__name__}")
+    kept = f"{name}: {length} tokens must stay {length} or be pooled to 1; {_shape(tokens.x)} became {_shape(out.x)}"
+    _require(out.x.ndim == 3 and len(out.x) == b and out.x.shape[1] in (1, length), kept)
+    _require_width(stage, "out_features", out.x.shape[2], "the tokens have")
+    if out.x.shape[1] == 1:
+        _require(out.grid == (1, 1, 1), f"{name}: pooled tokens must have the grid (1, 1, 1); found {out.grid}")
+        _require(out.mask is None, f"{name}: pooled tokens are all real, so their mask must be None")
+        _require(stage.attention is not None, f"{name}: pools, so it must leave its weights (B, L) in `attention`")
+    else:
+        _require(out.grid == tokens.grid, f"{name}: keeps its tokens but turns their grid {tokens.grid} to {out.grid}")
+        same = out.mask is None if tokens.mask is None else out.mask is not None and out.mask.equal(tokens.mask)
+        _require(same, f"{name}: keeps its tokens but does not pass on their mask")
+    weights = stage.attention
+    if weights is None:
+        return
+    _require(weights.shape == (b, length), f"{name}: attention must be (B, L) = {(b, length)}; is {_shape(weights)}")
+    if tokens.mask is not None:
+        padding = float(weights[~tokens.mask].abs().max())
+        _require(padding == 0, f"{name}: attention on padding must be 0; found {padding:.3g}: does it heed the mask?")
+    _require_close(weights.sum(1), torch.ones(b), f"{name}: attention over real tokens must sum to 1", 1e-5)
+
+
+def _check_padding(stage: Stage, padded: Tokens, lengths: Sequence[int]) -> None:
+    """A clip alone gives what it gives padded in a batch; what padding holds is never read, not even in training."""
+    assert padded.mask is not None
+    name, (_, h, w) = type(stage).__name__, padded.grid
+    with torch.no_grad():
+        together = stage.eval()(padded)
+        for i, length in enumerate(lengths):
+            alone = stage(Tokens(padded.x[i : i + 1, :length], None, (length // (h * w), h, w)))
+            found = together.x[i : i + 1, : alone.x.shape[1]]
+            _require_close(found, alone.x, f"{name}: padding changes a result; {length} tokens alone and in a batch")
+
+        results = []
+        for garbage in (GARBAGE, -3.0):
+            tokens = padded._replace(x=padded.x.masked_fill(~padded.mask.unsqueeze(2), garbage))
+            part = copy.deepcopy(stage).train()
+            torch.manual_seed(0)  # equal dropout
+            results.append([*_run(part, tokens), *part.buffers()])
+    for one, other in zip(*results, strict=True):
+        _require_close(one, other, f"{name}: what padding holds changes results or buffers in train mode")
+
+
+# --- promises of every part ------------------------------------------------------------------------------------------
+
+
+def _check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
+    """Gradients, finite and repeatable results, and copies that behave as the original."""
+    part = build().train()
+    name = type(part).__name__
+    outputs = _run(part, *inputs)
+    learned = {key: parameter for key, parameter in part.named_parameters() if parameter.requires_grad}
+    # An output may hang on no parameter: the embedding of a linear head is its input.
+    learning = [x for x in outputs if x.requires_grad]
+    if learned and learning:
+        torch.autograd.backward(learning, [torch.randn_like(x) for x in learning])
+    for key, parameter in learned.items():
+        _require(parameter.grad is not None, f"{name}: no gradient reaches the parameter {key}")
+        _require(bool(torch.as_tensor(parameter.grad).isfinite().all()), f"{name}: the gradient of {key} is not finite")
+
+    part.eval()
+    with torch.no_grad():
+        expected = _run(part, *inputs)
+        _require(all(bool(x.isfinite().all()) for x in expected), f"{name}: the result in eval mode is not finite")
+        again = _run(part, *inputs)
+        # A second part differs at random, so that a state missing from the dictionary shows.
+        restored = build().eval()
+        file = io.BytesIO()
+        torch.save(part.state_dict(), file)
+        file.seek(0)
+        restored.load_state_dict(torch.load(file, weights_only=True))
+        copies = {"state_dict": restored}
+        try:
+            copies |= {"deepcopy": copy.deepcopy(part), "pickle": pickle.loads(pickle.dumps(part))}
+        except Exception as error:
+            raise AssertionError(f"{name}: cannot be copied: {type(error).__name__}: {error}") from error
+        results = {f"a copy by {how}": _run(twin, *inputs) for how, twin in copies.items()}
+        for how, found in {"a second run": again, **results}.items():
+            for one, other in zip(found, expected, strict=True):
+                _require_close(one, other, f"{name}: {how} in eval mode gives another result", 0)
+
+
+def _check_each_alone(part: nn.Module, images: Tensor) -> None:
+    name = type(part).__name__
+    with torch.no_grad():
+        together, alone = _run(part.eval(), images)[0], _run(part, images[:1])[0]
+    # Other batch sizes take other kernels, with other rounding.
+    _require_close(
+        together[:1], alone, f"{name}: in eval mode an image's result depends on the others' in its batch", 1e-4
+    )
+
+
+def _built(build: Callable[[], P], base: type[P]) -> P:
+    part = build()
+    _require(isinstance(part, base), f"{type(part).__name__} is no subclass of ferlightning.contracts.{base.__name__}")
+    return part
+
+
+def _run(part: nn.Module, *inputs: Any) -> list[Tensor]:
+    """All tensors that a part returns; of Tokens the real ones, as padding may hold anything."""
+    mode = "train" if part.training else "eval"
+    try:
+        result = part(*inputs)
+    except Exception as error:
+        shapes = ", ".join(_shape(x) for x in inputs if isinstance(x, Tensor))
+        what = f"{type(part).__name__}: fails in {mode} mode" + (f" on {shapes}" if shapes else "")
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    if isinstance(result, Tokens):
+        return [result.x if result.mask is None else result.x[result.mask]]
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+def _require(kept: bool, message: str) -> None:
+    if not kept:  # no assert statement, which python -O would take away
+        raise AssertionError(message)
+
+
+def _require_width(part: nn.Module, attribute: str, width: int, what: str) -> None:
+    declared = getattr(part, attribute, None)
+    _require(declared == width, f"{type(part).__name__}: {attribute} is {declared}, but {what} width {width}")
+
+
+def _require_close(found: Tensor, expected: Tensor, message: str, tolerance: float = 1e-6) -> None:
+    """Absolute for values up to 1, relative to the largest beyond."""
+    _require(found.shape == expected.shape, f"{message}: shapes {_shape(found)} and {_shape(expected)}")
+    gap = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+    _require(gap <= tolerance, f"{message}: they differ by {gap:.3g}, allowed is {tolerance:g}")
+
+
+def _shape(x: Tensor) -> str:
+    return str(tuple(x.shape))

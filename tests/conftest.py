@@ -1,0 +1,56 @@
+"""What all tests share: a cache of their own, and the command run in this process."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlightning.cli import main
+
+TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
+"""Drawn faces so few that an epoch takes a moment. 5 subjects: 3 to train, 1 to validate, 1 to test."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stores go to a temporary folder, not to the user's."""
+    os.environ["FERL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("FERL_DATA", None)
+    os.environ["WANDB_MODE"] = "offline"
+    yield
+
+
+@pytest.fixture(autouse=True)
+def logs_follow_the_capture() -> None:
+    """Lightning's own handlers hold the error stream of the first test, which is closed by the second."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+
+
+@pytest.fixture
+def ferl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path | None]:
+    """Run ``ferl`` with the given words in an empty working folder; the newest run folder comes back."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Path | None:
+        main(words)
+        runs = sorted(Path("runs").glob("*/*"), key=lambda folder: folder.stat().st_mtime)
+        return runs[-1].resolve() if runs else None
+
+    return run
+
+
+def write_fer2013(path: Path, rows_per_class: int = 3, seed: int = 0, usages: tuple[str, ...] = ()) -> Path:
+    """A small fer2013.csv in Kaggle's layout with drawn noise, every class in every usage."""
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        file.write("emotion,pixels,Usage\n")
+        for usage in usages or ("Training", "PublicTest", "PrivateTest"):
+            for emotion in list(range(7)) * rows_per_class:
+                pixels = rng.integers(0, 256, 48 * 48)
+                file.write(f"{emotion},{' '.join(map(str, pixels))},{usage}\n")
+    return path
