@@ -110,6 +110,7 @@ class Classifier(LightningModule):
                 parameter.requires_grad_(False)
         if init_from:
             self._init_from(Path(init_from))
+        self.train()  # the trainer keeps the modes it finds, so what is frozen must be in eval mode from the start
 
     # --- what is computed -------------------------------------------------------------------------------------------
 
@@ -151,7 +152,9 @@ class Classifier(LightningModule):
     def _step(self, batch: Batch, split: Literal["train", "val", "test"]) -> dict[str, Tensor]:
         output: Output = self(batch["image"], batch.get("mask"))
         # Losses in full precision: half-precision log-softmax loses the tail.
-        output = Output(*(x if x is None else x.float() for x in output))
+        output = output._replace(
+            logits=output.logits.float(), embedding=output.embedding.float(), restored=output.restored.float()
+        )
         terms = {type(loss).__name__: cast(Loss, loss).weight * loss(output, batch) for loss in self.losses}
         loss = torch.stack(list(terms.values())).sum()
         n = len(output.logits)
@@ -194,7 +197,7 @@ class Classifier(LightningModule):
         super().train(mode)
         for name, module in self.named_modules():
             if name and self._scale(f"{name}.") == 0:
-                module.eval()
+                module.training = False  # not eval(), which would reach into parts that a longer prefix trains
         return self
 
     def _scale(self, name: str) -> float:
@@ -258,7 +261,8 @@ class Classifier(LightningModule):
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         own = self.state_dict()
         fitting = {name: x for name, x in stored.items() if name in own and own[name].shape == x.shape}
-        if not fitting:
+        # The pixel moments alone fit any model.
+        if not fitting.keys() - {"mean", "std"}:
             raise FerlError(f"model.init_from: no tensor of {path} has the name and shape of one of this model")
         self.load_state_dict(fitting, strict=False)
         log.info(
@@ -270,7 +274,7 @@ class Classifier(LightningModule):
 def _unpack(x: Tensor, b: int, t: int, mask: Tensor | None) -> Tensor:
     """Per-frame results of the real frames, (N, ...), to (B, T, ...) with zeros where there is padding."""
     if mask is None:
-        return x.unflatten(0, (b, t))
+        return x.view(b, t, *x.shape[1:])
     full = x.new_zeros(b, t, *x.shape[1:])
     full[mask] = x
     return full

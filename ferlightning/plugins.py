@@ -53,12 +53,13 @@ def load_plugins() -> None:
 def parts(slot: str) -> list[type]:
     """All imported classes that fit a slot, by name; classes with a leading underscore are bases, not parts."""
     module, name = SLOTS[slot].rsplit(".", 1)
-    found = set(_subclasses(getattr(import_module(module), name)))
+    found: set[type] = set(_subclasses(getattr(import_module(module), name)))
     return sorted(found, key=lambda part: (part.__name__, part.__module__))
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for part in base.__subclasses__():
+    subclasses: list[type] = base.__subclasses__()
+    for part in subclasses:
         if not part.__name__.startswith("_") and not inspect.isabstract(part):
             yield part
         yield from _subclasses(part)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zipfile import is_zipfile
 
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -49,7 +50,7 @@ class SaveConfig(SaveConfigCallback):
                 logger.log_hyperparams(config)
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The parser's own words, to be made readable once all nested parsers have had their say."""
 
 
@@ -57,7 +58,7 @@ class FerlParser(LightningArgumentParser):
     """Raises where the original prints the usage of everything and exits."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise _Refused(message)
+        raise _RefusedError(message)
 
 
 class FerlCLI(LightningCLI):
@@ -77,7 +78,7 @@ class FerlCLI(LightningCLI):
                 args[1:1] = ["--config", str(saved)]  # first, so that whatever the user types wins
             elif _option(args, "config") is None:
                 raise FerlError(
-                    f"{self.ckpt_path} is in no run folder: there is no {saved}. Say with --config how the model was built"
+                    f"{self.ckpt_path} is in no run folder: there is no {saved}. Say with --config how it was built"
                 )
         _check_yaml(_options(args, "config"))
         self.run_folder = self._choose_run_folder(args)
@@ -108,8 +109,8 @@ class FerlCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
-            self.config = parser.parse_args(args)
-        except _Refused as error:
+            self.config = parser.parse_args(cast(Sequence[str], args))
+        except _RefusedError as error:
             raise FerlError(explain(str(error))) from None
 
     def _parse_ckpt_path(self) -> None:
@@ -164,13 +165,18 @@ class FerlCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Report on the best checkpoint: on validation always, on test only if asked for."""
-        trainer, callback = self.trainer, self.trainer.checkpoint_callback
-        if trainer.fast_dev_run or callback is None or not getattr(callback, "best_model_path", ""):  # type: ignore[attr-defined]
+        trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
+        best = getattr(checkpoint, "best_model_path", "")
+        if not best:  # as in a fast_dev_run
             return
-        data: LightningDataModule = self.datamodule
-        trainer.validate(self.model, data, ckpt_path="best", verbose=False)
+        # metrics.csv is the log of the training; a row more would be a bend at the end of the learning curves.
+        trainer.loggers = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
+        # After a fit, weight averaging replaces the averaged weights of a loaded checkpoint by those it was training.
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        trainer.callbacks = [x for x in callbacks if not isinstance(x, WeightAveraging)]  # type: ignore[attr-defined]
+        trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if self.config[self.command].test_after_fit:
-            trainer.test(self.model, data, ckpt_path="best", verbose=False)
+            trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
 
 
 def _check_yaml(configs: Sequence[str]) -> None:

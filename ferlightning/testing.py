@@ -100,8 +100,7 @@ def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
         padded = Tokens(x.masked_fill(~mask.unsqueeze(2), GARBAGE), mask, (t, h, w))
         for tokens in (Tokens(x, None, (t, h, w)), padded):
             with torch.no_grad():
-                _run(stage, tokens)
-                _check_tokens(stage, tokens, stage(tokens))
+                _check_tokens(stage, tokens, _call(stage, tokens))
             _check_module(partial(build, in_features), tokens)
         _check_padding(stage, padded, lengths.tolist())
 
@@ -247,7 +246,6 @@ def _check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
     part.eval()
     with torch.no_grad():
         expected = _run(part, *inputs)
-        _require(all(bool(x.isfinite().all()) for x in expected), f"{name}: the result in eval mode is not finite")
         again = _run(part, *inputs)
         # A second part differs at random, so that a state missing from the dictionary shows.
         restored = build().eval()
@@ -282,18 +280,29 @@ def _built(build: Callable[[], P], base: type[P]) -> P:
     return part
 
 
-def _run(part: nn.Module, *inputs: Any) -> list[Tensor]:
-    """All tensors that a part returns; of Tokens the real ones, as padding may hold anything."""
-    mode = "train" if part.training else "eval"
+def _call(part: nn.Module, *inputs: Any) -> Any:
     try:
-        result = part(*inputs)
+        return part(*inputs)
     except Exception as error:
         shapes = ", ".join(_shape(x) for x in inputs if isinstance(x, Tensor))
-        what = f"{type(part).__name__}: fails in {mode} mode" + (f" on {shapes}" if shapes else "")
+        what = f"{type(part).__name__}: fails in {_mode(part)} mode" + (f" on {shapes}" if shapes else "")
         raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _run(part: nn.Module, *inputs: Any) -> list[Tensor]:
+    """All tensors that a part returns, finite; of Tokens the real ones, as padding may hold anything."""
+    result = _call(part, *inputs)
     if isinstance(result, Tokens):
-        return [result.x if result.mask is None else result.x[result.mask]]
-    return [result] if isinstance(result, Tensor) else list(result)
+        tensors = [result.x if result.mask is None else result.x[result.mask]]
+    else:
+        tensors = [result] if isinstance(result, Tensor) else list(result)
+    finite = all(bool(x.isfinite().all()) for x in tensors)
+    _require(finite, f"{type(part).__name__}: the result in {_mode(part)} mode is not finite")
+    return tensors
+
+
+def _mode(part: nn.Module) -> str:
+    return "train" if part.training else "eval"
 
 
 def _require(kept: bool, message: str) -> None:

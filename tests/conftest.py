@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,10 +25,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def logs_follow_the_capture() -> None:
-    """Lightning's own handlers hold the error stream of the first test, which is closed by the second."""
+def as_in_a_new_process() -> None:
+    """What a process leaves to the next command in it: Lightning's handlers hold the first test's error stream."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
+    if "wandb" in sys.modules:  # a run ends with its process, which here goes on
+        sys.modules["wandb"].finish()
 
 
 @pytest.fixture

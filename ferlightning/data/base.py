@@ -1,6 +1,7 @@
 """The base of the data modules: splits, loaders, statistics, and augmentation on the device."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +92,8 @@ class FaceData(LightningDataModule):
         predict_folder: str | None = None,
     ) -> None:
         super().__init__()
+        if not 0 < val_fraction < 1:
+            raise FerlError(f"data.val_fraction is {val_fraction}: give a number between 0 and 1")
         self.batch_size = batch_size
         self.workers = workers
         self.augment = VideoSequential(*augment, data_format="BTCHW", same_on_frame=True) if augment else None
@@ -106,7 +109,7 @@ class FaceData(LightningDataModule):
         """
         raise NotImplementedError
 
-    # --- what the model and the report ask ----------------------------------------------------------------------------
+    # --- what the model and the report ask --------------------------------------------------------------------------
 
     @cached_property
     def store(self) -> Store:
@@ -126,7 +129,7 @@ class FaceData(LightningDataModule):
         empty = [name for i, name in enumerate(self.class_names) if not (self.store.label[train] == i).any()]
         if empty:
             raise FerlError(
-                f"{type(self).__name__}: no training image of {', '.join(map(repr, empty))}: add some, or remove the class"
+                f"{type(self).__name__} has no training image of {', '.join(map(repr, empty))}: add some"
             )
         return {"train": train, "val": val, "test": test if len(test) else val}
 
@@ -167,7 +170,7 @@ class FaceData(LightningDataModule):
             return ["The data has no test split: these are the validation images, on which the epoch was chosen."]
         return []
 
-    # --- loaders --------------------------------------------------------------------------------------------------------
+    # --- loaders ----------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train")
@@ -187,7 +190,9 @@ class FaceData(LightningDataModule):
         if self.trainer is not None and self.trainer.world_size > 1:
             # Torch's sampler repeats items to make the ranks even, which would count them twice in an evaluation.
             kind = DistributedSampler if training else UnrepeatedDistributedSampler
-            sampler = kind(data, self.trainer.world_size, self.trainer.global_rank, shuffle=training)
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left by Lightning's seed_everything
+            sampler = kind(data, self.trainer.world_size, self.trainer.global_rank, shuffle=training, seed=seed)
+        own = len(data) if sampler is None else len(sampler)  # items that this process sees
         return DataLoader(
             data,
             batch_size=self.batch_size,
@@ -198,7 +203,7 @@ class FaceData(LightningDataModule):
             collate_fn=_collated,
             pin_memory=torch.cuda.is_available(),
             # A last batch of one image would stop batch norm.
-            drop_last=training and len(data) > self.batch_size,
+            drop_last=training and own > self.batch_size,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -211,7 +216,7 @@ class FaceData(LightningDataModule):
                 batch["image"] = batch["image"] * batch["mask"][:, :, None, None, None]
         return batch
 
-    # --- inside ---------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _select(self, split: Split | Literal["predict"]) -> tuple[Store, NDArray[np.int64]]:
         """The store of a split and the numbers of its items there."""
@@ -241,12 +246,12 @@ class FaceData(LightningDataModule):
         rng = np.random.default_rng(self.split_seed)
         chosen = np.zeros(len(train), bool)
         subject, label = self.store.subject[train], self.store.label[train]
-        if (subject != "").all():
-            subjects = rng.permutation(np.unique(subject))
+        subjects = rng.permutation(np.unique(subject))
+        if (subject != "").all() and len(subjects) > 1:
             return np.isin(subject, subjects[: max(1, round(self.val_fraction * len(subjects)))])
         for k in np.unique(label):
             members = rng.permutation(np.flatnonzero(label == k))
-            chosen[members[: round(self.val_fraction * len(members))]] = True
+            chosen[members[: max(1, round(self.val_fraction * len(members))) if len(members) > 1 else 0]] = True
         return chosen
 
     @cached_property

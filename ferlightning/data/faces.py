@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 Floats = NDArray[np.float64]
 
 EXPRESSIONS: dict[str, dict[int, float]] = {

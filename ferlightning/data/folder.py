@@ -96,11 +96,11 @@ class ImageFolder(FaceData):
         return Store.of_stills(images, label, split, names)
 
     def _split(self, label: NDArray[np.int64]) -> NDArray[np.int8]:
-        """70 / 15 / 15 % of every class."""
+        """70 / 15 / 15 % of every class, at least one image each where a class has three."""
         rng = np.random.default_rng(self.split_seed)
         split = np.zeros(len(label), np.int8)
         for k in range(len(self.class_names)):
             members = rng.permutation(np.flatnonzero(label == k))
-            a, b = round(0.15 * len(members)), round(0.3 * len(members))
-            split[members[:a]], split[members[a:b]] = SPLITS.index("test"), SPLITS.index("val")
+            n = max(1, round(0.15 * len(members))) if len(members) > 2 else 0
+            split[members[:n]], split[members[n : 2 * n]] = SPLITS.index("test"), SPLITS.index("val")
         return split

@@ -92,10 +92,9 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
 def _load(folder: Path) -> Store | None:
     """The store in a folder, or None if a file is absent, cut short, or of a length that does not fit the others."""
     try:
-        arrays = {field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Store)}
-    except (OSError, ValueError):
+        store = Store(**{field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Store)})
+        n = len(store)
+        fits = len(store.start) == n + 1 and len(store.split) == len(store.name) == len(store.subject) == n
+        return store if fits and store.start[-1] == len(store.images) else None
+    except Exception:  # NumPy raises a dozen kinds on bytes that are no array; all mean that the file is damaged
         return None
-    store = Store(**arrays)
-    n = len(store)
-    fits = len(store.start) == n + 1 and len(store.split) == len(store.name) == len(store.subject) == n
-    return store if fits and store.start[-1] == len(store.images) else None

@@ -27,7 +27,13 @@ CAPTIONS = {
 
 
 def write_report(
-    folder: Path, report: dict[str, Any], names: Array, label: Array, probs: Array, class_names: list[str], logs: list[Path]
+    folder: Path,
+    report: dict[str, Any],
+    names: Array,
+    label: Array,
+    probs: Array,
+    class_names: list[str],
+    logs: list[Path],
 ) -> list[Path]:
     """Write the folder of a report, replacing an older report but nothing else.
 

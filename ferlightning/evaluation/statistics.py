@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.stats import binomtest  # scipy ships no types
 
 Array = NDArray[Any]
 Interval = tuple[float, float]

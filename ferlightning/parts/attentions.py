@@ -59,4 +59,5 @@ class DotProductAttention(_Pooling):
         self.query = nn.Parameter(torch.randn(in_features))
 
     def score(self, x: Tensor) -> Tensor:
-        return x @ self.query / self.query.numel() ** 0.5
+        scores: Tensor = x @ self.query / self.query.numel() ** 0.5
+        return scores

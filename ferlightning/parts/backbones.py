@@ -1,6 +1,7 @@
 """Backbones: images (N, C, H, W) to a feature map (N, D, H', W')."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -124,9 +125,9 @@ class Timm(Backbone):
     ) -> None:
         super().__init__()
         # Not every model takes drop_path_rate, so it is passed only when asked for.
-        options = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
         try:
-            self.model = timm.create_model(
+            self.model: Any = timm.create_model(
                 name, pretrained=pretrained, in_chans=in_channels, features_only=True, out_indices=(-1,), **options
             )
         except (RuntimeError, TypeError) as error:
@@ -134,7 +135,8 @@ class Timm(Backbone):
                 f"Timm: cannot build {name!r} as a feature extractor: {error}. "
                 f"timm.list_models('*{name.split('_')[0]}*') shows the names; it must support features_only"
             ) from error
-        self.out_features = self.model.feature_info.channels()[-1]
+        info: Any = self.model.feature_info
+        self.out_features = info.channels()[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.model(images)[0]

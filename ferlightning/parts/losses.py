@@ -54,7 +54,9 @@ class CrossEntropy(Loss):
         self.weight = weight
         self.label_smoothing = label_smoothing
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights and frequency_weights(class_counts, class_weights))
+        weights = class_weights and frequency_weights(class_counts, class_weights)
+        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         return F.cross_entropy(output.logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
@@ -85,7 +87,9 @@ class FocalLoss(Loss):
         self.weight = weight
         self.gamma = gamma
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights and frequency_weights(class_counts, class_weights))
+        weights = class_weights and frequency_weights(class_counts, class_weights)
+        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         label = batch["label"]

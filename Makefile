@@ -1,0 +1,14 @@
+.PHONY: check lint test slow
+
+check: lint test slow
+
+lint:
+	ruff format --check .
+	ruff check .
+	mypy
+
+test:
+	pytest
+
+slow:
+	pytest -m slow

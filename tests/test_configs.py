@@ -1,0 +1,121 @@
+"""Every shipped configuration goes through fit, test and predict; the trainer's features work by configuration."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import wandb
+import yaml
+
+from tests.conftest import TINY, write_fer2013
+
+Ferl = Callable[..., Path]
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
+
+
+def data_words(config: Path) -> list[str]:
+    """What makes the data of a configuration small and local."""
+    data = yaml.safe_load(config.read_text()).get("data", {}).get("class_path", "SyntheticFaces")
+    if data == "FER2013":
+        return [f"--data.root={write_fer2013(Path('fer2013.csv'))}", "--data.batch_size=8"]
+    if data == "ImageFolder":
+        for name in ("happy", "sad"):
+            Path("faces", name).mkdir(parents=True, exist_ok=True)
+            for i in range(10):
+                image = np.random.default_rng(i).integers(0, 256, (60, 50), dtype=np.uint8)
+                cv2.imwrite(f"faces/{name}/{i}.png", image)
+        return ["--data.batch_size=4"]
+    return TINY
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_every_configuration_fits_tests_and_predicts(config: Path, ferl: Ferl) -> None:
+    words = [f"--config={config}", *data_words(config)]
+    if "pretrained" in config.read_text():
+        words.append("--model.backbone.pretrained=false")  # no download in a test
+    run = ferl("fit", *words, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
+    for command in ("validate", "test", "predict"):
+        ferl(command, f"--ckpt_path={run}/checkpoints/best.ckpt")
+    assert json.loads((run / "report" / "metrics.json").read_text())["n"] > 0
+    assert len(list(csv.DictReader((run / "predictions.csv").open()))) > 0
+    ferl("fit", *words, "--trainer.fast_dev_run=1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--trainer.precision=bf16-mixed"],
+        ["--trainer.accumulate_grad_batches=2"],
+        [f"--config={ROOT}/configs/trainer/ema.yaml"],
+        ["--trainer.gradient_clip_val=1.0"],
+        pytest.param(["--model.compile=true"], marks=pytest.mark.slow),
+    ],
+    ids=lambda words: words[0].rsplit("/")[-1],
+)
+def test_the_trainers_features_work_by_configuration(words: list[str], ferl: Ferl) -> None:
+    run = ferl("fit", *words, *TINY, *SMALL, "--model.sequence=LSTM", "--trainer.max_epochs=2", "--test_after_fit=true")
+    inside = json.loads((run / "report" / "metrics.json").read_text())
+    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
+    alone = json.loads((run / "report" / "metrics.json").read_text())
+    assert alone["metrics"] == inside["metrics"]
+    assert alone["provenance"]["precision"] == inside["provenance"]["precision"]
+
+
+def test_accumulation_halves_the_optimiser_steps(ferl: Ferl) -> None:
+    def steps(*words: str) -> int:
+        run = ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=2", *words)
+        return max(int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open())) + 1
+
+    assert steps() == 2 * steps("--trainer.accumulate_grad_batches=2")
+
+
+def test_early_stopping_stops(ferl: Ferl) -> None:
+    # With a learning rate of 0 the loss cannot fall after the first epoch.
+    run = ferl(
+        "fit", f"--config={ROOT}/configs/trainer/early_stopping.yaml", *TINY, *SMALL, "--trainer.max_epochs=9",
+        "--trainer.callbacks.patience=2", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.0",
+    )  # fmt: skip
+    rows = csv.DictReader((run / "metrics.csv").open())
+    assert max(int(row["epoch"]) for row in rows if row["epoch"]) == 2
+
+
+def test_ema_checkpoint_holds_the_average(ferl: Ferl) -> None:
+    """With decay 0 the average is the last weights; with decay 1 those after the first step, where it starts."""
+
+    def weights(*words: str) -> torch.Tensor:
+        run = ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", *words)
+        state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        return state["head.classify.weight"]
+
+    ema = f"--config={ROOT}/configs/trainer/ema.yaml"
+    torch.testing.assert_close(weights(ema, "--trainer.callbacks.decay=0.0"), weights())
+    one_step = weights("--trainer.limit_train_batches=1")
+    torch.testing.assert_close(weights(ema, "--trainer.callbacks.decay=1.0"), one_step)
+
+
+def test_wandb_offline_keeps_the_run_the_configuration_and_the_pictures(ferl: Ferl) -> None:
+    run = ferl("fit", f"--config={ROOT}/configs/loggers/wandb.yaml", *TINY, *SMALL, "--trainer.max_epochs=1")
+    wandb.finish()  # writes what is still in memory, as the end of the process does
+    stored = next((run / "wandb").glob("offline-run-*"))
+    record = next(stored.glob("*.wandb")).read_bytes()
+    for key in (b"items_per_class", b"val/confusion_matrix", b"val/learning_curves", b"batch_size", b"seed_everything"):
+        assert key in record
+    assert list(stored.glob("files/media/images/val/confusion_matrix*.png"))
+    assert (run / "metrics.csv").is_file(), "the CSV log is there whatever else is"
+
+
+def test_tensorboard_writes_events(ferl: Ferl) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = ferl("fit", f"--config={ROOT}/configs/loggers/tensorboard.yaml", *TINY, *SMALL, "--trainer.max_epochs=1")
+    events = EventAccumulator(str(next((run / "tensorboard").glob("*"))))
+    events.Reload()
+    assert "val/accuracy" in events.Tags()["scalars"]
+    assert "val/confusion_matrix" in events.Tags()["images"]

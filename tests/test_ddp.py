@@ -1,0 +1,55 @@
+"""Two processes on the CPU (gloo) train and evaluate as one does."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY
+
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
+
+
+def ferl(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "ferlightning", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_to_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # 9 items a class leave the splits uneven, so that a sampler that repeats items would be found out.
+    words = [*TINY, *SMALL, "--data.items_per_class=9", "--model.sequence=LSTM", "--trainer.max_epochs=2"]
+    ferl("fit", *words, *TWO, "--test_after_fit=true")
+    (run,) = tmp_path.glob("runs/default/*")  # one folder for both processes
+    assert len(list(csv.DictReader((run / "metrics.csv").open()))) > 0
+    reports = [json.loads((run / "report" / "metrics.json").read_text())]
+    for devices in (["--trainer.devices=1", "--trainer.strategy=auto"], TWO):
+        out = ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt", *devices)
+        assert out.count("Report: ") == 1
+        reports.append(json.loads((run / "report" / "metrics.json").read_text()))
+    two_after_fit, one, two = reports
+    assert one["n"] % 2 == 1, "an even number of items would hide a repeated one"
+    assert (one["provenance"]["devices"], two["provenance"]["devices"]) == (1, 2)
+    for other in (two_after_fit, two):
+        assert other["n"] == one["n"]
+        assert other["confusion_matrix"] == one["confusion_matrix"]
+        for name, entry in one["metrics"].items():
+            assert other["metrics"][name]["value"] == pytest.approx(entry["value"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_log_reduced_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch's validation metrics are over all items: equal to those of the report, which gathers every item."""
+    monkeypatch.chdir(tmp_path)
+    ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", *TWO)
+    (run,) = tmp_path.glob("runs/default/*")
+    logged = next(row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/accuracy"])
+    report = json.loads((run / "report_val" / "metrics.json").read_text())["metrics"]
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
+        assert float(logged[f"val/{name}"]) == pytest.approx(report[name]["value"], abs=1e-5)
