@@ -1,6 +1,7 @@
 """The one model: restorer -> backbone -> tokens -> sequence -> attention -> head, and its training step."""
 
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -258,12 +259,15 @@ class Classifier(LightningModule):
     def _init_from(self, path: Path) -> None:
         if not path.is_file():
             raise FerlError(f"model.init_from: there is no file {path}")
-        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError) as error:
+            raise FerlError(f"model.init_from: {path} is no checkpoint of Lightning that can be read") from error
         own = self.state_dict()
         fitting = {name: x for name, x in stored.items() if name in own and own[name].shape == x.shape}
-        # The pixel moments alone fit any model.
-        if not fitting.keys() - {"mean", "std"}:
-            raise FerlError(f"model.init_from: no tensor of {path} has the name and shape of one of this model")
+        # Buffers do not count: the pixel moments and the counters of batch norm fit any model.
+        if not fitting.keys() & dict(self.named_parameters()).keys():
+            raise FerlError(f"model.init_from: no parameter of {path} has the name and shape of one of this model")
         self.load_state_dict(fitting, strict=False)
         log.info(
             "init_from %s: %d of %d tensors taken; left as initialised: %s",

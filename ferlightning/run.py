@@ -1,6 +1,7 @@
 """fit, validate, test and predict: one LightningCLI, with run folders and checkpoints that restore by themselves."""
 
 import copy
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from ferlightning.mistakes import explain
 
 # Nothing that a user could act on.
 warnings.filterwarnings("ignore", ".*LeafSpec.*")
-warnings.filterwarnings("ignore", ".*not supported by the model summary.*")
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose

@@ -106,7 +106,6 @@ def learning_curves(logs: list[Path]) -> Figure | None:
     Returns:
         The figure; None if there is nothing to draw.
     """
-    logs = [logs] if isinstance(logs, Path) else logs  # SHIM
     rows: list[dict[str, str]] = []
     for log in logs:
         with log.open(newline="", encoding="utf-8") as file:

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from ferlightning.contracts import Tokens
 from ferlightning.parts import AdditiveAttention, DotProductAttention
-from torch import Tensor
 
 LENGTHS = (5, 1, 3)
 X = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))

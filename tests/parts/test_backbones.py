@@ -3,9 +3,10 @@
 import pytest
 import timm
 import torch
+from torch import nn
+
 from ferlightning.errors import FerlError
 from ferlightning.parts import ConvStack, ResNet, Timm
-from torch import nn
 
 
 def parameters(module: nn.Module) -> int:
@@ -70,5 +71,5 @@ def test_an_unknown_timm_name_is_the_users_mistake() -> None:
 
 
 def test_an_option_that_a_timm_model_does_not_know_is_the_users_mistake() -> None:
-    with pytest.raises(FerlError, match="Timm: cannot build 'vgg11'.*drop_path_rate"):
+    with pytest.raises(FerlError, match=r"Timm: cannot build 'vgg11'.*drop_path_rate"):
         Timm(1, "vgg11", drop_path_rate=0.1)

@@ -1,14 +1,15 @@
 """The contract checks: every part that we ship passes them, and a part that breaks a promise is told which."""
 
-import ferlightning.parts  # noqa: F401  makes the parts known
 import pytest
 import torch
+from torch import Tensor, nn
+
+import ferlightning.parts
 from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens, pool
 from ferlightning.errors import FerlError
 from ferlightning.parts import LSTM, AdditiveAttention, LinearHead
 from ferlightning.plugins import parts
 from ferlightning.testing import check_backbone, check_head, check_loss, check_restorer, check_stage
-from torch import Tensor, nn
 
 CHECKS = {
     "restorer": check_restorer,

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+
 from ferlightning.contracts import Output
 from ferlightning.errors import FerlError
 from ferlightning.parts import CrossEntropy, FocalLoss
 from ferlightning.parts.losses import frequency_weights
-from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor, nn
 
 COUNTS = [60, 4, 30, 6]
 RNG = np.random.default_rng(0)

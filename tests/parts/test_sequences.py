@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from ferlightning.contracts import Tokens
 from ferlightning.parts import GRU, LSTM, SelfAttention
-from torch import nn
 
 TORCH = {LSTM: nn.LSTM, GRU: nn.GRU}
 
