@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
 from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens
@@ -44,9 +44,10 @@ class Classifier(LightningModule):
         optimizer: made over the trained parameters.
         scheduler: learning-rate schedule.
         scheduler_interval: when the schedule steps. ``ReduceLROnPlateau`` always steps after a validation.
-        lr_scale: prefix of parameter names to factor of the learning rate; 0 freezes, batch norm included.
+        lr_scale: name of a module or parameter, as ``backbone`` or ``backbone.layers.0``, to factor of the learning
+            rate of all below it; the longest name counts; 0 freezes, batch norm included.
         frame_tokens: average the cells of each frame, so that the tokens are frames instead of cells.
-        init_from: checkpoint whose tensors of equal name and shape are the starting point.
+        init_from: checkpoint whose tensors of equal name and shape are the starting point, its normalisation included.
         compile: compile ``forward`` with torch.compile.
     """
 
@@ -101,11 +102,9 @@ class Classifier(LightningModule):
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
         for prefix in self.lr_scale:
-            if not any(name.startswith(prefix) for name, _ in self.named_parameters()):
+            if not any(_below(name, prefix) for name, _ in self.named_parameters()):
                 parts = sorted({name.split(".")[0] for name, _ in self.named_parameters()})
-                raise FerlError(
-                    f"model.lr_scale: no parameter's name starts with {prefix!r}; the names start with {parts}"
-                )
+                raise FerlError(f"model.lr_scale: there is no parameter below {prefix!r}; the top names are {parts}")
         for name, parameter in self.named_parameters():
             if self._scale(name) == 0:
                 parameter.requires_grad_(False)
@@ -156,13 +155,13 @@ class Classifier(LightningModule):
         output = output._replace(
             logits=output.logits.float(), embedding=output.embedding.float(), restored=output.restored.float()
         )
-        terms = {type(loss).__name__: cast(Loss, loss).weight * loss(output, batch) for loss in self.losses}
-        loss = torch.stack(list(terms.values())).sum()
+        terms = [cast(Loss, loss).weight * loss(output, batch) for loss in self.losses]
+        loss = torch.stack(terms).sum()
         n = len(output.logits)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n, sync_dist=True)
         if len(terms) > 1:
             self.log_dict(
-                {f"{split}/{name}": term.detach() for name, term in terms.items()},
+                {f"{split}/loss_{i}_{type(part).__name__}": terms[i].detach() for i, part in enumerate(self.losses)},
                 on_step=False, on_epoch=True, batch_size=n, sync_dist=True,
             )  # fmt: skip
         label = batch["label"] if batch["label"].ndim == 1 else batch["label"].argmax(1)
@@ -197,13 +196,13 @@ class Classifier(LightningModule):
         """As in torch, but what ``lr_scale`` freezes stays in eval mode: frozen batch norm must not drift."""
         super().train(mode)
         for name, module in self.named_modules():
-            if name and self._scale(f"{name}.") == 0:
+            if name and self._scale(name) == 0:
                 module.training = False  # not eval(), which would reach into parts that a longer prefix trains
         return self
 
     def _scale(self, name: str) -> float:
-        """Factor of the learning rate of a parameter: that of the longest prefix that fits."""
-        fitting = [prefix for prefix in self.lr_scale if name.startswith(prefix)]
+        """Factor of the learning rate of a parameter or module: that of the longest prefix that it is below."""
+        fitting = [prefix for prefix in self.lr_scale if _below(name, prefix)]
         return self.lr_scale[max(fitting, key=len)] if fitting else 1.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -212,16 +211,20 @@ class Classifier(LightningModule):
             if parameter.requires_grad:
                 groups.setdefault(self._scale(name), []).append(parameter)
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
-        scheduler = self.scheduler(optimizer) if self.scheduler else None
-        # Schedules keep rates of their own in the groups (max_lr of OneCycleLR, initial_lr), so these are scaled too.
         for factor, group in zip(groups, optimizer.param_groups, strict=True):
-            group.update({key: group[key] * factor for key in ("lr", "initial_lr", "max_lr", "min_lr") if key in group})
-        if scheduler is None:
+            group["lr"] *= factor
+        if self.scheduler is None:
             return optimizer
+        scheduler = self.scheduler(optimizer)
+        if isinstance(scheduler, CyclicLR) and self.lr_scale:
+            raise FerlError("model.lr_scale: CyclicLR sets every rate itself; use another scheduler, as OneCycleLR")
+        if isinstance(scheduler, OneCycleLR):
+            # It has put rates of its own in the place of those scaled above.
+            for factor, group in zip(groups, optimizer.param_groups, strict=True):
+                group.update({key: group[key] * factor for key in ("lr", "initial_lr", "max_lr", "min_lr")})
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
-        scheduler.base_lrs = [rate * factor for rate, factor in zip(scheduler.base_lrs, groups, strict=True)]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
@@ -273,6 +276,10 @@ class Classifier(LightningModule):
             "init_from %s: %d of %d tensors taken; left as initialised: %s",
             path, len(fitting), len(own), sorted(set(own) - set(fitting)) or "none",
         )  # fmt: skip
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def _unpack(x: Tensor, b: int, t: int, mask: Tensor | None) -> Tensor:

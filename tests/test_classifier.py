@@ -11,7 +11,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 from torch.utils.data import DataLoader
 
 from ferlightning.classifier import Classifier
@@ -226,10 +233,15 @@ def test_lr_scale_gives_each_prefix_its_rate_the_longest_wins() -> None:
 
 
 def test_an_unknown_prefix_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        FerlError, match=r"model.lr_scale: no parameter's name starts with 'backbon_'.*'backbone', 'head'"
-    ):
+    with pytest.raises(FerlError, match=r"model.lr_scale: .* below 'backbon_'.*'backbone', 'head'"):
         model(lr_scale={"backbon_": 0.1})
+
+
+def test_a_prefix_ends_where_a_name_does() -> None:
+    deep = partial(ConvStack, channels=(4, 8), depth=2)
+    found = rates(model(optimizer=sgd, backbone=deep, lr_scale={"backbone.layers.1": 0.5}))
+    assert found["backbone.layers.1.weight"] == pytest.approx(0.05)
+    assert found["backbone.layers.11.weight"] == pytest.approx(0.1)
 
 
 def test_zero_freezes_weights_and_batch_norm_through_a_fit() -> None:
@@ -257,6 +269,9 @@ STEPS = 12
 SCHEDULES: dict[str, Callable[..., Any]] = {
     "OneCycleLR": partial(OneCycleLR, max_lr=0.1, total_steps=STEPS),
     "CosineAnnealingLR": partial(CosineAnnealingLR, T_max=STEPS),
+    "SequentialLR": lambda optimizer: SequentialLR(
+        optimizer, [LinearLR(optimizer, 0.1, total_iters=3), CosineAnnealingLR(optimizer, STEPS)], [3]
+    ),
 }
 
 
@@ -277,6 +292,21 @@ def test_a_schedule_keeps_the_factors_all_along(name: str) -> None:
             x.step()
         reference.step()
         scheduler.step()
+
+
+def test_a_schedule_that_would_ignore_the_factors_is_refused() -> None:
+    classifier = model(optimizer=sgd, scheduler=partial(CyclicLR, base_lr=0.1, max_lr=1.0), lr_scale={"head": 0.5})
+    with pytest.raises(FerlError, match="lr_scale.*CyclicLR"):
+        classifier.configure_optimizers()
+
+
+def test_two_losses_of_one_class_both_count() -> None:
+    batch = {"image": torch.rand(4, 1, 1, 16, 16), "label": torch.tensor([0, 1, 2, 0])}
+    twice = model(losses=[CrossEntropy, partial(CrossEntropy, weight=10.0)])
+    twice.log = twice.log_dict = lambda *args, **options: None  # there is no trainer
+    logits = twice(batch["image"]).logits
+    found = twice.training_step(batch, 0)
+    torch.testing.assert_close(found, 11 * torch.nn.functional.cross_entropy(logits, batch["label"]))
 
 
 def test_a_schedule_by_step_steps_by_step_in_a_fit() -> None:

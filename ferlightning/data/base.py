@@ -128,9 +128,7 @@ class FaceData(LightningDataModule):
             train, val = train[~chosen], train[chosen]
         empty = [name for i, name in enumerate(self.class_names) if not (self.store.label[train] == i).any()]
         if empty:
-            raise FerlError(
-                f"{type(self).__name__} has no training image of {', '.join(map(repr, empty))}: add some"
-            )
+            raise FerlError(f"{type(self).__name__} has no training image of {', '.join(map(repr, empty))}: add some")
         return {"train": train, "val": val, "test": test if len(test) else val}
 
     @property

@@ -139,7 +139,7 @@ def _parse(
 
     split = np.empty(len(newlines), np.int8)
     for line, (a, b) in enumerate(zip(second + 1, newlines, strict=True)):
-        usage = block[a:b].strip()
+        usage = block[a:b].strip(b" ")
         if usage not in USAGES:
             known = ", ".join(name.decode() for name in USAGES)
             raise fail(line, f"Usage is {usage[:80].decode(errors='replace')!r}, expected one of {known}")

@@ -232,7 +232,9 @@ def test_a_bad_row_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kin
 
 
 @pytest.mark.parametrize("block", [20_000, 1 << 20])
-@pytest.mark.parametrize("keep", [-4, -15, -1000, 1000, 1, 2], ids=["Usage", "last pixel", "pixels", "early", "label", "comma"])
+@pytest.mark.parametrize(
+    "keep", [-4, -15, -1000, 1000, 1, 2], ids=["Usage", "last pixel", "pixels", "early", "label", "comma"]
+)
 def test_a_file_cut_short_is_said_to_be(tmp_path: Path, monkeypatch, keep: int, block: int) -> None:  # type: ignore[no-untyped-def]
     text = lines(make_rows(21))
     text[-1] = text[-1][:keep]
@@ -256,7 +258,17 @@ def test_a_file_cut_short_is_said_to_be(tmp_path: Path, monkeypatch, keep: int, 
         (HEADER + np.random.default_rng(0).bytes(100_000), "row 1: "),
         (HEADER + b"\xff" * 5000, "row 1: "),
     ],
-    ids=["blank", "newlines", "header", "header, no newline", "wrong header", "no header", "garbage", "garbage 2", "FF"],
+    ids=[
+        "blank",
+        "newlines",
+        "header",
+        "header, no newline",
+        "wrong header",
+        "no header",
+        "garbage",
+        "garbage 2",
+        "FF",
+    ],
 )
 def test_a_file_that_is_no_such_csv(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "fer2013.csv"

@@ -1,0 +1,147 @@
+"""Images per second of ``ferl fit`` against a bare PyTorch loop with the same model, data, augmentation and batch.
+
+    python benchmarks/overhead.py [--pairs 5] [--config configs/fer2013_cnn_bilstm.yaml]
+
+Each figure comes from a process of its own; the two kinds take turns, and the ratio is the median over the pairs.
+Start-up, the first steps and validation are not timed. Writes ``benchmarks/results/overhead.json``.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import auto_cli
+from lightning.pytorch import Callback
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "overhead.json"
+WARM_UP = 10  # steps
+TINY = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
+
+
+class Stopwatch(Callback):
+    """Prints the seconds from the end of step ``WARM_UP`` to that of step ``steps``."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx + 1 == WARM_UP:
+            self.start = time.perf_counter()
+        if batch_idx + 1 == self.steps:
+            print(f"\nseconds {time.perf_counter() - self.start}", flush=True)
+
+
+def fit(words: list[str], steps: int) -> None:
+    """The command itself, with its loggers, callbacks and progress bar."""
+    from ferlightning.cli import main
+
+    stopwatch = ["--trainer.callbacks+=overhead.Stopwatch", f"--trainer.callbacks.steps={steps}"]
+    main(["fit", *words, f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=1",
+          "--trainer.max_epochs=1", *stopwatch])  # fmt: skip
+
+
+def bare(words: list[str], steps: int) -> None:
+    """What one would write without a framework; the command line only builds the model and the data."""
+    from ferlightning.plugins import load_plugins
+    from ferlightning.run import FerlCLI
+
+    load_plugins()
+    cli = FerlCLI(["fit", *words, "--trainer.max_epochs=0"])
+    model, data = cli.model.train(), cli.datamodule
+    data.trainer = None
+    configured = model.configure_optimizers()
+    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    half = str(cli.trainer.precision) == "bf16-mixed"
+    start = 0.0
+    for step, batch in enumerate(data.train_dataloader(), 1):
+        image = batch["image"].float() / 255
+        if data.augment is not None:
+            image = data.augment(image)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            output = model(image)
+        output = output._replace(logits=output.logits.float())
+        loss = sum(loss.weight * loss(output, batch) for loss in model.losses)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step == WARM_UP:
+            start = time.perf_counter()
+        if step == steps:
+            print(f"\nseconds {time.perf_counter() - start}", flush=True)
+            return
+
+
+def measure(kind: str, words: list[str], steps: int) -> float:
+    """Seconds a step in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, f"--arm={kind}", f"--words={json.dumps(words)}", f"--steps={steps}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    seconds = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("seconds ")]
+    if not seconds:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return float(seconds[0]) / (steps - WARM_UP)
+
+
+def overhead(
+    pairs: int = 5,
+    steps: int = 60,
+    config: str = "configs/fer2013_cnn_bilstm.yaml",
+    arm: Literal["fit", "bare"] | None = None,
+    words: list[str] | None = None,
+) -> None:
+    """Compare ``ferl fit`` with a bare loop.
+
+    Args:
+        pairs: how often the two take turns.
+        steps: steps of each process, of which the first ten are not timed.
+        config: of the model and the data; drawn faces stand in for the data where FERL_DATA is not set.
+        arm: run one arm in this process; used by the benchmark itself.
+        words: arguments of that arm.
+    """
+    if arm:
+        {"fit": fit, "bare": bare}[arm](words or [], steps)
+        return
+    batch = 128
+    drawn = ["--data=SyntheticFaces", "--data.items_per_class=2000", f"--data.batch_size={batch}"]
+    own = [f"--config={Path(config).resolve()}", f"--data.batch_size={batch}"]
+    cases = {Path(config).stem: own if os.environ.get("FERL_DATA") else [*own, *drawn], "tiny": [*TINY, *drawn]}
+    table = Table("model", "bare images/s", "ferl fit images/s", "ratio", "min", "max", "ms a step more")
+    results = {}
+    for name, case in cases.items():
+        times = [(measure("fit", case, steps), measure("bare", case, steps)) for _ in range(pairs)]
+        ratios = sorted(b / f for f, b in times)
+        fitted, plain = (statistics.median(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(ratios)
+        results[name] = {
+            "images_per_second": {"bare": batch / plain, "ferl fit": batch / fitted},
+            "ratio": {"median": ratio, "min": ratios[0], "max": ratios[-1], "pairs": ratios},
+            "milliseconds_a_step_more": statistics.median(1000 * (f - b) for f, b in times),
+        }
+        table.add_row(
+            name, f"{batch / plain:.0f}", f"{batch / fitted:.0f}", f"{ratio:.3f}", f"{ratios[0]:.3f}",
+            f"{ratios[-1]:.3f}", f"{results[name]['milliseconds_a_step_more']:.2f}",
+        )  # fmt: skip
+    Console().print(table)
+    RESULT.parent.mkdir(exist_ok=True)
+    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    text = json.dumps(
+        {"command": " ".join(sys.argv), "machine": machine, "steps": steps, "batch": batch} | results, indent=2
+    )
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(text + "\n")
+    temporary.rename(RESULT)
+
+
+if __name__ == "__main__":
+    auto_cli(overhead)

@@ -1,0 +1,145 @@
+"""The cache of parsed data: parsed once, rebuilt if damaged, never half there."""
+
+import multiprocessing
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlightning.data.store import Store, cache_dir, open_store
+
+KEY: dict[str, object] = {"reader": "test", "path": Path("a.csv"), "size": 3}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make_store(seed: int = 0) -> Store:
+    """Three clips of 1, 2 and 3 frames."""
+    rng = np.random.default_rng(seed)
+    return Store(
+        images=rng.integers(0, 256, (6, 4, 4), np.uint8),
+        start=np.array([0, 1, 3, 6]),
+        label=rng.integers(0, 7, 3),
+        split=np.array([0, 1, 2], np.int8),
+        name=np.array(["row 1", "żółw", "row 3"]),
+        subject=np.array(["s1", "", "s2"]),
+    )
+
+
+def assert_same(one: Store, other: Store) -> None:
+    for field in fields(Store):
+        found, wanted = getattr(one, field.name), getattr(other, field.name)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def forbidden() -> Store:
+    raise AssertionError("parsed again")
+
+
+def folder_of_store(cache: Path) -> Path:
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    return folder
+
+
+def test_the_second_opening_does_not_parse(own_cache: Path) -> None:
+    assert cache_dir() == own_cache
+    assert_same(open_store(KEY, make_store), make_store())
+    store = open_store(KEY, forbidden)
+    assert_same(store, make_store())
+    assert isinstance(store.images, np.memmap) and not store.images.flags.writeable
+    assert folder_of_store(own_cache).parent == own_cache
+
+
+def test_another_key_is_another_store() -> None:
+    open_store(KEY, make_store)
+    for change in ({"size": 4}, {"path": Path("b.csv")}, {"reader": "test 2"}, {"more": None}):
+        assert_same(open_store(KEY | change, lambda: make_store(1)), make_store(1))
+    assert_same(open_store(dict(reversed(KEY.items())), forbidden), make_store())
+
+
+def test_without_the_variable_the_cache_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FERL_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "ferlightning"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGE = {
+    "deleted": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "one byte short": cut,
+    "only the magic": lambda path: path.write_bytes(path.read_bytes()[:8]),
+    "half a header": lambda path: path.write_bytes(path.read_bytes()[:40]),
+    "garbage": lambda path: path.write_bytes(np.random.default_rng(0).bytes(500)),
+    "garbage header": lambda path: path.write_bytes(path.read_bytes()[:10] + np.random.default_rng(0).bytes(500)),
+    "bracket for header": lambda path: path.write_bytes(path.read_bytes()[:10] + b"(" * 500),
+    "a zip's magic": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)),
+    "text": lambda path: path.write_text("hello"),
+    "another length": lambda path: np.save(path, np.zeros(99, np.int64)),
+    "no length": lambda path: np.save(path, np.int64(3)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Store)])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_store_is_parsed_again(own_cache: Path, name: str, damage: str) -> None:
+    open_store(KEY, make_store)
+    DAMAGE[damage](folder_of_store(own_cache) / f"{name}.npy")  # type: ignore[operator]
+    assert_same(open_store(KEY, make_store), make_store())
+    assert_same(open_store(KEY, forbidden), make_store())
+
+
+def test_a_parse_that_fails_leaves_nothing(own_cache: Path) -> None:
+    def fails() -> Store:
+        raise ValueError("bad row")
+
+    def cannot_be_written() -> Store:
+        store = make_store()
+        return Store(store.images, store.start, store.label, store.split, store.name, [lambda: 0])  # type: ignore[arg-type]
+
+    for parse in (fails, cannot_be_written):
+        with pytest.raises(Exception):  # noqa: B017 - whatever the parser raises comes through
+            open_store(KEY, parse)
+        assert [path for path in own_cache.iterdir() if path.suffix != ".lock"] == []
+    assert_same(open_store(KEY, make_store), make_store())
+
+
+def test_a_killed_parse_is_not_taken_for_a_store(own_cache: Path) -> None:
+    """What is left by a kill between two files: a temporary folder, which no key leads to."""
+    (own_cache / "tmpabc").mkdir(parents=True)
+    np.save(own_cache / "tmpabc" / "images.npy", make_store().images)
+    assert_same(open_store(KEY, make_store), make_store())
+
+
+def open_slowly(log: str) -> None:
+    def parse() -> Store:
+        with Path(log).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(1)
+        return make_store()
+
+    assert_same(open_store(KEY, parse), make_store())
+
+
+def test_of_two_processes_one_parses(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=open_slowly, args=(str(tmp_path / "log"),)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    assert_same(open_store(KEY, forbidden), make_store())
