@@ -1,19 +1,22 @@
 """Images per second of ``ferl fit`` against a bare PyTorch loop with the same model, data, augmentation and batch.
 
-    python benchmarks/overhead.py [--pairs 5] [--config configs/fer2013_cnn_bilstm.yaml]
+    python benchmarks/overhead.py [--pairs 5] [--recipe configs/fer2013_cnn_bilstm.yaml]
 
 Each figure comes from a process of its own; the two kinds take turns, and the ratio is the median over the pairs.
-Start-up, the first steps and validation are not timed. Writes ``benchmarks/results/overhead.json``.
+Start-up, the first steps and validation are not timed. The output is no terminal, so the progress bar is kept but not
+drawn. On the CPU. Writes ``benchmarks/results/overhead.json``.
 """
 
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +29,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "overhead.json"
 WARM_UP = 10  # steps
+CPU = "--trainer.accelerator=cpu"
 TINY = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
 
 
@@ -47,7 +51,7 @@ def fit(words: list[str], steps: int) -> None:
     from ferlightning.cli import main
 
     stopwatch = ["--trainer.callbacks+=overhead.Stopwatch", f"--trainer.callbacks.steps={steps}"]
-    main(["fit", *words, f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=1",
+    main(["fit", *words, CPU, f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=1",
           "--trainer.max_epochs=1", *stopwatch])  # fmt: skip
 
 
@@ -57,7 +61,7 @@ def bare(words: list[str], steps: int) -> None:
     from ferlightning.run import FerlCLI
 
     load_plugins()
-    cli = FerlCLI(["fit", *words, "--trainer.max_epochs=0"])
+    cli = FerlCLI(["fit", *words, CPU, "--trainer.max_epochs=0"])
     model, data = cli.model.train(), cli.datamodule
     data.trainer = None
     configured = model.configure_optimizers()
@@ -70,8 +74,8 @@ def bare(words: list[str], steps: int) -> None:
             image = data.augment(image)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             output = model(image)
-        output = output._replace(logits=output.logits.float())
-        loss = sum(loss.weight * loss(output, batch) for loss in model.losses)
+            output = output._replace(logits=output.logits.float())
+            loss = sum(loss.weight * loss(output, batch) for loss in model.losses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -93,10 +97,15 @@ def measure(kind: str, words: list[str], steps: int) -> float:
     return float(seconds[0]) / (steps - WARM_UP)
 
 
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
 def overhead(
     pairs: int = 5,
     steps: int = 60,
-    config: str = "configs/fer2013_cnn_bilstm.yaml",
+    recipe: str = "configs/fer2013_cnn_bilstm.yaml",
     arm: Literal["fit", "bare"] | None = None,
     words: list[str] | None = None,
 ) -> None:
@@ -105,7 +114,7 @@ def overhead(
     Args:
         pairs: how often the two take turns.
         steps: steps of each process, of which the first ten are not timed.
-        config: of the model and the data; drawn faces stand in for the data where FERL_DATA is not set.
+        recipe: configuration of the model and the data; drawn faces stand in for the data where FERL_DATA is not set.
         arm: run one arm in this process; used by the benchmark itself.
         words: arguments of that arm.
     """
@@ -114,12 +123,13 @@ def overhead(
         return
     batch = 128
     drawn = ["--data=SyntheticFaces", "--data.items_per_class=2000", f"--data.batch_size={batch}"]
-    own = [f"--config={Path(config).resolve()}", f"--data.batch_size={batch}"]
-    cases = {Path(config).stem: own if os.environ.get("FERL_DATA") else [*own, *drawn], "tiny": [*TINY, *drawn]}
+    own = [f"--config={Path(recipe).resolve()}", f"--data.batch_size={batch}"]
+    real = own if os.environ.get("FERL_DATA") else [*own, *drawn]
+    cases = {Path(recipe).stem: (real, steps), "tiny": ([*TINY, *drawn], 2 * steps)}  # its steps are short
     table = Table("model", "bare images/s", "ferl fit images/s", "ratio", "min", "max", "ms a step more")
     results = {}
-    for name, case in cases.items():
-        times = [(measure("fit", case, steps), measure("bare", case, steps)) for _ in range(pairs)]
+    for name, (case, n) in cases.items():
+        times = [(measure("fit", case, n), measure("bare", case, n)) for _ in range(pairs)]
         ratios = sorted(b / f for f, b in times)
         fitted, plain = (statistics.median(column) for column in zip(*times, strict=True))
         ratio = statistics.median(ratios)
@@ -134,9 +144,16 @@ def overhead(
         )  # fmt: skip
     Console().print(table)
     RESULT.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {
+        "processor": cpu.group(1) if (cpu := re.search(r"model name\s*: (.*)", _cpuinfo())) else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("torch", "lightning", "ferlightning")},
+        "python": platform.python_version(),
+    }
     text = json.dumps(
-        {"command": " ".join(sys.argv), "machine": machine, "steps": steps, "batch": batch} | results, indent=2
+        {"command": " ".join(sys.argv), "machine": machine, "pairs": pairs, "steps": steps, "batch": batch} | results,
+        indent=2,
     )
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(text + "\n")

@@ -157,6 +157,7 @@ class FaceData(LightningDataModule):
         found: dict[str, dict[str, object]] = {}
         for split, items in self.items.items():
             digest = hashlib.sha256(self.store.label[items].tobytes())
+            digest.update((self.store.start[items + 1] - self.store.start[items]).tobytes())
             for item in items:
                 digest.update(self.store.images[self.store.start[item] : self.store.start[item + 1]].tobytes())
             found[split] = {"items": len(items), "sha256": digest.hexdigest()}

@@ -12,8 +12,9 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder at any depth, by their suffix, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    """The image files of a folder at any depth, by their suffix, sorted; hidden files are not images."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    return sorted(path for path in found if path.is_file())
 
 
 def read_image(path: Path, size: int, color: bool) -> NDArray[np.uint8]:
@@ -22,7 +23,7 @@ def read_image(path: Path, size: int, color: bool) -> NDArray[np.uint8]:
     Raises:
         FerlError: the file is not an image that OpenCV reads.
     """
-    # Not cv2.imread: on Windows it cannot open a path that is not ASCII.
+    # Not cv2.imread: it fills a file that is cut short with grey, and on Windows takes ASCII paths only.
     data = np.frombuffer(path.read_bytes(), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE) if len(data) else None
     if image is None:

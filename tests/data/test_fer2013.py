@@ -54,7 +54,7 @@ def truth(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.
             splits = np.array([USAGES.index(usage.strip()) for _, _, usage in rows])
         except (ValueError, csv.Error):
             return None
-    good = len(images) == len(labels) and (0 <= images).all() and (images < 256).all()
+    good = len(images) == len(labels) and (images >= 0).all() and (images < 256).all()
     return (images, labels, splits) if good and (labels >= 0).all() and (labels < 7).all() else None
 
 

@@ -138,7 +138,7 @@ def test_resizing_keeps_what_is_shown(tmp_path: Path) -> None:
         y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width
         return np.uint8(127.5 + 60 * np.sin(2 * np.pi * x) + 60 * np.cos(2 * np.pi * y))  # type: ignore[return-value]
 
-    for i, shape in enumerate([(96, 96), (24, 24), (31, 77), (48, 48), (200, 20)]):
+    for i, shape in enumerate([(96, 96), (24, 24), (31, 77), (48, 48), (200, 36)]):
         write(tmp_path / "happy" / f"{i}.png", wave(*shape))
         write(tmp_path / "sad" / f"{i}.png", wave(*shape))
     images = ImageFolder(str(tmp_path)).store.images
@@ -218,10 +218,10 @@ def test_a_truncated_image(tmp_path: Path, suffix: str, share: float) -> None:
         _ = ImageFolder(str(tmp_path)).store
 
 
-@pytest.mark.xfail(reason="OpenCV fills the missing half with grey and says nothing", strict=True)
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_truncated_jpeg(tmp_path: Path, share: float, progressive: bool) -> None:
+    """``cv2.imread`` would make the missing part grey and say nothing."""
     fill(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sad" / "broken.jpg", progressive=progressive)

@@ -1,0 +1,369 @@
+"""Batches, splits, statistics and augmentation of the base data module, on small stores made here."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kornia.augmentation import RandomAffine, RandomErasing, RandomHorizontalFlip
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ferlightning.data.base import FaceData, Items
+from ferlightning.data.store import Store
+from ferlightning.errors import FerlError
+
+AFFINE = [RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)]
+
+
+def clips(lengths: Sequence[int], channels: int = 1, seed: int = 0, subjects: int = 0, **fields: Any) -> Store:
+    """Random clips, labels 0 1 2 0 1 2 ..., all in train unless said otherwise."""
+    n, rng = len(lengths), np.random.default_rng(seed)
+    shape = (sum(lengths), 12, 10) + ((3,) if channels == 3 else ())
+    made: dict[str, Any] = {
+        "images": rng.integers(1, 256, shape, np.uint8),  # no zeros, which are what padding is made of
+        "start": np.cumsum([0, *lengths]),
+        "label": np.arange(n) % 3,
+        "split": np.zeros(n, np.int8),
+        "name": np.array([f"item {i}" for i in range(n)]),
+        "subject": np.array([f"s{i % subjects}" if subjects else "" for i in range(n)]),
+    }
+    return Store(**(made | fields))
+
+
+class Faces(FaceData):
+    """A data set made of a store."""
+
+    class_names = ["a", "b", "c"]
+
+    def __init__(self, made: Store, **options: Any) -> None:
+        super().__init__(**options)
+        self.made = made
+
+    def read(self) -> Store:
+        return self.made
+
+
+def split_of(*sizes: int) -> NDArray[np.int8]:
+    return np.repeat(np.array([0, 1, 2], np.int8), sizes)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_clips_of_different_length_are_padded_and_masked(channels: int) -> None:
+    lengths = [2, 5, 1, 3, 5]
+    store = clips(lengths, channels)
+    numbers = np.array([4, 2, 0, 3])
+    batch = Items(store, numbers).__getitems__([1, 0, 3])  # the items 2, 4 and 3
+    assert batch["image"].shape == (3, 5, channels, 12, 10) and batch["image"].dtype == torch.uint8
+    assert batch["label"].tolist() == [2, 1, 0] and batch["label"].dtype == torch.int64
+    assert batch["index"].tolist() == [1, 0, 3] and batch["index"].dtype == torch.int64
+    assert batch["mask"].tolist() == [[t < n for t in range(5)] for n in (1, 5, 3)]
+    for row, item in enumerate([2, 4, 3]):
+        frames = store.images[sum(lengths[:item]) : sum(lengths[: item + 1])].reshape(-1, 12, 10, channels)
+        np.testing.assert_array_equal(batch["image"][row, : lengths[item]], frames.transpose(0, 3, 1, 2))
+        assert not batch["image"][row, lengths[item] :].any()
+
+
+def test_without_padding_there_is_no_mask() -> None:
+    store = clips([2, 2, 1, 1])
+    assert "mask" not in Items(store, np.arange(4)).__getitems__([0, 1])
+    stills = Items(store, np.arange(4)).__getitems__([2, 3])
+    assert "mask" not in stills and stills["image"].shape == (2, 1, 1, 12, 10)
+    one = Items(store, np.arange(4))[1]
+    assert one["image"].shape == (2, 1, 12, 10) and one["label"] == 1 and one["index"] == 1
+
+
+def test_a_batch_does_not_write_into_the_store() -> None:
+    store = clips([1, 3])
+    before = store.images.copy()
+    Items(store, np.arange(2)).__getitems__([0, 1])["image"].zero_()
+    np.testing.assert_array_equal(store.images, before)
+
+
+# --- on the device --------------------------------------------------------------------------------------------------
+
+
+class Model(LightningModule):
+    """Keeps the batches that a trainer gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: dict[str, list[dict[str, Tensor]]] = {"train": [], "val": [], "test": []}
+
+    def keep(self, split: str, batch: dict[str, Tensor]) -> None:
+        self.seen[split].append({key: x.clone() for key, x in batch.items()})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self.keep("train", batch)
+        return self.layer(batch["image"].mean().view(1)).sum()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.keep("val", batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.keep("test", batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def run(data: FaceData, seed: int = 0, epochs: int = 1, callbacks: Sequence[Callback] = ()) -> Model:
+    seed_everything(seed, verbose=False)
+    model = Model()
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, callbacks=list(callbacks),
+    )  # fmt: skip
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    return model
+
+
+def original(store: Store, items: NDArray[np.int64], batch: dict[str, Tensor]) -> NDArray[np.float64]:
+    """What a batch of clips of equal length must hold without augmentation."""
+    numbers = items[batch["index"].numpy()]
+    return np.stack([store.images[store.start[i] : store.start[i + 1], None] for i in numbers]) / 255
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_augments_training_batches_only() -> None:
+    store = clips([3] * 24, split=split_of(12, 6, 6))
+    data = Faces(store, batch_size=4, augment=AFFINE)
+    model = run(data)
+    assert {split: len(seen) for split, seen in model.seen.items()} == {"train": 3, "val": 2, "test": 2}
+    for split, batches in model.seen.items():
+        for batch in batches:
+            expected = original(store, data.items[split], batch)  # type: ignore[index]
+            assert batch["image"].dtype == torch.float32
+            assert batch["image"].min() >= 0 and batch["image"].max() <= 1
+            if split == "train":
+                assert (np.abs(batch["image"].numpy() - expected).mean((1, 2, 3, 4)) > 0.01).all()
+            else:
+                np.testing.assert_allclose(batch["image"], expected, atol=1e-6)
+    assert sorted(int(i) for batch in model.seen["train"] for i in batch["index"]) == list(range(12))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_augmentation_training_batches_are_the_images() -> None:
+    store = clips([1] * 24, split=split_of(12, 6, 6))
+    data = Faces(store, batch_size=4)
+    for batch in run(data).seen["train"]:
+        np.testing.assert_allclose(batch["image"], original(store, data.items["train"], batch), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "augment",
+    [AFFINE, [RandomErasing(p=0.5, scale=(0.1, 0.3))], [RandomHorizontalFlip(p=0.5), *AFFINE]],
+    ids=["affine", "erasing", "flip and affine"],
+)
+def test_items_differ_in_their_transform_and_frames_of_a_clip_do_not(augment: Sequence[Any]) -> None:
+    """All items are one picture repeated, so whatever differs comes from the augmentation."""
+    picture = np.random.default_rng(0).integers(1, 256, (12, 10), np.uint8)
+    store = clips([4] * 24, images=np.broadcast_to(picture, (96, 12, 10)), split=split_of(16, 4, 4))
+    (batch,) = run(Faces(store, batch_size=16, augment=augment)).seen["train"]
+    image = batch["image"]
+    assert (image == image[:, :1]).all(), "a clip's frames must be transformed alike"
+    assert len(torch.unique(image[:, 0].flatten(1), dim=0)) > 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_padding_stays_black_under_augmentation() -> None:
+    from kornia.augmentation import RandomBrightness, RandomInvert
+
+    store = clips([1, 4, 2, 3] * 6, split=split_of(12, 8, 4))
+    data = Faces(store, batch_size=12, augment=[*AFFINE, RandomInvert(p=1.0), RandomBrightness((1.2, 1.5), p=1.0)])
+    model = run(data)
+    for batches in model.seen.values():
+        for batch in batches:
+            assert not batch["mask"].all() and (batch["image"][~batch["mask"]] == 0).all()
+            assert (batch["image"][batch["mask"]].amax((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_equal_seeds_give_equal_batches() -> None:
+    def seen(seed: int) -> list[dict[str, Tensor]]:
+        store = clips([2] * 24, split=split_of(16, 4, 4))
+        return run(Faces(store, batch_size=4, augment=AFFINE), seed, epochs=2).seen["train"]
+
+    one, same, other = seen(1), seen(1), seen(2)
+    assert len(one) == 8
+    for a, b in zip(one, same, strict=True):
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["index"], b["index"])
+    assert any(not torch.equal(a["index"], b["index"]) for a, b in zip(one, other, strict=True))
+    first, second = (torch.cat([batch["index"] for batch in one[i : i + 4]]) for i in (0, 4))
+    assert not torch.equal(first, second), "each epoch is in an order of its own"
+
+
+def test_workers_load_the_same_batches() -> None:
+    store = clips([1, 2, 3] * 4, split=split_of(6, 3, 3))
+    for alone, others in zip(
+        Faces(store, batch_size=2).val_dataloader(), Faces(store, batch_size=2, workers=1).val_dataloader(), strict=True
+    ):
+        assert all(torch.equal(alone[key], others[key]) for key in alone)
+
+
+def test_a_last_incomplete_batch_is_dropped_in_training_only() -> None:
+    data = Faces(clips([1] * 27, split=split_of(9, 9, 9)), batch_size=4)
+    assert [len(x["index"]) for x in data.train_dataloader()] == [4, 4]
+    assert [len(x["index"]) for x in data.val_dataloader()] == [4, 4, 1]
+    small = Faces(clips([1] * 9, split=split_of(3, 3, 3)), batch_size=4)
+    assert [len(x["index"]) for x in small.train_dataloader()] == [3], "fewer items than a batch are one batch"
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixel_statistics_are_those_of_the_training_images(channels: int) -> None:
+    store = clips([1, 4, 2] * 7, channels, split=split_of(12, 4, 5))
+    store.images[store.start[12] :] = 255  # what a leak would show
+    data = Faces(store)
+    pixels = store.images[: store.start[12]].reshape(-1, channels) / 255
+    np.testing.assert_allclose(data.pixel_mean, pixels.mean(0))
+    np.testing.assert_allclose(data.pixel_std, pixels.std(0))
+    assert len(data.pixel_mean) == channels and isinstance(data.pixel_mean[0], float)
+
+
+def test_pixel_statistics_of_more_than_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (9000, 4, 4), np.uint8)
+    data = Faces(clips([1] * 9000, images=images, split=split_of(8998, 1, 1)))
+    np.testing.assert_allclose(data.pixel_mean[0], images[:8998].mean() / 255)
+    np.testing.assert_allclose(data.pixel_std[0], images[:8998].std() / 255)
+
+
+def test_images_of_one_grey_can_be_normalised() -> None:
+    data = Faces(clips([1] * 9, images=np.full((9, 12, 10), 51, np.uint8), split=split_of(3, 3, 3)))
+    assert data.pixel_mean == pytest.approx([0.2]) and data.pixel_std[0] > 0
+
+
+def test_class_counts_are_those_of_training() -> None:
+    label = np.array([0, 0, 0, 1, 2, 2, 1, 1, 1, 1])
+    data = Faces(clips([1] * 10, label=label, split=split_of(6, 2, 2)))
+    assert data.class_counts == [3, 1, 2] and all(isinstance(n, int) for n in data.class_counts)
+
+
+def test_the_fingerprint_tells_pixels_labels_and_splits_apart() -> None:
+    def fingerprint(**fields: Any) -> dict[str, Any]:
+        return Faces(clips([1] * 12, **({"split": split_of(6, 3, 3)} | fields))).fingerprint()
+
+    base = fingerprint()
+    assert json.loads(json.dumps(base)) == base == fingerprint()
+    assert {split: entry["items"] for split, entry in base.items()} == {"train": 6, "val": 3, "test": 3}
+    images, label = clips([1] * 12).images.copy(), np.arange(12) % 3
+    images[7, 3, 3] ^= 1
+    label[11] = 0
+    for changed, where in ((fingerprint(images=images), "val"), (fingerprint(label=label), "test")):
+        assert [split for split in base if changed[split] != base[split]] == [where]
+    assert fingerprint(split=split_of(5, 4, 3))["train"] != base["train"]
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------
+
+
+def test_validation_is_chosen_by_whole_subjects_where_they_are_known() -> None:
+    store = clips([1] * 200, subjects=20)
+    chosen = []
+    for seed in range(5):
+        items = Faces(store, val_fraction=0.25, split_seed=seed).items
+        train, val = (set(store.subject[items[split]]) for split in ("train", "val"))  # type: ignore[index]
+        assert not train & val and len(val) == 5 and len(items["train"]) + len(items["val"]) == 200
+        chosen.append(frozenset(val))
+    assert len(set(chosen)) > 1
+    again = Faces(store, val_fraction=0.25, split_seed=0).items
+    assert set(store.subject[again["val"]]) == chosen[0]
+
+
+def test_validation_is_chosen_from_every_class_where_subjects_are_unknown() -> None:
+    label = np.repeat([0, 1, 2], [100, 40, 2])
+    store = clips([1] * 142, label=label)
+    items = Faces(store, val_fraction=0.2).items
+    assert np.bincount(label[items["val"]]).tolist() == [20, 8, 1]
+    assert sorted(np.concatenate([items["train"], items["val"]])) == list(range(142))
+    assert items["test"].tolist() == items["val"].tolist()
+
+
+def test_one_known_subject_is_split_by_item() -> None:
+    items = Faces(clips([1] * 30, subjects=1), val_fraction=0.2).items
+    assert len(items["val"]) == 6 and len(items["train"]) == 24
+
+
+def test_test_items_never_become_validation() -> None:
+    data = Faces(clips([1] * 30, split=split_of(20, 0, 10)))
+    assert data.items["test"].tolist() == list(range(20, 30))
+    assert set(data.items["val"]) < set(range(20)) and data.notes("test") == []
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 15.0])
+def test_a_share_outside_0_to_1_is_refused(fraction: float) -> None:
+    with pytest.raises(FerlError, match="val_fraction"):
+        Faces(clips([1] * 9), val_fraction=fraction)
+
+
+def test_a_class_without_training_images_is_named() -> None:
+    with pytest.raises(FerlError, match="Faces.* no training image of 'c'"):
+        _ = Faces(clips([1] * 9, label=np.array([0, 1, 0, 1, 0, 1, 2, 2, 2]), split=split_of(6, 2, 1))).items
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+class Rank:
+    """What a data module asks of a trainer that is one of several processes."""
+
+    training = False
+
+    def __init__(self, rank: int, world: int) -> None:
+        self.global_rank, self.world_size = rank, world
+
+
+def loaders(kind: str, n: int, world: int, batch_size: int = 4) -> list[Any]:
+    found = []
+    for rank in range(world):
+        data = Faces(clips([1] * (n + 6), split=split_of(*((n, 3, 3) if kind == "train" else (3, n, 3)))))
+        data.batch_size = batch_size
+        data.trainer = Rank(rank, world)  # type: ignore[assignment]
+        found.append(getattr(data, f"{kind}_dataloader")())
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("n", [7, 9, 10, 24])
+def test_ranks_evaluate_every_item_once(world: int, n: int) -> None:
+    seen = [int(i) for loader in loaders("val", n, world) for batch in loader for i in batch["index"]]
+    assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_train_on_different_items_in_a_new_order_each_epoch(world: int) -> None:
+    orders = []
+    for epoch in range(2):
+        ranks = loaders("train", 24, world)
+        for loader in ranks:
+            loader.sampler.set_epoch(epoch)
+        orders.append([[int(i) for batch in loader for i in batch["index"]] for loader in ranks])
+        assert len({len(order) for order in orders[-1]}) == 1
+        seen = [item for order in orders[-1] for item in order]
+        assert len(seen) == len(set(seen)) and seen != sorted(seen)
+    assert orders[0] != orders[1]
+
+
+def test_ranks_with_fewer_items_than_a_batch_still_train() -> None:
+    for loader in loaders("train", 10, 2, batch_size=8):
+        assert [len(batch["index"]) for batch in loader] == [5]
+
+
+def test_the_order_of_ranks_follows_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = []
+    for seed in ("1", "1", "2"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        orders.append([int(i) for loader in loaders("train", 24, 2) for batch in loader for i in batch["index"]])
+    assert orders[0] == orders[1] != orders[2]
