@@ -122,7 +122,7 @@ def overhead(
         {"fit": fit, "bare": bare}[arm](words or [], steps)
         return
     batch = 128
-    drawn = ["--data=SyntheticFaces", "--data.items_per_class=2000", f"--data.batch_size={batch}"]
+    drawn = ["--data=SyntheticFaces", "--data.items_per_class=4000", f"--data.batch_size={batch}"]
     own = [f"--config={Path(recipe).resolve()}", f"--data.batch_size={batch}"]
     real = own if os.environ.get("FERL_DATA") else [*own, *drawn]
     cases = {Path(recipe).stem: (real, steps), "tiny": ([*TINY, *drawn], 2 * steps)}  # its steps are short

@@ -145,3 +145,40 @@ def test_a_plugin_that_cannot_be_imported_is_named(tmp_path: Path, command: list
 def test_help_does_not_need_sound_plugins(tmp_path: Path) -> None:
     broken = write_plugin(tmp_path / "broken", "ferl_broken", "raise RuntimeError")
     assert ferl(["--help"], [broken], tmp_path).returncode == 0
+
+
+def test_a_whole_model_of_a_plugin_is_accepted(tmp_path: Path) -> None:
+    """A LightningModule takes from the data what its ``__init__`` names, and gets reports as ours does."""
+    code = """
+import torch
+from lightning.pytorch import LightningModule
+
+class Linear(LightningModule):
+    def __init__(self, class_names: list[str], rate: float = 0.1) -> None:
+        super().__init__()
+        self.class_names, self.rate = class_names, rate
+        self.layer = torch.nn.Linear(48 * 48, len(class_names))
+
+    def forward(self, image, mask=None):
+        return self.layer(image.flatten(1))
+
+    def _step(self, batch):
+        logits = self(batch["image"])
+        loss = torch.nn.functional.cross_entropy(logits, batch["label"])
+        self.log("val/accuracy", (logits.argmax(1) == batch["label"]).float().mean())
+        return {"loss": loss, "logits": logits}
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch["image"]), batch["label"])
+
+    def validation_step(self, batch, batch_idx):
+        return self._step(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), self.rate)
+"""
+    site = write_plugin(tmp_path / "site", "whole_model", code)
+    words = ["fit", "--model=Linear", "--model.rate=0.01", *FEW_FACES, "--trainer.max_epochs=1"]
+    result = ferl(words, [site], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("runs/default/*/report_val/metrics.json"))

@@ -34,8 +34,8 @@ def provenance(trainer: Trainer, pl_module: LightningModule, item: tuple[Tensor,
     seed = os.environ.get("PL_GLOBAL_SEED")  # left by lightning's seed_everything
     datamodule: Any = getattr(trainer, "datamodule", None)
     return {
-        "command": shlex.join(sys.argv),
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "checkpoint": os.path.relpath(trainer.ckpt_path) if trainer.ckpt_path else None,
         "seed": None if seed is None else int(seed),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "git_revision": git_revision(),

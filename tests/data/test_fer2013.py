@@ -18,11 +18,7 @@ from ferlightning.errors import FerlError
 
 USAGES = ["Training", "PublicTest", "PrivateTest"]
 HEADER = b"emotion,pixels,Usage\n"
-REAL = next(
-    (p for p in (Path(os.environ.get("FERL_REAL_DATA") or "none"), Path(__file__).parents[3] / "shared/data")
-     if (p / "export.py").is_file()),
-    None,
-)  # fmt: skip
+REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
 Row = tuple[int, list[int], str]
 
 
