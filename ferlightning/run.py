@@ -120,10 +120,15 @@ class FerlCLI(LightningCLI):
     def _choose_run_folder(self, args: Sequence[str]) -> Path:
         """What the user says, the folder of the checkpoint, or a new one ``runs/<config name>/<time>``."""
         if chosen := _option(args, "trainer.default_root_dir"):
+            if self.command == "fit" and not self.ckpt_path and Path(chosen, "config.yaml").exists() and _is_first():
+                raise FerlError(
+                    f"--trainer.default_root_dir: {chosen} holds a run already; choose another folder, or go on with "
+                    f"that run by --ckpt_path={chosen}/checkpoints/last.ckpt"
+                )
             return Path(chosen).resolve()
         if self.ckpt_path:
             return Path(self.ckpt_path).resolve().parent.parent
-        if "LOCAL_RANK" in os.environ:  # a process that another one started
+        if not _is_first():
             if RUN_FOLDER not in os.environ:
                 raise FerlError(
                     "several processes were started from outside, so each would choose a run folder of its own: give "
@@ -154,7 +159,9 @@ class FerlCLI(LightningCLI):
                     logger.init_args.name = logger.init_args.version = ""
 
         log = self.run_folder / "metrics.csv"
-        if self.command == "fit" and log.exists():  # resumed: the new logger would delete what went before
+        if (
+            self.command == "fit" and log.exists() and _is_first()
+        ):  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -178,6 +185,11 @@ class FerlCLI(LightningCLI):
         trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if self.config[self.command].test_after_fit:
             trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+
+
+def _is_first() -> bool:
+    """Whether this process was started by a person, not by another process of the same run."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _check_yaml(configs: Sequence[str]) -> None:

@@ -216,6 +216,17 @@ def test_a_file_that_is_no_checkpoint_is_refused(fitted: Path, ferl: Ferl, capsy
     assert "broken.ckpt" in capsys.readouterr().err
 
 
+def test_a_second_run_into_a_folder_is_refused(ferl: Ferl, capsys) -> None:
+    words = ["fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--trainer.default_root_dir=mine"]
+    ferl(*words)
+    before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("*")}
+    with pytest.raises(SystemExit) as stop:
+        ferl(*words)
+    assert stop.value.code == 2
+    assert "mine holds a run already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in Path("mine").rglob("*")} == before
+
+
 def test_damaged_data_ends_the_command_before_anything_is_written(ferl: Ferl, capsys) -> None:
     path = write_fer2013(Path("fer2013.csv"))
     path.write_bytes(path.read_bytes()[:-4000])
