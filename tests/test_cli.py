@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
 
 from ferlightning.cli import main
+from ferlightning.data import SyntheticFaces
 from tests.conftest import TINY, write_fer2013
 
 Ferl = Callable[..., Path]
@@ -117,6 +119,31 @@ def test_predict_writes_a_row_an_item_that_agrees_with_test(fitted: Path, ferl: 
     tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
     predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
     assert predicted == tested
+
+
+def test_predict_reads_a_folder_of_unlabelled_images(fitted: Path, ferl: Ferl) -> None:
+    """Images that were drawn from the test split get the probabilities that the test split got."""
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
+    faces = SyntheticFaces(items_per_class=10, subjects=5)
+    Path("photos/inside").mkdir(parents=True)
+    for i, item in enumerate(faces.items["test"][:3]):
+        cv2.imwrite(f"photos/inside/{i}.png", faces.store.images[item])
+    ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.predict_folder=photos")
+    predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
+    assert [row["name"] for row in predicted] == ["inside/0.png", "inside/1.png", "inside/2.png"]
+    assert "label" not in predicted[0]
+    for row, true in zip(predicted, tested, strict=False):
+        assert row["prediction"] == true["prediction"]
+        assert float(row["confidence"]) == pytest.approx(float(true["confidence"]), abs=1e-5)
+
+
+def test_predict_says_that_a_folder_has_no_images(fitted: Path, ferl: Ferl, capsys) -> None:
+    Path("photos").mkdir()
+    with pytest.raises(SystemExit):
+        ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.predict_folder=photos")
+    assert "no images in photos" in capsys.readouterr().err
+    assert not (fitted / "predictions.csv").exists()
 
 
 def test_configurations_compose_and_null_leaves_a_part_out(ferl: Ferl, tmp_path: Path) -> None:
