@@ -14,6 +14,9 @@ from ferlightning.cli import main
 TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
 """Drawn faces so few that an epoch takes a moment. 5 subjects: 3 to train, 1 to validate, 1 to test."""
 
+SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
+"""A backbone that costs nothing."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

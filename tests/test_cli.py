@@ -15,10 +15,9 @@ import yaml
 
 from ferlightning.cli import main
 from ferlightning.data import SyntheticFaces
-from tests.conftest import TINY, write_fer2013
+from tests.conftest import SMALL, TINY, write_fer2013
 
 Ferl = Callable[..., Path]
-SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ import torch
 import wandb
 import yaml
 
-from tests.conftest import TINY, write_fer2013
+from tests.conftest import SMALL, TINY, write_fer2013
 
 Ferl = Callable[..., Path]
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
-SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
 
 
 def data_words(config: Path) -> list[str]:

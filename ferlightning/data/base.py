@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ferlightning.contracts import Batch
 from ferlightning.data.images import list_images, read_image
-from ferlightning.data.store import SPLITS, Store
+from ferlightning.data.store import SPLITS, UNDECIDED, Store
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
@@ -76,7 +76,7 @@ class FaceData(LightningDataModule):
             held over the frames of a clip.
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
-        split_seed: seed of that split.
+        split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
         predict_folder: folder of images, at any depth, that ``predict`` reads instead of the test split.
     """
 
@@ -122,7 +122,8 @@ class FaceData(LightningDataModule):
         Raises:
             FerlError: a class has no training image.
         """
-        train, val, test = (np.flatnonzero(self.store.split == i) for i in range(len(SPLITS)))
+        split = self._split() if (self.store.split == UNDECIDED).all() else self.store.split
+        train, val, test = (np.flatnonzero(split == i) for i in range(len(SPLITS)))
         if not len(val):
             chosen = self._choose_validation(train)
             train, val = train[~chosen], train[chosen]
@@ -165,7 +166,7 @@ class FaceData(LightningDataModule):
 
     def notes(self, split: Split) -> list[str]:
         """What a reader of the results on a split must know: departures from the protocol."""
-        if split == "test" and not (self.store.split == SPLITS.index("test")).any():
+        if split == "test" and self.items["test"] is self.items["val"]:
             return ["The data has no test split: these are the validation images, on which the epoch was chosen."]
         return []
 
@@ -236,9 +237,18 @@ class FaceData(LightningDataModule):
             raise FerlError(f"data.predict_folder: there are no images in {folder}")
         size, color = self.store.images.shape[1], self.store.images.ndim == 4
         images = np.stack([read_image(path, size, color) for path in files])
-        none = np.full(len(files), UNLABELLED)
         names = np.array([str(path.relative_to(folder)) for path in files])
-        return Store.of_stills(images, none, none.astype(np.int8), names)
+        return Store.of_stills(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
+
+    def _split(self) -> NDArray[np.int8]:
+        """70 / 15 / 15 % of every class, at least one item each where a class has three. Shape: (N,)."""
+        rng = np.random.default_rng(self.split_seed)
+        split = np.zeros(len(self.store), np.int8)
+        for k in range(len(self.class_names)):
+            members = rng.permutation(np.flatnonzero(self.store.label == k))
+            n = max(1, round(0.15 * len(members))) if len(members) > 2 else 0
+            split[members[:n]], split[members[n : 2 * n]] = SPLITS.index("test"), SPLITS.index("val")
+        return split
 
     def _choose_validation(self, train: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which training items become validation: whole subjects if known, else the same share of every class."""

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferlightning.data.base import FaceData
 from ferlightning.data.images import SUFFIXES, list_images, read_image
-from ferlightning.data.store import SPLITS, Store, open_store
+from ferlightning.data.store import SPLITS, UNDECIDED, Store, open_store
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
@@ -79,28 +78,12 @@ class ImageFolder(FaceData):
 
     def read(self) -> Store:
         listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _, _ in self.files]
-        key = {
-            "reader": "folder 1", "size": self.size, "color": self.color, "files": listing,
-            "split_seed": self.split_seed,
-        }  # fmt: skip
+        key = {"reader": "folder 2", "size": self.size, "color": self.color, "files": listing}
         return open_store(key, self._parse)
 
     def _parse(self) -> Store:
         images = np.stack([read_image(path, self.size, self.color) for path, _, _ in self.files])
         label = np.array([self.class_names.index(name) for _, name, _ in self.files], np.int64)
-        if self.files[0][2] is None:
-            split = self._split(label)
-        else:
-            split = np.array([SPLITS.index(split) for _, _, split in self.files if split], np.int8)
+        split = np.array([SPLITS.index(split) if split else UNDECIDED for _, _, split in self.files], np.int8)
         names = np.array([str(path.relative_to(self.root)) for path, _, _ in self.files])
         return Store.of_stills(images, label, split, names)
-
-    def _split(self, label: NDArray[np.int64]) -> NDArray[np.int8]:
-        """70 / 15 / 15 % of every class, at least one image each where a class has three."""
-        rng = np.random.default_rng(self.split_seed)
-        split = np.zeros(len(label), np.int8)
-        for k in range(len(self.class_names)):
-            members = rng.permutation(np.flatnonzero(label == k))
-            n = max(1, round(0.15 * len(members))) if len(members) > 2 else 0
-            split[members[:n]], split[members[n : 2 * n]] = SPLITS.index("test"), SPLITS.index("val")
-        return split

@@ -14,6 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
+UNDECIDED = -1
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Store:
         images: uint8 (F, H, W) grey or (F, H, W, 3) RGB, the frames of all items, one after another.
         start: int64 (N + 1,), first frame of each item, then F.
         label: int64 (N,), index into the data module's ``class_names``.
-        split: int8 (N,), index into ``SPLITS``; -1 = undecided, the data module splits.
+        split: int8 (N,), index into ``SPLITS``; ``UNDECIDED`` throughout where the data module is to split.
         name: str (N,), what a person would call the item: a path or a row of the source.
         subject: str (N,), who is shown; empty strings where unknown.
     """

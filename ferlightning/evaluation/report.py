@@ -39,7 +39,7 @@ class Report(Callback):
         """Forget what an earlier run collected."""
         self._parts, self._start = [], time.perf_counter()
 
-    on_test_start = on_validation_start
+    on_test_start = on_predict_start = on_validation_start
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Collect a batch, unless fit is running."""
@@ -59,10 +59,6 @@ class Report(Callback):
         """Write ``report/``."""
         self._write(trainer, pl_module, "test")
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what an earlier run collected."""
-        self._parts = []
-
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Collect a batch."""
         self._collect(*args)
@@ -71,8 +67,7 @@ class Report(Callback):
         """Write ``predictions.csv``."""
         index, label, probs = self._gather(trainer)
         if trainer.is_global_zero:
-            datamodule: Any = getattr(trainer, "datamodule", None)
-            names = datamodule.item_names("predict")[index] if hasattr(datamodule, "item_names") else index.astype(str)
+            names = _item_names(trainer, "predict", index)
             path = Path(trainer.default_root_dir, "predictions.csv")
             known = None if (label < 0).all() else label
             write_predictions(path, names, known, probs, list(pl_module.class_names))  # type: ignore[arg-type]
@@ -115,7 +110,7 @@ class Report(Callback):
         if not trainer.is_global_zero:
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
-        names = datamodule.item_names(split)[index] if hasattr(datamodule, "item_names") else index.astype(str)
+        names = _item_names(trainer, split, index)
         class_names: list[str] = list(pl_module.class_names)  # type: ignore[arg-type]
 
         report = {"split": split} | summarise(label, probs, class_names)
@@ -137,6 +132,13 @@ class Report(Callback):
                     from matplotlib.image import imread
 
                     logger.experiment.add_image(f"{split}/{path.stem}", imread(path), dataformats="HWC")
+
+
+def _item_names(trainer: Trainer, split: str, index: Array) -> Array:
+    """Names of the items (N,), or their numbers where the data has no names."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    names: Array = datamodule.item_names(split)[index] if hasattr(datamodule, "item_names") else index.astype(str)
+    return names
 
 
 def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, Any]:

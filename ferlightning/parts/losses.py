@@ -31,7 +31,20 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
     return (weights * n.sum() / (weights * n).sum()).float()
 
 
-class CrossEntropy(Loss):
+class _ClassWeighted(Loss):
+    """What the losses with class weights share: the weights, (K,), or None."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_counts: Sequence[int], weight: float, class_weights: ClassWeights | None) -> None:
+        super().__init__()
+        self.weight = weight
+        weights = class_weights and frequency_weights(class_counts, class_weights)
+        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
+        self.register_buffer("class_weights", weights, persistent=False)
+
+
+class CrossEntropy(_ClassWeighted):
     """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
 
     Args:
@@ -50,19 +63,14 @@ class CrossEntropy(Loss):
         class_weights: ClassWeights | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.weight = weight
+        super().__init__(class_counts, weight, class_weights)
         self.label_smoothing = label_smoothing
-        self.class_weights: Tensor | None
-        weights = class_weights and frequency_weights(class_counts, class_weights)
-        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
-        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         return F.cross_entropy(output.logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
 
 
-class FocalLoss(Loss):
+class FocalLoss(_ClassWeighted):
     """Focal loss -(1 - p)^gamma log p of the true class, which turns down the easy examples.
 
     Lin et al. 2017, eq. 4, https://arxiv.org/abs/1708.02002. Soft labels (B, K) weigh the terms of the classes.
@@ -83,13 +91,8 @@ class FocalLoss(Loss):
         gamma: float = 2.0,
         class_weights: ClassWeights | None = None,
     ) -> None:
-        super().__init__()
-        self.weight = weight
+        super().__init__(class_counts, weight, class_weights)
         self.gamma = gamma
-        self.class_weights: Tensor | None
-        weights = class_weights and frequency_weights(class_counts, class_weights)
-        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
-        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         label = batch["label"]
