@@ -8,6 +8,8 @@ class name, so a plug-in needs no registration beyond its entry point.
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
@@ -37,6 +39,28 @@ class Output(NamedTuple):
     """(B, T, C, H, W), the input itself in a model without a restorer."""
     attention: Tensor | None
     """(B, L) weights of the pooling attention, summing to 1; None without one."""
+
+
+class Preprocess:
+    """One image to one image, uint8 (H, W, C) to uint8 (H', W', C'), the same for every split and without chance.
+
+    Applied once, when a data set is first opened. What a part keeps in its attributes, plain values only, is what tells
+    one preprocessed copy from another.
+    """
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+
+class Augmentation:
+    """A training batch to a training batch, on the device that holds it: images (B, T, C, H, W) float in [0, 1].
+
+    Draws anew for every item, from torch's generator of that device, and holds the draw over the frames of a clip. May
+    replace index labels (B,) by class probabilities (B, K).
+    """
+
+    def __call__(self, batch: Batch, num_classes: int) -> Batch:
+        raise NotImplementedError
 
 
 class Restorer(nn.Module):

@@ -11,6 +11,8 @@ GROUP = "ferlightning.plugins"
 
 SLOTS = {
     "data": "ferlightning.data.base.FaceData",
+    "preprocess": "ferlightning.contracts.Preprocess",
+    "augment": "ferlightning.contracts.Augmentation",
     "restorer": "ferlightning.contracts.Restorer",
     "backbone": "ferlightning.contracts.Backbone",
     "sequence, attention": "ferlightning.contracts.Stage",
