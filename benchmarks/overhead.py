@@ -69,11 +69,9 @@ def bare(words: list[str], steps: int) -> None:
     half = str(cli.trainer.precision) == "bf16-mixed"
     start = 0.0
     for step, batch in enumerate(data.train_dataloader(), 1):
-        image = batch["image"].float() / 255
-        if data.augment is not None:
-            image = data.augment(image)
+        batch = data.augment_batch(batch | {"image": batch["image"].float() / 255})
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            output = model(image)
+            output = model(batch["image"])
             output = output._replace(logits=output.logits.float())
             loss = sum(loss.weight * loss(output, batch) for loss in model.losses)
         optimizer.zero_grad()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 from zipfile import is_zipfile
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -143,6 +144,8 @@ class FerlCLI(LightningCLI):
         return folder
 
     def before_instantiate_classes(self) -> None:
+        if self.command != "fit" and self.ckpt_path:
+            self._take_classes_of(self.ckpt_path)
         # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
         config = self.config[self.command]
         self.config_to_save = copy.deepcopy(config)
@@ -164,12 +167,22 @@ class FerlCLI(LightningCLI):
         ):  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
+    def _take_classes_of(self, checkpoint: str) -> None:
+        """Other data than a model was trained on have other classes, in another order: match them by name."""
+        options = self.config[self.command].data.get("init_args", {})
+        if options.get("classes", "") is None:
+            stored = torch.load(checkpoint, map_location="meta", weights_only=True)
+            options["classes"] = stored.get("class_names")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save
         try:
             return super().instantiate_trainer(**kwargs)
         finally:
             self.config[self.command] = changed
+
+    def before_fit(self) -> None:
+        self.datamodule.check_training()
 
     def after_fit(self) -> None:
         """Report on the best checkpoint: on validation always, on test only if asked for."""

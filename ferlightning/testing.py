@@ -10,17 +10,33 @@ in about a second; nothing is trained.
 """
 
 import copy
+import inspect
 import io
+import json
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens, pool
+from ferlightning.contracts import (
+    Augmentation,
+    Backbone,
+    Batch,
+    Head,
+    Loss,
+    Output,
+    Preprocess,
+    Restorer,
+    Stage,
+    Tokens,
+    pool,
+)
 from ferlightning.errors import FerlError
 
 P = TypeVar("P", bound=nn.Module)
@@ -178,6 +194,95 @@ def check_loss(
     _check_module(partial(build, embed_features, class_counts), output(1.0), {**batch, "label": index})
 
 
+def check_preprocess(
+    build: Callable[[], Preprocess],
+    channels: Sequence[int] = (1, 2, 3, 5),
+    sizes: Sequence[tuple[int, int]] = ((48, 40), (64, 64)),
+) -> None:
+    """Check that a preprocessing part makes uint8 images, the same of the same image, and can be told by its options.
+
+    Args:
+        build: makes the part, as an entry of ``preprocess`` does.
+        channels: C of the images; parts before may have appended channels to grey or RGB.
+        sizes: heights and widths of the images; pass your own for a part for one fixed size.
+    """
+    part = build()
+    name = type(part).__name__
+    _require(isinstance(part, Preprocess), f"{name} is no subclass of ferlightning.contracts.Preprocess")
+    kept = copy.deepcopy(vars(part))
+    for option in inspect.signature(type(part)).parameters.values():
+        several = option.kind in (option.VAR_POSITIONAL, option.VAR_KEYWORD)
+        message = f"{name}: must keep the option {option.name} in an attribute of that name, by which copies are told"
+        _require(several or option.name in kept, message)
+    try:
+        json.dumps(kept)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{name}: its attributes must be plain values, but: {error}") from error
+
+    rng = np.random.default_rng(0)
+    for c in channels:
+        for height, width in sizes:
+            large = rng.integers(0, 256, (height + 2, width + 2, c), np.uint8)
+            crop = large[1:-1, 1:-1]
+            crop.flags.writeable = False  # as images of a store are
+            image = crop.copy()
+            result = _preprocessed(part, image)
+            _require(bool((image == crop).all()), f"{name}: writes into the image it is given")
+            flat = _preprocessed(part, np.full_like(image, 77)).shape
+            alike = f"{name}: images of one shape must keep one shape; {image.shape} became {result.shape} and {flat}"
+            _require(flat == result.shape, alike)
+            for how, found in {
+                "a second run": _preprocessed(part, image),
+                "a second part with the same options": _preprocessed(build(), image),
+                "a crop of a larger image, not to be written to,": _preprocessed(part, crop),
+            }.items():
+                same = found.shape == result.shape and bool((found == result).all())
+                _require(same, f"{name}: {how} gives another result on {image.shape}")
+    _require(vars(part) == kept, f"{name}: changes its attributes when called, from {kept} to {vars(part)}")
+
+
+@_seeded()
+def check_augmentation(build: Callable[[], Augmentation], channels: Sequence[int] = (1, 3)) -> None:
+    """Check that an augmentation returns a sound batch, repeats by torch's seed, and reads no padding.
+
+    Also that what it draws at random differs between the items of a batch, and is the same for all frames of a clip.
+
+    Args:
+        build: makes the augmentation, as an entry of ``augment`` does.
+        channels: C of the images.
+    """
+    part = build()
+    name = type(part).__name__
+    _require(isinstance(part, Augmentation), f"{name} is no subclass of ferlightning.contracts.Augmentation")
+    b, t, k = 16, 4, 5
+    index, soft = torch.arange(b) % k, torch.rand(b, k).softmax(1)
+    mask = torch.arange(t) < (torch.arange(b) % t + 1)[:, None]
+    for c in channels:
+        clips, other = torch.rand(2, b, t, c, 24, 20)
+        padding = ~mask[:, :, None, None, None]
+        padded, garbage = clips.masked_fill(padding, 0), torch.where(padding, other, clips)
+        alike = clips[:1, :1].expand(b, t, -1, -1, -1)
+        drawn = []
+        for seed in range(8):
+            for label in (index, soft):
+                one, same = (_augmented(part, {"image": clips[:, :1], "label": label}, k, seed) for _ in range(2))
+                for key in ("image", "label"):
+                    _require_close(one[key], same[key], f"{name}: equal seeds of torch must give equal batches", 0)
+            blank, dirty = (
+                _augmented(part, {"image": x, "label": index, "mask": mask}, k, seed) for x in (padded, garbage)
+            )
+            real = blank["mask"]
+            read = f"{name}: what padding holds changes the real frames"
+            _require_close(blank["image"][real], dirty["image"][real], read, 1e-5)
+            image = _augmented(part, {"image": alike, "label": index}, k, seed)["image"]
+            held = f"{name}: equal frames of a clip must stay equal: draw once for all of them"
+            _require_close(image, image[:, :1].expand_as(image), held, 1e-5)
+            drawn.append(image)
+        varies = any(not torch.equal(image, drawn[0]) for image in drawn)
+        each = any(not torch.equal(image, image[:1].expand_as(image)) for image in drawn)
+        _require(each or not varies, f"{name}: draws once for a batch; it must draw anew for every item")
+
+
 # --- promises of stages ----------------------------------------------------------------------------------------------
 
 
@@ -299,6 +404,56 @@ def _run(part: nn.Module, *inputs: Any) -> list[Tensor]:
     finite = all(bool(x.isfinite().all()) for x in tensors)
     _require(finite, f"{type(part).__name__}: the result in {_mode(part)} mode is not finite")
     return tensors
+
+
+def _preprocessed(part: Preprocess, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    name = type(part).__name__
+    try:
+        result = part(image)
+    except Exception as error:
+        raise AssertionError(f"{name}: fails on {image.shape}: {type(error).__name__}: {error}") from error
+    kind = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+    kept = isinstance(result, np.ndarray) and result.dtype == np.uint8 and result.ndim == 3 and result.size > 0
+    _require(kept, f"{name}: must make uint8 (H, W, C) of {image.shape}; found {kind}")
+    _require(result.flags.c_contiguous, f"{name}: the result on {image.shape} must be contiguous in memory")
+    return result
+
+
+def _augmented(part: Augmentation, batch: Batch, k: int, seed: int) -> Batch:
+    """The batch that a part makes of a copy of this one, found sound."""
+    name, mask, label = type(part).__name__, batch.get("mask"), batch["label"]
+    given = {"index": torch.arange(len(label))} | {key: x.clone() for key, x in batch.items()}
+    torch.manual_seed(seed)
+    try:
+        made = part(given, k)
+    except Exception as error:
+        what = f"{name}: fails on images {_shape(batch['image'])} with labels {_shape(label)}"
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    lost = ({"index"} | batch.keys()) - made.keys()
+    _require(not lost, f"{name}: the batch has lost {', '.join(sorted(lost))}")
+    image = made["image"]
+    kept = f"{name}: images {_shape(batch['image'])} float32 became {_shape(image)} {image.dtype}"
+    _require(image.shape == batch["image"].shape and image.dtype == torch.float32, kept)
+    _require(bool(image.isfinite().all()), f"{name}: images are not finite")
+    low, high = float(image.min()), float(image.max())
+    span = f"{name}: images in [0, 1] must stay there; they span [{low:.3g}, {high:.3g}]"
+    _require(low >= -1e-5 and high <= 1 + 1e-5, span)
+    _require(torch.equal(made["index"], torch.arange(len(label))), f"{name}: changes the index of items")
+    found = made["label"]
+    if found.ndim == 1 and label.ndim == 1:
+        sound = found.shape == label.shape and bool(((found >= 0) & (found < k)).all()) and found.dtype == torch.int64
+    else:
+        sound = found.shape == (len(label), k) and bool((found >= 0).all()) and found.is_floating_point()
+        sound = sound and bool(((found.sum(1) - 1).abs() < 1e-4).all())
+    _require(sound, f"{name}: labels must be class indices (B,) or class probabilities (B, K); they are {found}")
+    if mask is None:
+        _require("mask" not in made or bool(made["mask"].all()), f"{name}: masks frames of clips that are all real")
+    else:
+        sound = made["mask"].dtype == torch.bool and made["mask"].shape == mask.shape
+        _require(
+            sound and bool((made["mask"] | ~mask).all()), f"{name}: mask must be bool (B, T), real frames stay real"
+        )
+    return made
 
 
 def _mode(part: nn.Module) -> str:

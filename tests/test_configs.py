@@ -13,6 +13,8 @@ import wandb
 import yaml
 
 from tests.conftest import SMALL, TINY, write_fer2013
+from tests.data.ckplus_layouts import write_ck48
+from tests.data.fer2013_layouts import draw, write_csv, write_votes
 
 Ferl = Callable[..., Path]
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,13 @@ def data_words(config: Path) -> list[str]:
     data = yaml.safe_load(config.read_text()).get("data", {}).get("class_path", "SyntheticFaces")
     if data == "FER2013":
         return [f"--data.root={write_fer2013(Path('fer2013.csv'))}", "--data.batch_size=8"]
+    if data == "FERPlus":
+        write_csv(Path(), draw())
+        write_votes(Path(), draw())
+        return ["--data.root=.", "--data.batch_size=8", "--data.classes=[anger,happy,neutral]"]  # contempt is not drawn
+    if data == "CKPlus":
+        write_ck48(Path())
+        return ["--data.root=.", "--data.batch_size=8"]
     if data == "ImageFolder":
         for name in ("happy", "sad"):
             Path("faces", name).mkdir(parents=True, exist_ok=True)

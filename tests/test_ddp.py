@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import SMALL, TINY
 
@@ -52,3 +53,15 @@ def test_two_processes_log_reduced_metrics(tmp_path: Path, monkeypatch: pytest.M
     report = json.loads((run / "report_val" / "metrics.json").read_text())["metrics"]
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
         assert float(logged[f"val/{name}"]) == pytest.approx(report[name]["value"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_balanced_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes with half the batch each take the steps that one takes; batch norm is frozen, so that they can."""
+    monkeypatch.chdir(tmp_path)
+    words = [*TINY, *SMALL, "--data.balanced_sampling=true", "--model.lr_scale={backbone: 0}", "--trainer.max_epochs=2"]
+    words += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
+    for folder, how in (("one", ["--data.batch_size=16"]), ("two", ["--data.batch_size=8", *TWO])):
+        ferl("fit", *words, *how, f"--trainer.default_root_dir={folder}")
+    one, two = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two"))
+    torch.testing.assert_close(one["head.classify.weight"], two["head.classify.weight"], rtol=1e-4, atol=1e-5)

@@ -1,7 +1,46 @@
-"""The data sets. Importing this package is what makes their short names work on the command line."""
+"""Data sets, preprocessing and augmentation. Importing this package is what makes their short names work."""
 
+from ferlightning.data.augment import Blur, CutMix, Erase, Kornia, Light, MixUp, Noise, Warp
+from ferlightning.data.ckplus import CKPlus
 from ferlightning.data.fer2013 import FER2013
+from ferlightning.data.ferplus import FERPlus
 from ferlightning.data.folder import ImageFolder
+from ferlightning.data.preprocess import (
+    CLAHE,
+    CannyEdges,
+    GaussianFilter,
+    GlobalContrast,
+    HistogramEqualization,
+    KernelFilter,
+    LocalBinaryPattern,
+    MedianFilter,
+    Resize,
+    SobelEdges,
+)
 from ferlightning.data.synthetic import SyntheticFaces
 
-__all__ = ["FER2013", "ImageFolder", "SyntheticFaces"]
+__all__ = [
+    "CLAHE",
+    "FER2013",
+    "Blur",
+    "CKPlus",
+    "CannyEdges",
+    "CutMix",
+    "Erase",
+    "FERPlus",
+    "GaussianFilter",
+    "GlobalContrast",
+    "HistogramEqualization",
+    "ImageFolder",
+    "KernelFilter",
+    "Kornia",
+    "Light",
+    "LocalBinaryPattern",
+    "MedianFilter",
+    "MixUp",
+    "Noise",
+    "Resize",
+    "SobelEdges",
+    "SyntheticFaces",
+    "Warp",
+]

@@ -1,13 +1,14 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ferlightning.data.base import FaceData
 from ferlightning.data.images import SUFFIXES, list_images, read_image
-from ferlightning.data.store import SPLITS, UNDECIDED, Store, open_store
+from ferlightning.data.layouts import Layout
+from ferlightning.data.store import SPLITS, UNDECIDED, Store
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
@@ -19,6 +20,15 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+
+
+class Listed(NamedTuple):
+    """An image of a folder."""
+
+    path: Path
+    name: str
+    """Canonical name of its class."""
+    split: str | None
 
 
 class ImageFolder(FaceData):
@@ -39,51 +49,68 @@ class ImageFolder(FaceData):
         self.root = Path(root)
         self.size = size
         self.color = color
-        self.files, self.class_names = self._list()
-
-    def _list(self) -> tuple[list[tuple[Path, str, str | None]], list[str]]:
-        """(file, class, split) of every image, and the sorted class names."""
-        if not self.root.is_dir():
-            raise FerlError(f"data.root: there is no folder {self.root}")
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        splits = {path: SPLIT_FOLDERS.get(path.name.lower()) for path in folders}
-        if any(splits.values()) and not all(splits.values()):
-            other = [path.name for path, split in splits.items() if split is None]
-            raise FerlError(
-                f"{self.root}: has split folders (train, val, test) and others beside them: {other}. Move these"
-            )
-        classes: dict[Path, str | None] = {path: None for path in folders}
-        if any(splits.values()):
-            classes = {
-                path: split
-                for folder, split in splits.items()
-                for path in sorted(folder.iterdir())
-                if path.is_dir() and not path.name.startswith(".")
-            }
-        names = sorted({canonical(path.name) for path in classes})
-        if len(names) < 2:
-            raise FerlError(
-                f"{self.root}: found {len(names)} class folders, need at least 2, as {self.root}/happiness/*.png or "
-                f"{self.root}/train/happiness/*.png"
-            )
-        files = []
-        for folder, split in classes.items():
-            images = list_images(folder)
-            if not images:
-                raise FerlError(
-                    f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
-                )
-            files += [(path, canonical(folder.name), split) for path in images]
-        return files, names
+        self.files = list_classes(self.root)
+        self.label_names = sorted({file.name for file in self.files})
 
     def read(self) -> Store:
-        listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _, _ in self.files]
-        key = {"reader": "folder 2", "size": self.size, "color": self.color, "files": listing}
-        return open_store(key, self._parse)
+        layout = Layout("folder", self.root, lambda: [file.path for file in self.files], self._parse, 3)
+        return layout.open("ImageFolder", size=self.size, color=self.color)
 
     def _parse(self) -> Store:
-        images = np.stack([read_image(path, self.size, self.color) for path, _, _ in self.files])
-        label = np.array([self.class_names.index(name) for _, name, _ in self.files], np.int64)
-        split = np.array([SPLITS.index(split) if split else UNDECIDED for _, _, split in self.files], np.int8)
-        names = np.array([str(path.relative_to(self.root)) for path, _, _ in self.files])
-        return Store.of_stills(images, label, split, names)
+        return read_listed(self.root, self.files, self.label_names, self.size, self.color)
+
+
+def list_classes(root: Path) -> list[Listed]:
+    """The images of a folder of classes, or of split folders with classes.
+
+    Raises:
+        FerlError: there is no such folder, fewer than two classes, an empty class, or something beside the splits.
+    """
+    if not root.is_dir():
+        raise FerlError(f"data.root: there is no folder {root}")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    splits = {path: SPLIT_FOLDERS.get(path.name.lower()) for path in folders}
+    if any(splits.values()) and not all(splits.values()):
+        other = [path.name for path, split in splits.items() if split is None]
+        raise FerlError(f"{root}: has split folders (train, val, test) and others beside them: {other}. Move these")
+    if not any(splits.values()):
+        return _list_images(root, dict.fromkeys(folders))
+    inside = {path: split for folder, split in splits.items() for path in sorted(folder.iterdir())}
+    classes = {path: split for path, split in inside.items() if path.is_dir() and not path.name.startswith(".")}
+    return _list_images(root, classes)
+
+
+def _list_images(root: Path, classes: dict[Path, str | None]) -> list[Listed]:
+    names = {canonical(path.name) for path in classes}
+    if len(names) < 2:
+        raise FerlError(
+            f"{root}: found {len(names)} class folders, need at least 2, as {root}/happiness/*.png or "
+            f"{root}/train/happiness/*.png"
+        )
+    files = []
+    for folder, split in classes.items():
+        images = list_images(folder)
+        if not images:
+            raise FerlError(
+                f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
+            )
+        files += [Listed(path, canonical(folder.name), split) for path in images]
+    return files
+
+
+def read_listed(root: Path, files: list[Listed], label_names: list[str], size: int, color: bool) -> Store:
+    """Decode what ``list_classes`` found.
+
+    Args:
+        root: the folder, to which names of items are relative.
+        files: the images.
+        label_names: a label is an index into these.
+        size: height and width to which images are resized, pixels.
+        color: read RGB instead of grey.
+    """
+    return Store.of(
+        images=np.stack([read_image(file.path, size, color) for file in files]),
+        label=np.array([label_names.index(file.name) for file in files], np.int64),
+        split=np.array([SPLITS.index(file.split) if file.split else UNDECIDED for file in files], np.int8),
+        name=np.array([str(file.path.relative_to(root)) for file in files]),
+    )

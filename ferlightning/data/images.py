@@ -17,8 +17,12 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def read_image(path: Path, size: int, color: bool) -> NDArray[np.uint8]:
-    """Decode an image and resize it to a square. Shape: (size, size), or (size, size, 3) RGB.
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image, pixels; right and bottom are outside."""
+
+
+def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
+    """An image in its own size. Shape: (H, W), or (H, W, 3) RGB.
 
     Raises:
         FerlError: the file is not an image that OpenCV reads.
@@ -28,6 +32,23 @@ def read_image(path: Path, size: int, color: bool) -> NDArray[np.uint8]:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE) if len(data) else None
     if image is None:
         raise FerlError(f"{path}: cannot be read as an image; replace or remove it")
+    return image.astype(np.uint8, copy=False)
+
+
+def read_image(path: Path, size: int, color: bool, box: Box | None = None) -> NDArray[np.uint8]:
+    """Decode an image, cut a part out and resize it to a square. Shape: (size, size), or (size, size, 3) RGB.
+
+    Raises:
+        FerlError: the file is not an image that OpenCV reads, or the box is not within it.
+    """
+    image = decode_image(path, color)
+    if box is not None:
+        left, top, right, bottom = box
+        if not (0 <= left < right <= image.shape[1] and 0 <= top < bottom <= image.shape[0]):
+            raise FerlError(
+                f"{path}: the box {box} is not within the image of {image.shape[1]} x {image.shape[0]} pixels"
+            )
+        image = image[top:bottom, left:right]
     shrinks = max(image.shape[:2]) > size
     resized = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.astype(np.uint8, copy=False)

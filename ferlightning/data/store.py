@@ -8,13 +8,18 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from ferlightning.errors import FerlError
+
 SPLITS = ("train", "val", "test")
 UNDECIDED = -1
+UNLABELLED = -1
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,15 @@ class Store:
     """All items (stills or clips) of a data set. An item n has the frames ``images[start[n]:start[n + 1]]``.
 
     Attributes:
-        images: uint8 (F, H, W) grey or (F, H, W, 3) RGB, the frames of all items, one after another.
+        images: uint8 (F, H, W) grey or (F, H, W, C), the frames of all items, one after another.
         start: int64 (N + 1,), first frame of each item, then F.
-        label: int64 (N,), index into the data module's ``class_names``.
+        label: int64 (N,), index into the data module's ``label_names``; ``UNLABELLED`` where there is none.
         split: int8 (N,), index into ``SPLITS``; ``UNDECIDED`` throughout where the data module is to split.
         name: str (N,), what a person would call the item: a path or a row of the source.
         subject: str (N,), who is shown; empty strings where unknown.
+        sequence: str (N,), the recording that the item is from; empty strings where unknown or where it is of stills.
+        votes: uint8 (N, 10), FER+ votes; (N, 0) elsewhere.
+        remarks: str (M,), what the reader found missing or odd, a sentence each.
     """
 
     images: NDArray[np.uint8]
@@ -36,22 +44,49 @@ class Store:
     split: NDArray[np.int8]
     name: NDArray[np.str_]
     subject: NDArray[np.str_]
+    sequence: NDArray[np.str_]
+    votes: NDArray[np.uint8]
+    remarks: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.label)
 
     @classmethod
-    def of_stills(
+    def of(
         cls,
         images: NDArray[np.uint8],
         label: NDArray[np.int64],
         split: NDArray[np.int8],
         name: NDArray[np.str_],
+        *,
+        start: NDArray[np.int64] | None = None,
         subject: NDArray[np.str_] | None = None,
+        sequence: NDArray[np.str_] | None = None,
+        votes: NDArray[np.uint8] | None = None,
+        remarks: list[str] | None = None,
     ) -> "Store":
-        """A store whose every item has one frame."""
-        start = np.arange(len(label) + 1, dtype=np.int64)
-        return cls(images, start, label, split, name, np.full(len(label), "") if subject is None else subject)
+        """A store of stills, unless ``start`` says otherwise, that has what is given and knows nothing else."""
+        n = len(label)
+        return cls(
+            images=images,
+            start=np.arange(n + 1, dtype=np.int64) if start is None else start,
+            label=label,
+            split=split,
+            name=name,
+            subject=np.full(n, "") if subject is None else subject,
+            sequence=np.full(n, "") if sequence is None else sequence,
+            votes=np.zeros((n, 0), np.uint8) if votes is None else votes,
+            remarks=np.array(remarks or [], np.str_),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process that shares no memory opens the files itself: a pickle would be a copy of all images.
+        if (
+            isinstance(self.images, np.memmap)
+            and (folder := Path(str(self.images.filename)).parent / MANIFEST).exists()
+        ):
+            return _map, (folder.parent,)
+        return Store, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def cache_dir() -> Path:
@@ -68,11 +103,21 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     Args:
         key: everything that the content depends on (reader and its version, paths, sizes, times, options).
         parse: reads the source.
+
+    Raises:
+        FerlError: the cache cannot be written.
     """
     text = json.dumps(key, sort_keys=True, default=str)
     folder = cache_dir() / hashlib.sha256(text.encode()).hexdigest()[:24]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock").acquire()
+    except OSError as error:
+        raise FerlError(
+            f"cannot write to the cache {folder.parent}: {error.strerror}. Set the environment variable FERL_CACHE to "
+            "a folder that can be written"
+        ) from None
+    with lock:
         store = _load(folder)
         if store is None:
             parsed = parse()
@@ -80,22 +125,45 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
             try:
                 for field in fields(Store):
                     np.save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
-                (temporary / "key.json").write_text(text)
+                files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
+                (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            store = _load(folder)
-            assert store is not None
+            store = _map(folder)
         return store
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return {"size": stat.st_size, "time": stat.st_mtime_ns}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _load(folder: Path) -> Store | None:
-    """The store in a folder, or None if a file is absent, cut short, or of a length that does not fit the others."""
+    """The store in a folder, or None if anything about it is not as it was written.
+
+    A file whose size and time are those of its writing is taken as it is, which takes no time. One that was touched or
+    copied since is read whole, and trusted only if its hash is right.
+    """
     try:
-        store = Store(**{field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Store)})
-        n = len(store)
-        fits = len(store.start) == n + 1 and len(store.split) == len(store.name) == len(store.subject) == n
-        return store if fits and store.start[-1] == len(store.images) else None
-    except Exception:  # NumPy raises a dozen kinds on bytes that are no array; all mean that the file is damaged
+        written = json.loads((folder / MANIFEST).read_text())["files"]
+        for field in fields(Store):
+            path = folder / f"{field.name}.npy"
+            facts, expected = _facts(path), written[path.name]
+            if facts["size"] != expected["size"]:
+                return None
+            if facts["time"] != expected["time"] and _digest(path) != expected["sha256"]:
+                return None
+        return _map(folder)
+    except Exception:  # a dozen kinds, of the file system, JSON and NumPy; all mean that the store is damaged
         return None
+
+
+def _map(folder: Path) -> Store:
+    return Store(**{field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Store)})

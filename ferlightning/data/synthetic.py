@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ferlightning.data.base import FaceData
 from ferlightning.data.faces import EXPRESSIONS, ROWS, UNITS, Floats, Identity, Shape, ellipse, face_shapes, path
 from ferlightning.data.store import Store, open_store
-from ferlightning.emotions import canonical
+from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 
 SUPERSAMPLE = 3
@@ -25,7 +25,7 @@ class SyntheticFaces(FaceData):
     """Procedurally drawn faces, grey, whose action units make the expression; subjects are disjoint between splits.
 
     Args:
-        classes: expressions to draw, out of the eight of ``ferlightning.emotions.EMOTIONS``.
+        classes: expressions to draw, out of the eight of ``ferlightning.emotions.EMOTIONS``; null: all but contempt.
         items_per_class: stills or clips of each class, over all splits.
         subjects: drawn people, about 70 / 15 / 15 % of them in train / validation / test.
         frames: [shortest, longest] length of an onset-to-apex clip; null for stills.
@@ -36,7 +36,7 @@ class SyntheticFaces(FaceData):
 
     def __init__(
         self,
-        classes: Sequence[str] = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
+        classes: Sequence[str] | None = None,
         items_per_class: int = 640,
         subjects: int = 100,
         frames: tuple[int, int] | None = None,
@@ -45,9 +45,9 @@ class SyntheticFaces(FaceData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.class_names = [canonical(name) for name in classes]
+        self.label_names = [canonical(name) for name in classes or EMOTIONS[:-1]]
         self.drawing: dict[str, Any] = {
-            "class_names": self.class_names,
+            "class_names": self.label_names,
             "items_per_class": items_per_class,
             "subjects": subjects,
             "seed": draw_seed,
@@ -56,7 +56,7 @@ class SyntheticFaces(FaceData):
         }
 
     def read(self) -> Store:
-        return open_store({"reader": "synthetic 2", **self.drawing}, lambda: draw_faces(**self.drawing))
+        return open_store({"reader": "synthetic 3", **self.drawing}, lambda: draw_faces(**self.drawing))
 
 
 def _occluder(rng: np.random.Generator, skin: float) -> list[Shape]:
@@ -165,7 +165,7 @@ def draw_faces(
         rng = np.random.default_rng([seed, n])
         length = 1 if frames is None else int(rng.integers(frames[0], frames[1], endpoint=True))
         clips.append(_perform(rng, people[p], expressions[k], length, size))
-    return Store(
+    return Store.of(
         images=np.concatenate(clips),
         start=np.cumsum([0, *map(len, clips)], dtype=np.int64),
         label=label,

@@ -39,7 +39,8 @@ def write_report(
 
     Args:
         folder: to write.
-        report: of ``report.summarise``, with split, notes and provenance.
+        report: of ``report.summarise``, with split, notes, provenance and, under ``deduplicated``, the same numbers of
+            the items that have no copy in training, or None.
         names: (N,) names of the items.
         label: (N,) class index.
         probs: (N, K) in [0, 1].
@@ -130,9 +131,16 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     table = Table(title=f"{report['split']}, {report['n']:,} items", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name, m in report["metrics"].items():
-        low, high = _shown(m["low"], name), _shown(m["high"], name)
-        table.add_row(_label(name), _shown(m["value"], name), f"{low} to {high}")
+    reports = [report]
+    if report["deduplicated"]:
+        reports.append(report["deduplicated"])
+        table.add_column(f"without copies of training images ({reports[1]['n']:,} items)", justify="right")
+        table.add_column("95 % interval", justify="right")
+    for name in report["metrics"]:
+        cells = []
+        for m in (r["metrics"][name] for r in reports):
+            cells += [_shown(m["value"], name), f"{_shown(m['low'], name)} to {_shown(m['high'], name)}"]
+        table.add_row(_label(name), *cells)
     console.print(table)
 
     table = Table()

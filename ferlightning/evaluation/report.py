@@ -114,6 +114,11 @@ class Report(Callback):
         class_names: list[str] = list(pl_module.class_names)  # type: ignore[arg-type]
 
         report = {"split": split} | summarise(label, probs, class_names)
+        report["deduplicated"] = None
+        if hasattr(datamodule, "copied_from_training"):
+            copied = datamodule.copied_from_training(split)[index]
+            if copied.any() and not copied.all():
+                report["deduplicated"] = summarise(label[~copied], probs[~copied], class_names)
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         with torch.inference_mode():
             report["provenance"] = provenance(trainer, pl_module, self._item, seconds, len(index))

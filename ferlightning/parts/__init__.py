@@ -3,7 +3,7 @@
 from ferlightning.parts.attentions import AdditiveAttention, DotProductAttention
 from ferlightning.parts.backbones import ConvStack, ResNet, Timm
 from ferlightning.parts.heads import LinearHead, MLPHead
-from ferlightning.parts.losses import CrossEntropy, FocalLoss
+from ferlightning.parts.losses import CrossEntropy, FocalLoss, MultiTargetLoss
 from ferlightning.parts.sequences import GRU, LSTM, SelfAttention
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "FocalLoss",
     "LinearHead",
     "MLPHead",
+    "MultiTargetLoss",
     "ResNet",
     "SelfAttention",
     "Timm",

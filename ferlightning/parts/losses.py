@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ferlightning.contracts import Batch, Loss, Output
-from ferlightning.errors import FerlError
 
 ClassWeights = Literal["inverse", "effective"]
 
@@ -17,18 +16,13 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
     """A weight for each class from its number of training images, with mean 1 over those images.
 
     Args:
-        counts: images of each class, (K,).
+        counts: images of each class, (K,); a class without images has no say and gets the weight 0.
         kind: ``inverse``: proportional to 1 / n; ``effective``: to (1 - b) / (1 - b^n), b = 0.9999, the inverse of
             the effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2).
-
-    Raises:
-        FerlError: a class has no training image.
     """
     n = torch.tensor(counts, dtype=torch.float64)
-    if not (n > 0).all():
-        raise FerlError(f"class weights need at least one training image of every class; the counts are {list(counts)}")
-    weights = 1 / n if kind == "inverse" else 1 / (1 - 0.9999**n)
-    return (weights * n.sum() / (weights * n).sum()).float()
+    weights = torch.where(n > 0, 1 / n if kind == "inverse" else 1 / (1 - 0.9999**n), 0)
+    return (weights * n.sum() / (weights * n).sum().clamp(min=1e-12)).float()
 
 
 class _ClassWeighted(Loss):
@@ -46,6 +40,8 @@ class _ClassWeighted(Loss):
 
 class CrossEntropy(_ClassWeighted):
     """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
+
+    With class weights, a mean weighted by the class of each image, soft labels alike.
 
     Args:
         embed_features: E, unused; comes from the head.
@@ -67,7 +63,12 @@ class CrossEntropy(_ClassWeighted):
         self.label_smoothing = label_smoothing
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
-        return F.cross_entropy(output.logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
+        label, weights = batch["label"], self.class_weights
+        if label.ndim == 1 or weights is None:
+            return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
+        # Torch divides by the classes' weights for indices, and by B for soft labels: mixup would change the scale.
+        total = F.cross_entropy(output.logits, label, weights, reduction="sum", label_smoothing=self.label_smoothing)
+        return total / (label @ weights).sum()
 
 
 class FocalLoss(_ClassWeighted):
@@ -105,3 +106,27 @@ class FocalLoss(_ClassWeighted):
         if self.class_weights is not None:
             terms = terms * self.class_weights
         return terms.sum(1).mean()
+
+
+class MultiTargetLoss(Loss):
+    """Minus the log of the most probable class among those accepted: any of them is right.
+
+    Barsoum et al. 2016, eq. 3, https://arxiv.org/abs/1608.01041. Accepted are the classes with a label above 0: the
+    emotions of ``FERPlus`` with ``target: multi_target``, or the class of an index label.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,), unused; comes from the data.
+        weight: factor of this loss in the sum.
+    """
+
+    def __init__(self, embed_features: int, class_counts: Sequence[int], weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        label = batch["label"]
+        if label.ndim == 1:
+            label = F.one_hot(label, output.logits.shape[1])
+        log_p = output.logits.log_softmax(1).masked_fill(label <= 0, -torch.inf)
+        return -log_p.amax(1).mean()

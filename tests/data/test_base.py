@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import albumentations
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,11 +15,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferlightning.data.base import FaceData, Items
+from ferlightning.contracts import Preprocess
+from ferlightning.data.augment import Kornia
+from ferlightning.data.base import FaceData
+from ferlightning.data.items import Items
+from ferlightning.data.preprocess import MedianFilter
 from ferlightning.data.store import Store
 from ferlightning.errors import FerlError
 
-AFFINE = [RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)]
+AFFINE = Kornia([RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)])
 
 
 def clips(lengths: Sequence[int], channels: int = 1, seed: int = 0, subjects: int = 0, **fields: Any) -> Store:
@@ -31,13 +38,13 @@ def clips(lengths: Sequence[int], channels: int = 1, seed: int = 0, subjects: in
         "name": np.array([f"item {i}" for i in range(n)]),
         "subject": np.array([f"s{i % subjects}" if subjects else "" for i in range(n)]),
     }
-    return Store(**(made | fields))
+    return Store.of(**(made | fields))
 
 
 class Faces(FaceData):
     """A data set made of a store."""
 
-    class_names = ["a", "b", "c"]
+    label_names = ["a", "b", "c"]
 
     def __init__(self, made: Store, **options: Any) -> None:
         super().__init__(**options)
@@ -45,6 +52,10 @@ class Faces(FaceData):
 
     def read(self) -> Store:
         return self.made
+
+
+def items_of(store: Store, numbers: NDArray[np.int64]) -> Items:
+    return Items(store, numbers, torch.from_numpy(store.label[numbers]))
 
 
 def split_of(*sizes: int) -> NDArray[np.int8]:
@@ -59,7 +70,7 @@ def test_clips_of_different_length_are_padded_and_masked(channels: int) -> None:
     lengths = [2, 5, 1, 3, 5]
     store = clips(lengths, channels)
     numbers = np.array([4, 2, 0, 3])
-    batch = Items(store, numbers).__getitems__([1, 0, 3])  # the items 2, 4 and 3
+    batch = items_of(store, numbers).__getitems__([1, 0, 3])  # the items 2, 4 and 3
     assert batch["image"].shape == (3, 5, channels, 12, 10) and batch["image"].dtype == torch.uint8
     assert batch["label"].tolist() == [2, 1, 0] and batch["label"].dtype == torch.int64
     assert batch["index"].tolist() == [1, 0, 3] and batch["index"].dtype == torch.int64
@@ -72,17 +83,17 @@ def test_clips_of_different_length_are_padded_and_masked(channels: int) -> None:
 
 def test_without_padding_there_is_no_mask() -> None:
     store = clips([2, 2, 1, 1])
-    assert "mask" not in Items(store, np.arange(4)).__getitems__([0, 1])
-    stills = Items(store, np.arange(4)).__getitems__([2, 3])
+    assert "mask" not in items_of(store, np.arange(4)).__getitems__([0, 1])
+    stills = items_of(store, np.arange(4)).__getitems__([2, 3])
     assert "mask" not in stills and stills["image"].shape == (2, 1, 1, 12, 10)
-    one = Items(store, np.arange(4))[1]
+    one = items_of(store, np.arange(4))[1]
     assert one["image"].shape == (2, 1, 12, 10) and one["label"] == 1 and one["index"] == 1
 
 
 def test_a_batch_does_not_write_into_the_store() -> None:
     store = clips([1, 3])
     before = store.images.copy()
-    Items(store, np.arange(2)).__getitems__([0, 1])["image"].zero_()
+    items_of(store, np.arange(2)).__getitems__([0, 1])["image"].zero_()
     np.testing.assert_array_equal(store.images, before)
 
 
@@ -135,7 +146,7 @@ def original(store: Store, items: NDArray[np.int64], batch: dict[str, Tensor]) -
 @pytest.mark.filterwarnings("ignore")
 def test_a_trainer_augments_training_batches_only() -> None:
     store = clips([3] * 24, split=split_of(12, 6, 6))
-    data = Faces(store, batch_size=4, augment=AFFINE)
+    data = Faces(store, batch_size=4, augment=[AFFINE])
     model = run(data)
     assert {split: len(seen) for split, seen in model.seen.items()} == {"train": 3, "val": 2, "test": 2}
     for split, batches in model.seen.items():
@@ -161,7 +172,7 @@ def test_without_augmentation_training_batches_are_the_images() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "augment",
-    [AFFINE, [RandomErasing(p=0.5, scale=(0.1, 0.3))], [RandomHorizontalFlip(p=0.5), *AFFINE]],
+    [[AFFINE], [Kornia([RandomErasing(p=0.5, scale=(0.1, 0.3))])], [Kornia([RandomHorizontalFlip(p=0.5)]), AFFINE]],
     ids=["affine", "erasing", "flip and affine"],
 )
 def test_items_differ_in_their_transform_and_frames_of_a_clip_do_not(augment: Sequence[Any]) -> None:
@@ -179,7 +190,9 @@ def test_padding_stays_black_under_augmentation() -> None:
     from kornia.augmentation import RandomBrightness, RandomInvert
 
     store = clips([1, 4, 2, 3] * 6, split=split_of(12, 8, 4))
-    data = Faces(store, batch_size=12, augment=[*AFFINE, RandomInvert(p=1.0), RandomBrightness((1.2, 1.5), p=1.0)])
+    data = Faces(
+        store, batch_size=12, augment=[AFFINE, Kornia([RandomInvert(p=1.0), RandomBrightness((1.2, 1.5), p=1.0)])]
+    )
     model = run(data)
     for batches in model.seen.values():
         for batch in batches:
@@ -191,7 +204,7 @@ def test_padding_stays_black_under_augmentation() -> None:
 def test_equal_seeds_give_equal_batches() -> None:
     def seen(seed: int) -> list[dict[str, Tensor]]:
         store = clips([2] * 24, split=split_of(16, 4, 4))
-        return run(Faces(store, batch_size=4, augment=AFFINE), seed, epochs=2).seen["train"]
+        return run(Faces(store, batch_size=4, augment=[AFFINE]), seed, epochs=2).seen["train"]
 
     one, same, other = seen(1), seen(1), seen(2)
     assert len(one) == 8
@@ -310,7 +323,197 @@ def test_a_share_outside_0_to_1_is_refused(fraction: float) -> None:
 
 def test_a_class_without_training_images_is_named() -> None:
     with pytest.raises(FerlError, match="Faces.* no training image of 'c'"):
-        _ = Faces(clips([1] * 9, label=np.array([0, 1, 0, 1, 0, 1, 2, 2, 2]), split=split_of(6, 2, 1))).items
+        Faces(clips([1] * 9, label=np.array([0, 1, 0, 1, 0, 1, 2, 2, 2]), split=split_of(6, 2, 1))).setup("fit")
+
+
+# --- classes --------------------------------------------------------------------------------------------------------
+
+
+def named(names: list[str], **options: Any) -> FaceData:
+    """Nine items of each class; the label names are the data set's own, out of the vocabulary."""
+    data = Faces(clips([1] * 27, split=split_of(15, 6, 6)), **options)
+    data.label_names = names
+    return data
+
+
+def test_a_subset_of_classes_filters_and_renumbers() -> None:
+    data = named(["anger", "happiness", "neutral"], classes=["neutral", "happy"])
+    store = data.raw
+    assert data.class_names == ["neutral", "happiness"]
+    for split, items in data.items.items():
+        assert set(store.label[items]) == {1, 2}, split
+        for own, label in zip(store.label[items], data.label[items], strict=True):
+            assert data.class_names[label] == ["anger", "happiness", "neutral"][own]
+    batches = [batch for batch in data.val_dataloader()]
+    assert {int(k) for batch in batches for k in batch["label"]} == {0, 1}
+    assert data.class_counts == [5, 5]
+    assert data.notes("test") == ["Items of classes that are not told apart here were left out of all splits: 9 anger."]
+    whole = named(["anger", "happiness", "neutral"])
+    assert whole.class_names == ["anger", "happiness", "neutral"] and whole.notes("test") == []
+
+
+def test_a_subset_in_the_own_order_changes_nothing() -> None:
+    data = named(["anger", "happiness", "neutral"], classes=["anger", "happiness", "neutral"])
+    assert data.fingerprint() == named(["anger", "happiness", "neutral"]).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["anger", "hapiness"], "there is no class 'hapiness'; the classes are anger, happiness, neutral, disgust"),
+        (["anger"], "at least two"),
+        (["anger", "Angry"], "each once"),
+    ],
+)
+def test_classes_that_are_none(classes: list[str], message: str) -> None:
+    with pytest.raises(FerlError, match=f"data.classes: .*{message}"):
+        _ = named(["anger", "happiness", "neutral"], classes=classes).class_names
+
+
+def test_classes_the_data_lack_can_be_tested_but_not_learned() -> None:
+    data = named(["anger", "happiness", "neutral"], classes=["anger", "fear", "happiness"])
+    assert data.class_counts == [5, 0, 5]
+    assert "The data has no images of fear." in data.notes("test")
+    data.setup("test")
+    with pytest.raises(FerlError, match="no training image of 'fear'"):
+        data.setup("fit")
+
+
+def test_items_without_a_label_are_in_no_split() -> None:
+    store = clips([1] * 12, label=np.array([0, 1, 2, -1] * 3), split=split_of(4, 4, 4))
+    data = Faces(store)
+    assert all((store.label[items] >= 0).all() and len(items) == 3 for items in data.items.values())
+    assert len(data.fingerprint()) == 3 and data.notes("test") == []
+
+
+def test_subjects_in_two_splits_are_noted() -> None:
+    (note, *_) = Faces(clips([1] * 12, subjects=4, split=split_of(5, 4, 3))).notes("test")
+    assert note == "4 subject(s) are in train and in val: figures on these are too high."
+
+
+def test_copies_of_training_frames_are_found() -> None:
+    store = clips([2] * 9, split=split_of(4, 3, 2))
+    store.images[2 * 5 + 1] = store.images[2 * 3]  # one frame of item 5 is one of item 3
+    store.images[2 * 8] = store.images[2 * 6]  # validation and test share one: not with training
+    data = Faces(store)
+    assert data.copied_from_training("val").tolist() == [False, True, False]
+    assert data.copied_from_training("test").tolist() == [False, False]
+    assert data.copied_from_training("train").all()
+
+
+# --- balanced sampling ----------------------------------------------------------------------------------------------
+
+
+def rare(processes: int, batch_size: int = 50, items: int = 1000) -> list[Any]:
+    """Training loaders of data with 90 / 9 / 1 % of three classes."""
+    label = np.repeat([0, 1, 2], [items * 90 // 100, items * 9 // 100, items // 100])
+    loaders = []
+    for rank in range(processes):
+        store = clips([1] * (items + 6), label=np.concatenate([label, [0, 1, 2] * 2]), split=split_of(items, 3, 3))
+        data = Faces(store, batch_size=batch_size, balanced_sampling=True)
+        data.trainer = Rank(rank, processes)  # type: ignore[assignment]
+        loaders.append(data.train_dataloader())
+    return loaders
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_balanced_sampling_draws_every_class_alike(processes: int) -> None:
+    loaders = rare(processes)
+    drawn = [torch.cat([batch["label"] for batch in loader]) for loader in loaders]
+    assert len({len(labels) for labels in drawn}) == 1
+    counts = torch.bincount(torch.cat(drawn), minlength=3)
+    n = int(counts.sum())
+    # Three standard deviations of a binomial draw.
+    assert counts.tolist() == pytest.approx([n / 3] * 3, abs=3 * (n * 2 / 9) ** 0.5)
+
+
+def test_balanced_sampling_of_several_processes_is_one_draw_dealt_out() -> None:
+    def order(loader: Any, epoch: int) -> list[int]:
+        loader.sampler.set_epoch(epoch)
+        return [int(i) for i in loader.sampler]
+
+    (alone,), two = rare(1), rare(2)
+    first, second = (order(loader, 0) for loader in two)
+    assert order(alone, 0) == [i for pair in zip(first, second, strict=True) for i in pair]
+    assert order(alone, 0) == order(alone, 0) != order(alone, 1)
+
+
+def test_evaluation_is_never_balanced() -> None:
+    data = Faces(clips([1] * 12, label=np.array([0] * 9 + [1, 2, 0]), split=split_of(0, 12, 0)), balanced_sampling=True)
+    assert torch.cat([batch["index"] for batch in data.val_dataloader()]).tolist() == list(range(12))
+
+
+# --- preprocessing, and augmentation where items are loaded ---------------------------------------------------------
+
+
+class Half(Preprocess):
+    """Every second pixel, and a second channel."""
+
+    def __init__(self, add: int = 0) -> None:
+        self.add = add
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        small = image[::2, ::2]
+        return np.concatenate([small, 255 - small + self.add], 2).astype(np.uint8)
+
+
+def test_preprocessing_is_done_once_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+    store = clips([2, 3, 1] * 4, split=split_of(6, 3, 3))
+    data = Faces(store, preprocess=[Half(), MedianFilter(3)])
+    expected = np.stack([MedianFilter(3)(Half()(image[..., None])) for image in store.images])
+    np.testing.assert_array_equal(data.store.images, expected)
+    assert data.store.images.shape[1:] == (6, 5, 2) and len(data.pixel_mean) == 2
+    np.testing.assert_array_equal(data.store.start, store.start)
+    assert isinstance(Faces(store, preprocess=[Half(), MedianFilter(3)]).store.images, np.memmap)
+    assert len(list(tmp_path.glob("*/manifest.json"))) == 1, "equal parts on equal images are one store"
+    for other in ([Half()], [Half(1), MedianFilter(3)], [MedianFilter(3), Half()], [Half(), MedianFilter(5)]):
+        assert not np.array_equal(Faces(store, preprocess=other).store.images, expected)
+    np.testing.assert_array_equal(data.raw.images, store.images)
+
+
+def test_images_to_predict_are_preprocessed_too(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    store = clips([1] * 9, images=np.zeros((9, 12, 12), np.uint8), split=split_of(3, 3, 3))
+    (batch,) = Faces(store, preprocess=[Half()], predict_folder=str(tmp_path)).predict_dataloader()
+    np.testing.assert_array_equal(batch["image"][0, 0], Half()(image[..., None]).transpose(2, 0, 1))
+
+
+def test_albumentations_change_training_items_only_and_the_frames_of_one_alike() -> None:
+    picture = np.random.default_rng(0).integers(1, 256, (12, 10), np.uint8)
+    store = clips([3, 2] * 12, images=np.broadcast_to(picture, (60, 12, 10)), split=split_of(16, 4, 4))
+    data = Faces(store, batch_size=16, worker_augment=[albumentations.Affine(rotate=(-40, 40), p=1.0)])
+    torch.manual_seed(0)
+    (batch,) = data.train_dataloader()
+    torch.manual_seed(0)
+    (same,) = data.train_dataloader()
+    assert torch.equal(batch["image"], same["image"]) and torch.equal(batch["index"], same["index"])
+    assert not torch.equal(batch["image"], next(iter(data.train_dataloader()))["image"])
+    image = batch["image"]
+    assert (image[:, 1] == image[:, 0]).all() and (image[batch["mask"][:, 2], 2] == image[batch["mask"][:, 2], 0]).all()
+    assert (image[~batch["mask"]] == 0).all()
+    assert len(torch.unique(image[:, 0].flatten(1), dim=0)) == 16
+    assert all((batch["image"][:, 0, 0] == torch.from_numpy(picture)).all() for batch in data.val_dataloader())
+
+
+def test_albumentations_that_do_not_fit_the_images_are_named() -> None:
+    data = Faces(clips([1] * 9), preprocess=[Half()], worker_augment=[albumentations.CLAHE(p=1.0)])
+    with pytest.raises(FerlError, match=r"data.worker_augment: .* shape \(6, 5, 2\): CLAHE transformation expects"):
+        next(iter(data.train_dataloader()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_albumentations_follow_the_seed_in_workers_too(workers: int) -> None:
+    def batches(seed: int) -> list[Tensor]:
+        seed_everything(seed, workers=True, verbose=False)
+        flip = [albumentations.RandomBrightnessContrast(p=1.0)]
+        data = Faces(clips([1] * 20, split=split_of(14, 3, 3)), batch_size=4, workers=workers, worker_augment=flip)
+        return [batch["image"] for batch in data.train_dataloader()]
+
+    one, same, other = batches(1), batches(1), batches(2)
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not torch.equal(one[0], other[0]) and not torch.equal(one[0], one[1])
 
 
 # --- several processes ----------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_a_class_of_the_test_that_training_lacks(tmp_path: Path) -> None:
     fill(tmp_path / "test", ("happy", "sad", "wink"))
     data = ImageFolder(str(tmp_path), size=16)
     with pytest.raises(FerlError, match="no training image of 'wink'"):
-        _ = data.items
+        data.setup("fit")
 
 
 def cut(path: Path, share: float) -> None:

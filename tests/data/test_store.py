@@ -2,14 +2,17 @@
 
 import multiprocessing
 import os
+import pickle
+import shutil
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ferlightning.data.store import Store, cache_dir, open_store
+from ferlightning.errors import FerlError
 
 KEY: dict[str, object] = {"reader": "test", "path": Path("a.csv"), "size": 3}
 
@@ -30,6 +33,9 @@ def make_store(seed: int = 0) -> Store:
         split=np.array([0, 1, 2], np.int8),
         name=np.array(["row 1", "żółw", "row 3"]),
         subject=np.array(["s1", "", "s2"]),
+        sequence=np.array(["s1_1", "", "s2_1"]),
+        votes=rng.integers(0, 11, (3, 10), np.uint8),
+        remarks=np.array(["one image is blank"]),
     )
 
 
@@ -77,6 +83,7 @@ def cut(path: Path) -> None:
 
 DAMAGE = {
     "deleted": Path.unlink,
+    "one bit": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
     "empty": lambda path: path.write_bytes(b""),
     "one byte short": cut,
     "only the magic": lambda path: path.write_bytes(path.read_bytes()[:8]),
@@ -101,13 +108,44 @@ def test_a_damaged_store_is_parsed_again(own_cache: Path, name: str, damage: str
     assert_same(open_store(KEY, forbidden), make_store())
 
 
+def test_a_store_that_was_copied_or_touched_is_not_parsed_again(own_cache: Path) -> None:
+    open_store(KEY, make_store)
+    for path in folder_of_store(own_cache).glob("*.npy"):
+        os.utime(path, (1, 1))
+    assert_same(open_store(KEY, forbidden), make_store())
+
+
+def test_a_store_without_its_manifest_is_not_trusted(own_cache: Path) -> None:
+    for damage in (Path.unlink, lambda path: path.write_text("{}"), lambda path: path.write_text("hello")):
+        open_store(KEY, make_store)
+        damage(folder_of_store(own_cache) / "manifest.json")  # type: ignore[operator]
+        assert_same(open_store(KEY, lambda: make_store(1)), make_store(1))
+        shutil.rmtree(folder_of_store(own_cache))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(FerlError, match=f"cannot write to the cache {tmp_path}/file/cache: .* FERL_CACHE"):
+        open_store(KEY, make_store)
+
+
+def test_another_process_maps_the_files_and_gets_no_copy() -> None:
+    large = replace(make_store(), images=np.arange(6 * 1000 * 1000).astype(np.uint8).reshape(6, 1000, 1000))
+    store = open_store(KEY, lambda: large)
+    assert len(pickle.dumps(store)) < 1000
+    there = pickle.loads(pickle.dumps(store))
+    assert isinstance(there.images, np.memmap)
+    assert_same(there, large)
+    assert_same(pickle.loads(pickle.dumps(make_store())), make_store())  # one that was never written
+
+
 def test_a_parse_that_fails_leaves_nothing(own_cache: Path) -> None:
     def fails() -> Store:
         raise ValueError("bad row")
 
     def cannot_be_written() -> Store:
-        store = make_store()
-        return Store(store.images, store.start, store.label, store.split, store.name, [lambda: 0])  # type: ignore[arg-type]
+        return replace(make_store(), subject=[lambda: 0])  # type: ignore[arg-type]
 
     for parse in (fails, cannot_be_written):
         with pytest.raises(Exception):  # noqa: B017 - whatever the parser raises comes through

@@ -7,8 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from ferlightning.contracts import Output
-from ferlightning.errors import FerlError
-from ferlightning.parts import CrossEntropy, FocalLoss
+from ferlightning.parts import CrossEntropy, FocalLoss, MultiTargetLoss
 from ferlightning.parts.losses import frequency_weights
 
 COUNTS = [60, 4, 30, 6]
@@ -74,18 +73,34 @@ def test_weights_have_mean_one_over_the_images(kind: str) -> None:
 
 
 def test_a_class_without_images_has_no_weight() -> None:
-    with pytest.raises(FerlError, match="at least one training image of every class"):
-        CrossEntropy(4, [3, 0, 2, 1], class_weights="inverse")
+    assert frequency_weights([3, 0, 1], "inverse").tolist() == pytest.approx([2 / 3, 0, 2])  # mean 1 over four images
 
 
 @pytest.mark.parametrize("kind", ["inverse", "effective"])
 def test_weighted_cross_entropy(kind: str) -> None:
     w = weights(kind)
     loss = CrossEntropy(4, COUNTS, class_weights=kind)
-    # Indices: the weighted mean, as in torch; soft labels: weighted terms over the batch size.
     indices = (-w[INDEX] * LOG_P[ROWS, INDEX]).sum() / w[INDEX].sum()
     assert value(loss, INDEX) == pytest.approx(indices, rel=1e-5)
-    assert value(loss, SOFT) == pytest.approx(-(w * SOFT * LOG_P).sum(1).mean(), rel=1e-5)
+    assert value(loss, SOFT) == pytest.approx(-(w * SOFT * LOG_P).sum() / (w * SOFT).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_cross_entropy_of_indices_and_of_one_hot_labels_is_the_same(smoothing: float) -> None:
+    loss = CrossEntropy(4, COUNTS, class_weights="inverse", label_smoothing=smoothing)
+    assert value(loss, np.eye(4)[INDEX]) == pytest.approx(value(loss, INDEX), rel=1e-5)
+
+
+def test_multi_target_loss_takes_the_most_probable_of_the_accepted_classes() -> None:
+    """Barsoum et al. 2016, equation 3, by a loop; an index label is the only class accepted."""
+    accepted = np.array([[0.5, 0.5, 0, 0], [0, 1, 0, 0], [0.25, 0.25, 0.25, 0.25]] * 9)[: len(P)]
+    expected = [
+        -np.log(max(p for p, yes in zip(row, label, strict=True) if yes))
+        for row, label in zip(P, accepted, strict=True)
+    ]
+    loss = MultiTargetLoss(4, COUNTS)
+    assert value(loss, accepted) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert value(loss, INDEX) == pytest.approx(value(CrossEntropy(4, COUNTS), INDEX), rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])

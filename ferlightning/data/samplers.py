@@ -1,0 +1,30 @@
+"""Which training items an epoch has."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Dataset, DistributedSampler
+
+
+class ClassBalancedSampler(DistributedSampler[int]):
+    """Items drawn with replacement, every class as likely as any other; each process takes its part of one common draw.
+
+    Args:
+        data: n items.
+        label: (n,) class of each item.
+        processes: how many share an epoch.
+        rank: number of this one.
+        seed: of the draw, together with the epoch; the same in all processes.
+    """
+
+    def __init__(
+        self, data: Dataset[object], label: Sequence[int] | torch.Tensor, processes: int, rank: int, seed: int
+    ) -> None:
+        super().__init__(data, processes, rank, seed=seed)
+        label = torch.as_tensor(label)
+        self.weights = 1 / torch.bincount(label).double()[label]
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
+        return iter(drawn[self.rank :: self.num_replicas].tolist())

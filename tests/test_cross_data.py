@@ -1,0 +1,76 @@
+"""A model of one data set is tested on another by class name."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlightning.data.ferplus import majority_label
+from tests.conftest import SMALL
+from tests.data.fer2013_layouts import FER2013_CLASSES, VOTES, draw, write_csv, write_votes
+
+Ferl = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(ferl: Ferl) -> Path:
+    write_csv(Path(), draw())
+    write_votes(Path(), draw())
+    words = ["--data=FER2013", "--data.root=fer2013.csv", "--data.batch_size=8", "--trainer.max_epochs=1"]
+    return ferl("fit", *words, *SMALL, "--model.losses+=FocalLoss", "--model.losses.class_weights=inverse")
+
+
+def report(run: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads((run / "report" / "metrics.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_other_order_of_classes(trained: Path, ferl: Ferl) -> None:
+    ferl("test", f"--ckpt_path={trained}/checkpoints/best.ckpt", "--data=FERPlus", "--data.root=.")
+    drawn = draw()
+    truth = {
+        f"row {row + 1}": VOTES[k]
+        for row, k in enumerate(majority_label(drawn.votes.astype(np.uint8)))
+        if drawn.usage[row] == 2 and 0 <= k < 7
+    }
+    rows = list(csv.DictReader((trained / "report" / "predictions.csv").open()))
+    assert {" ".join(row["name"].split()[:2]): row["label"] for row in rows} == truth
+    assert [key for key in rows[0] if key.startswith("p_")] == [f"p_{name}" for name in FER2013_CLASSES]
+    assert all(float(row[f"p_{row['prediction']}"]) == pytest.approx(float(row["confidence"])) for row in rows)
+
+
+def test_classes_that_the_other_data_lack_and_classes_that_the_model_lacks(trained: Path, ferl: Ferl) -> None:
+    words = ["--data=SyntheticFaces", "--data.classes=[contempt,sad,happy]", "--data.items_per_class=5"]
+    run = ferl("fit", *words, *SMALL, "--trainer.max_epochs=1", "--data.subjects=5")
+    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt", "--data=FER2013", "--data.root=fer2013.csv")
+    found = report(run)
+    assert list(found["per_class"]) == ["contempt", "sadness", "happiness"]
+    assert found["per_class"]["contempt"]["support"] == 0 and found["n"] == 2
+    assert any("no images of contempt" in note for note in found["notes"])
+    assert any("left out of all splits: 6 anger" in note for note in found["notes"])
+
+
+def test_classes_typed_by_hand_that_are_not_the_models_are_refused(
+    trained: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        ferl("test", f"--ckpt_path={trained}/checkpoints/best.ckpt", "--data.classes=[happy,sad]")
+    assert "trained on the classes" in capsys.readouterr().err
+
+
+def test_both_the_whole_and_the_deduplicated_test_are_reported(trained: Path, ferl: Ferl) -> None:
+    drawn = draw()
+    test = np.flatnonzero(drawn.usage == 2)
+    drawn.images[test[:2]] = drawn.images[[3, 17]]
+    write_csv(Path(), drawn)
+    ferl("test", f"--ckpt_path={trained}/checkpoints/best.ckpt")
+    found = report(trained)
+    rows = list(csv.DictReader((trained / "report" / "predictions.csv").open()))
+    right = [row["label"] == row["prediction"] for row in rows]
+    assert found["n"] == 7 and found["deduplicated"]["n"] == 5
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert found["deduplicated"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right[2:]))
+    page = (trained / "report" / "report.html").read_text()
+    assert "without copies" in page and "the 5 items" in page
