@@ -11,6 +11,7 @@ COMMANDS = {
     "validate": "Evaluate a checkpoint on the validation split.",
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Write a checkpoint's predictions on images.",
+    "data": "Inspect or audit data: what lies on disk, copies, leaks between splits.",
     "components": "Show every part by slot, those of plug-ins included.",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -52,6 +53,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
             load_plugins()
             FerlCLI(args)
+        elif command == "data":
+            from ferlightning.data.commands import run
+
+            run(args[1:])
         elif command == "components":
             from jsonargparse import auto_cli
 

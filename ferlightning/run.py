@@ -52,7 +52,7 @@ class SaveConfig(SaveConfigCallback):
                 logger.log_hyperparams(config)
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The parser's own words, to be made readable once all nested parsers have had their say."""
 
 
@@ -60,7 +60,7 @@ class FerlParser(LightningArgumentParser):
     """Raises where the original prints the usage of everything and exits."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise _RefusedError(message)
+        raise RefusedError(message)
 
 
 class FerlCLI(LightningCLI):
@@ -112,7 +112,7 @@ class FerlCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
             self.config = parser.parse_args(cast(Sequence[str], args))
-        except _RefusedError as error:
+        except RefusedError as error:
             raise FerlError(explain(str(error))) from None
 
     def _parse_ckpt_path(self) -> None:

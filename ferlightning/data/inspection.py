@@ -1,0 +1,148 @@
+"""What lies on disk: which data sets, in which layouts, with what in them, and what is odd about it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ferlightning.data import ckplus, fer2013, ferplus
+from ferlightning.data.audit.copies import contents
+from ferlightning.data.base import FaceData
+from ferlightning.data.ckplus import CKPlus
+from ferlightning.data.fer2013 import FER2013
+from ferlightning.data.ferplus import FERPlus
+from ferlightning.data.folder import ImageFolder, list_classes
+from ferlightning.data.layouts import find_layouts
+from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
+from ferlightning.errors import FerlError
+
+READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus}
+"""Data sets that are recognised, and the module with ``find`` and ``LAYOUTS`` of each."""
+
+
+class Source(NamedTuple):
+    """A data set in one layout at one place."""
+
+    data_set: str
+    layout: str
+    path: Path
+    whole: Callable[[], FaceData]
+    """Makes a data module that reads all there is."""
+    default: Callable[[], FaceData]
+    """Makes the data module as it is by default."""
+
+
+def recognise(path: Path) -> list[Source]:
+    """The data sets in a folder and the folders right below it, or the one that a file is of.
+
+    Raises:
+        FerlError: there is none; the message has what is looked for.
+    """
+    if not path.exists():
+        raise FerlError(f"there is no file or folder {path}")
+    found = [
+        _source(kind, layout.name, layout.path)
+        for kind, module in READERS.items()
+        for layout in find_layouts(module.find, path)
+    ]
+    if found:
+        return found
+    try:
+        list_classes(path)
+    except FerlError as error:
+        known = "".join(
+            f"\n  {kind.__name__} {name}: {looks}"
+            for kind, module in READERS.items()
+            for name, looks in module.LAYOUTS.items()
+        )
+        raise FerlError(
+            f"{path}: no data set is recognised, there or in the folders right below. Layouts that are:{known}\n"
+            f"  ImageFolder: <class>/*.png or train/<class>/*.png. Here: {error}"
+        ) from None
+
+    def folder() -> FaceData:
+        return ImageFolder(str(path))
+
+    return [Source("ImageFolder", "folder", path, folder, folder)]
+
+
+def _source(kind: type[FaceData], layout: str, path: Path) -> Source:
+    where: dict[str, Any] = {"root": str(path), "layout": layout}
+    options: dict[str, Any] = {}
+    if kind is CKPlus:  # sequences in full length; ckextended.csv has none, and no folds
+        options = {"fold": None} if layout == "ckextended" else {"clips": True, "last": None}
+    return Source(kind.__name__, layout, path, lambda: kind(**where, **options), lambda: kind(**where))
+
+
+def describe(data: FaceData) -> dict[str, Any]:
+    """What a data set has.
+
+    Returns:
+        ``image``, its size and channels; ``classes``, the items of each split, by class in the order of ``names``;
+        ``subjects`` and ``sequences``, how many are known; ``frames``, least, median and most of an item; ``remarks``.
+    """
+    store, names = data.raw, [*data.class_names, "unlabelled"]
+    label = np.where(data.label == UNLABELLED, len(names) - 1, data.label)
+    splits = {name: store.split == i for i, name in enumerate(SPLITS) if (store.split == i).any()}
+    if (store.split == UNDECIDED).any():
+        splits["not split"] = store.split == UNDECIDED
+    counts = {split: np.bincount(label[chosen], minlength=len(names)).tolist() for split, chosen in splits.items()}
+    lengths, subjects = np.diff(store.start), np.unique(store.subject[store.subject != ""])
+    blank = np.unique(
+        np.repeat(np.arange(len(store)), lengths)[contents(store.images, np.arange(len(store.images)))[1]]
+    )
+    remarks = [str(remark) for remark in store.remarks]
+    remarks += [f"There are no {name} images." for name in SPLITS if "not split" not in splits and name not in splits]
+    for split, own in counts.items():
+        where = "" if split == "not split" else f" in {split}"
+        remarks += [f"There is no image of {name}{where}." for name, n in zip(names[:-1], own, strict=False) if not n]
+        if own[-1]:
+            remarks.append(f"{own[-1]:,} of {sum(own):,} items{where} have no label.")
+    if len(blank):
+        more = " and others" if len(blank) > 5 else ""
+        remarks.append(f"{len(blank):,} items have images of one grey value: {', '.join(store.name[blank[:5]])}{more}.")
+    if unknown := int((store.subject == "").sum()):
+        whom = "any item" if unknown == len(store) else f"{unknown:,} of {len(store):,} items"
+        remarks.append(f"It is not known who is shown in {whom}.")
+    height, width, *channels = store.images.shape[1:]
+    return {
+        "image": f"{width} x {height}, {'colour' if channels else 'grey'}",
+        "names": names,
+        "classes": counts,
+        "subjects": len(subjects),
+        "sequences": len(np.unique(store.sequence[store.sequence != ""])),
+        "frames": [int(lengths.min()), float(np.median(lengths)), int(lengths.max())],
+        "remarks": list(dict.fromkeys(remarks)),
+    }
+
+
+def print_description(source: Source, found: dict[str, Any], console: Console) -> None:
+    """Show what ``describe`` found of a source."""
+    console.print(
+        f"\n[bold]{source.data_set}[/bold], layout {source.layout}: {escape(str(source.path))}", soft_wrap=True
+    )
+    people = f"{found['subjects']:,} subjects" if found["subjects"] else "subjects unknown"
+    facts = [f"images {found['image']}", people]
+    if found["sequences"]:
+        facts.append(f"{found['sequences']:,} sequences")
+    least, median, most = found["frames"]
+    if most > 1:
+        facts.append(
+            f"{most} frames a clip" if least == most else f"{least} to {most} frames a clip, median {median:g}"
+        )
+    console.print(", ".join(facts))
+    table = Table("class")
+    for split in found["classes"]:
+        table.add_column(split, justify="right")
+    for name, counts in zip(found["names"], zip(*found["classes"].values(), strict=True), strict=True):
+        if name != "unlabelled" or any(counts):
+            table.add_row(escape(name), *(f"{n:,}" for n in counts))
+    table.add_section()
+    table.add_row("all", *(f"{sum(counts):,}" for counts in found["classes"].values()))
+    console.print(table)
+    for remark in found["remarks"]:
+        console.print(f"Note: {remark}", style="yellow", markup=False)

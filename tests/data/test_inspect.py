@@ -1,0 +1,169 @@
+"""``ferl data inspect`` on folders written here: what it shows is what was written."""
+
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlightning.cli import main
+from ferlightning.data.inspection import describe, recognise
+from ferlightning.errors import FerlError
+from tests.conftest import write_fer2013
+from tests.data.fer2013_layouts import draw, write_challenge, write_csv, write_folders, write_votes
+from tests.data.test_audit import EXPRESSIONS, faces, write_ck48
+
+
+def table(shown: str) -> dict[str, list[int]]:
+    """Rows of the one table on the terminal: class to numbers."""
+    rows = re.findall(r"^│ (\S+) +│(.*)│$", shown, re.MULTILINE)
+    return {name: [int(cell.replace(",", "")) for cell in cells.split("│")] for name, cells in rows}
+
+
+def test_fer2013_is_counted_by_split_and_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 6, (7, 3))
+    counts[1, 1] = 0  # no disgust in validation
+    lines = ["emotion,pixels,Usage\n"]
+    for usage, name in enumerate(["Training", "PublicTest", "PrivateTest"]):
+        for emotion in range(7):
+            for _ in range(counts[emotion, usage]):
+                lines.append(f"{emotion},{' '.join(map(str, rng.integers(0, 256, 2304)))},{name}\n")
+    lines.insert(3, f"0,{' '.join(['7'] * 2304)},Training\n")
+    counts[0, 0] += 1
+    (tmp_path / "fer2013.csv").write_text("".join(lines))
+    main(["data", "inspect", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "FER2013, layout csv" in shown and "48 x 48, grey" in shown
+    names = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+    expected = {name: own.tolist() for name, own in zip(names, counts, strict=True)}
+    assert table(shown) == {**expected, "all": counts.sum(0).tolist()}
+    notes = re.findall(r"^Note: (.*)", shown, re.MULTILINE)
+    assert notes == [
+        "There is no image of disgust in val.",
+        "1 items have images of one grey value: row 3.",
+        "It is not known who is shown in any item.",
+    ]
+
+
+def test_all_layouts_of_a_folder_and_those_right_below_are_found(tmp_path: Path) -> None:
+    drawn = draw()
+    write_csv(tmp_path, drawn)
+    write_votes(tmp_path, drawn)
+    write_ck48(tmp_path / "ck")
+    write_fer2013(tmp_path / "more" / "deeper" / "fer2013.csv")  # two levels down: not looked at
+    found = [(source.data_set, source.layout, source.path) for source in recognise(tmp_path / "ck")]
+    assert found == [("CKPlus", "ck48", tmp_path / "ck" / "CK+48")]
+    (tmp_path / "ck" / "CK+48").rename(tmp_path / "CK+48")
+    (tmp_path / "ck").rmdir()
+    found = [(source.data_set, source.layout, source.path) for source in recognise(tmp_path)]
+    assert found == [
+        ("FER2013", "csv", tmp_path / "fer2013.csv"),
+        ("FERPlus", "csv", tmp_path),
+        ("CKPlus", "ck48", tmp_path / "CK+48"),
+    ]
+    assert [source.data_set for source in recognise(tmp_path / "fer2013.csv")] == ["FER2013"]
+
+
+def test_ferplus_says_how_many_its_filter_left_out(tmp_path: Path) -> None:
+    drawn = draw()
+    write_csv(tmp_path, drawn)
+    write_votes(tmp_path, drawn)
+    source = recognise(tmp_path)[1]
+    found = describe(source.whole())
+    assert sum(found["classes"]["train"]) == int((drawn.usage == 0).sum())
+    voted = drawn.votes[drawn.usage == 1]
+    unlabelled = 0
+    for votes in voted:
+        kept = [int(v) if v > 1 else 0 for v in votes]
+        best = max(kept)
+        unlabelled += not (2 * best > sum(kept) and kept.index(best) < 8)
+    assert found["classes"]["val"][-1] == unlabelled > 0
+    assert f"{unlabelled:,} of {len(voted):,} items in val have no label." in found["remarks"]
+
+
+def test_sequences_subjects_and_frames_of_ckplus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ck48(tmp_path)
+    one, *_, other = sorted((tmp_path / "CK+48" / "anger").iterdir())  # the first and the last sequence
+    other.unlink()
+    for frame in (14, 15):
+        shutil.copy(one, one.with_name(f"{one.stem.rpartition('_')[0]}_{frame:08}.png"))
+    main(["data", "inspect", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "12 subjects, 48 sequences, 2 to 5 frames a clip, median 3" in shown.replace("\n", " ")
+    assert {name: n for name, (n,) in table(shown).items() if n} == {**dict.fromkeys(EXPRESSIONS, 12), "all": 48}
+    for name in ("contempt", "fear", "sadness"):
+        assert f"There is no image of {name}." in shown
+
+
+def test_ckextended_has_neither_sequences_nor_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fer2013(tmp_path / "ckextended.csv", rows_per_class=2)
+    main(["data", "inspect", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "CKPlus, layout ckextended" in shown and "subjects unknown" in shown and "sequences" not in shown
+    assert table(shown)["all"] == [14, 14, 14]
+
+
+def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
+    write_folders(tmp_path, draw(), ("train", "val", "test"), by_usage=False)
+    for path in (tmp_path / "val" / "disgust").iterdir():
+        path.unlink()
+    remarks = describe(recognise(tmp_path)[0].whole())["remarks"]
+    assert remarks.count("There is no image of disgust in val.") == 1
+
+
+def test_what_the_reader_found_odd_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = draw()
+    write_challenge(tmp_path, drawn)
+    main(["data", "inspect", str(tmp_path)])
+    shown = capsys.readouterr().out
+    n = int((drawn.usage > 0).sum())
+    assert f"The {n} images of test.csv have no labels" in shown
+    assert table(shown)["unlabelled"] == [0, n]
+    assert "There are no val images." in shown
+
+
+def test_other_class_folders_are_an_image_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, images in {"wink": faces(3), "Happy": faces(2)}.items():
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            cv2.imwrite(str(tmp_path / name / f"{i}.jpg"), image)
+    main(["data", "inspect", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "ImageFolder, layout folder" in shown and "not split" in shown
+    assert table(shown) == {"happiness": [2], "wink": [3], "all": [5]}
+
+
+def test_a_damaged_source_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ck48(tmp_path)
+    path = write_fer2013(tmp_path / "fer2013.csv")
+    path.write_text(path.read_text().replace("Training", "Trainign", 1))
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "inspect", str(tmp_path)])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert "FER2013, layout csv: " in shown.out and "row 1" in shown.out and "Trainign" in shown.out
+    assert "CKPlus, layout ck48" in shown.out and "48 sequences" in shown.out
+    assert "1 of 2 data sets" in shown.err
+
+
+def test_nothing_recognised_lists_what_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(FerlError) as error:
+        recognise(tmp_path)
+    for word in ("fer2013.csv", "icml_face_data.csv", "fer2013new.csv", "FER2013Train/", "cohn-kanade-images", "CK+48",
+                 "ckextended.csv", "ImageFolder", str(tmp_path)):  # fmt: skip
+        assert word in str(error.value)
+    with pytest.raises(FerlError, match="there is no file or folder"):
+        recognise(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("words", [["data"], ["data", "--help"]])
+def test_help_lists_the_two_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "inspect" in shown and "audit" in shown and "Trainer" not in shown
