@@ -1,9 +1,6 @@
 """The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
 
-import hashlib
-import inspect
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
@@ -22,9 +19,11 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from ferlightning.contracts import Augmentation, Batch, Preprocess
 from ferlightning.data.images import list_images, read_image
 from ferlightning.data.items import Items
+from ferlightning.data.measures import content_hash, frame_hashes, pixel_moments
+from ferlightning.data.preprocessed import preprocess_image, preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
 from ferlightning.data.splits import choose_validation, draw_split
-from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store, cache_dir, open_store
+from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 
@@ -126,11 +125,7 @@ class FaceData(LightningDataModule):
     @cached_property
     def store(self) -> Store:
         """The source after preprocessing."""
-        if not self.preprocess:
-            return self.raw
-        # A part of other code or other arguments is another part, and makes another store.
-        parts = [(type(part).__name__, vars(part), inspect.getsource(type(part))) for part in self.preprocess]
-        return open_store({"preprocess": parts, "of": _fingerprint(self.raw)}, self._preprocess_all)
+        return preprocess_store(self.preprocess, self.raw)
 
     @cached_property
     def label(self) -> NDArray[np.int64]:
@@ -173,21 +168,17 @@ class FaceData(LightningDataModule):
 
     def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
         """Which items of a split, (n,), have a frame that is pixel for pixel one of a training item's."""
-        train = set(self._frame_hashes("train"))
-        seen = np.array([digest in train for digest in self._frame_hashes(split)], bool)
+        train = set(frame_hashes(self.raw, self.items["train"]))
+        seen = np.array([digest in train for digest in frame_hashes(self.raw, self.items[split])], bool)
         lengths = self.raw.start[self.items[split] + 1] - self.raw.start[self.items[split]]
         return np.logical_or.reduceat(seen, np.cumsum([0, *lengths[:-1]])) if len(lengths) else seen
 
     def fingerprint(self) -> dict[str, dict[str, object]]:
         """Number of items and a hash of pixels and labels, for each split."""
-        found: dict[str, dict[str, object]] = {}
-        for split, items in self.items.items():
-            digest = hashlib.sha256(self.label[items].tobytes())
-            digest.update((self.store.start[items + 1] - self.store.start[items]).tobytes())
-            for item in items:
-                digest.update(self.store.images[self.store.start[item] : self.store.start[item + 1]].tobytes())
-            found[split] = {"items": len(items), "sha256": digest.hexdigest()}
-        return found
+        return {
+            split: {"items": len(items), "sha256": content_hash(self.store, items, self.label[items])}
+            for split, items in self.items.items()
+        }
 
     def notes(self, split: Split) -> list[str]:
         """What a reader of the results on a split must know: departures from the protocol."""
@@ -305,61 +296,16 @@ class FaceData(LightningDataModule):
         if not files:
             raise FerlError(f"data.predict_folder: there are no images in {folder}")
         size, color = self.raw.images.shape[1], self.raw.images.ndim == 4
-        images = np.stack([self._preprocess_one(read_image(path, size, color)) for path in files])
+        images = np.stack([preprocess_image(self.preprocess, read_image(path, size, color)) for path in files])
         names = np.array([str(path.relative_to(folder)) for path in files])
         return Store.of(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
-
-    def _preprocess_one(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W) or (H, W, C) to (H', W') or (H', W', C')."""
-        if not self.preprocess:
-            return image
-        image = image[..., None] if image.ndim == 2 else image
-        for part in self.preprocess:
-            image = part(image)
-        return image[..., 0] if image.shape[2] == 1 else image
-
-    def _preprocess_all(self) -> Store:
-        raw = self.raw
-        shape = (len(raw.images), *self._preprocess_one(raw.images[0]).shape)
-        # Not in memory: 36,000 images of 224 x 224 with two extra channels are 5 GiB.
-        with tempfile.TemporaryFile(dir=cache_dir()) as file:
-            images = np.memmap(file, np.uint8, "w+", shape=shape)
-        for n, image in enumerate(raw.images):
-            images[n] = self._preprocess_one(image)
-        return Store(**(vars(raw) | {"images": images}))
-
-    def _frame_hashes(self, split: Split) -> list[bytes]:
-        start, images = self.raw.start, self.raw.images
-        frames = (n for item in self.items[split] for n in range(start[item], start[item + 1]))
-        return [hashlib.blake2b(images[n].tobytes(), digest_size=16).digest() for n in frames]
 
     def _subjects(self, split: str) -> set[str]:
         return set(self.raw.subject[self.items[split]]) - {""}  # type: ignore[index]
 
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:
-        starts, ends = self.store.start[self.items["train"]], self.store.start[self.items["train"] + 1]
-        channels = self.store.images.shape[3] if self.store.images.ndim == 4 else 1
-        histogram = np.zeros((channels, 256))
-        if not len(starts):  # tested only, with a checkpoint's own statistics
-            return [0.0] * channels, [1.0] * channels
-        block = 4096  # frames at a time, to keep memory flat
-        frames = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
-        for i in range(0, len(frames), block):
-            images = self.store.images[frames[i : i + block]].reshape(-1, channels)
-            histogram += [np.bincount(channel, minlength=256) for channel in images.T]
-        p, level = histogram / histogram.sum(1, keepdims=True), np.arange(256) / 255
-        mean = p @ level
-        std = np.sqrt((p * (level - mean[:, None]) ** 2).sum(1))
-        # Images of one grey level have no spread to divide by.
-        return mean.tolist(), np.maximum(std, 1 / 255).tolist()
-
-
-def _fingerprint(store: Store) -> object:
-    """What tells a store from another: where it is mapped from, or a hash of its pixels."""
-    if isinstance(store.images, np.memmap) and store.images.filename:
-        return str(store.images.filename)
-    return hashlib.sha256(store.images.tobytes()).hexdigest()
+        return pixel_moments(self.store, self.items["train"])
 
 
 def _as_it_is(batch: Any) -> Any:

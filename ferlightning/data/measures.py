@@ -1,0 +1,56 @@
+"""What is measured over items of a store: moments of the pixels, and hashes that tell data apart."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.data.store import Store
+
+Ints = NDArray[np.int64]
+BLOCK = 4096  # frames at a time, to keep memory flat
+
+
+def frames_of(store: Store, items: Ints) -> Ints:
+    """Numbers of the frames of some items, one item after another."""
+    lengths = store.start[items + 1] - store.start[items]
+    before = np.cumsum(lengths) - lengths
+    frames: Ints = np.arange(lengths.sum()) + np.repeat(store.start[items] - before, lengths)
+    return frames
+
+
+def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, with pixels in [0, 1]; 0 and 1 where there are no items."""
+    channels = store.images.shape[3] if store.images.ndim == 4 else 1
+    frames = frames_of(store, items)
+    if not len(frames):  # tested only, with a checkpoint's own statistics
+        return [0.0] * channels, [1.0] * channels
+    histogram = np.zeros((channels, 256))
+    for i in range(0, len(frames), BLOCK):
+        images = store.images[frames[i : i + BLOCK]].reshape(-1, channels)
+        histogram += [np.bincount(channel, minlength=256) for channel in images.T]
+    p, level = histogram / histogram.sum(1, keepdims=True), np.arange(256) / 255
+    mean = p @ level
+    std = np.sqrt((p * (level - mean[:, None]) ** 2).sum(1))
+    # Images of one grey level have no spread to divide by.
+    return mean.tolist(), np.maximum(std, 1 / 255).tolist()
+
+
+def frame_hashes(store: Store, items: Ints) -> list[bytes]:
+    """A hash of the pixels of each frame of some items, one item after another."""
+    return [hashlib.blake2b(store.images[n].tobytes(), digest_size=16).digest() for n in frames_of(store, items)]
+
+
+def content_hash(store: Store, items: Ints, label: Ints) -> str:
+    """A hash of pixels, lengths and labels of some items.
+
+    Args:
+        store: where the frames are.
+        items: (n,) numbers of the items.
+        label: (n,) class index.
+    """
+    digest = hashlib.sha256(label.tobytes())
+    digest.update((store.start[items + 1] - store.start[items]).tobytes())
+    for n in frames_of(store, items):
+        digest.update(store.images[n].tobytes())
+    return digest.hexdigest()
