@@ -43,6 +43,8 @@ class Layout:
         return open_store(key, self.parse)
 
 
+DRAWN = "Without the data, --data=SyntheticFaces tries the same model on drawn faces"
+
 Find = Callable[[Path], list[Layout]]
 """All layouts of a data set in one folder, or that one file is of, the preferred first. Looks at names only."""
 
@@ -75,7 +77,7 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
     if not given:
         raise FerlError(
             f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Layouts "
-            f"that are recognised: {shown}"
+            f"that are recognised: {shown}. {DRAWN}"
         )
     found = find_layouts(find, Path(given))
     for layout in found:
@@ -85,5 +87,5 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
     what = "and the folders right below it" if Path(given).is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(
         f"{data_set}: not found; looked in {given}, {what}, for {shown if name is None else known[name]}.{others} Set "
-        "the environment variable FERL_DATA or --data.root to its folder"
+        f"the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
     )
