@@ -45,6 +45,8 @@ def _unknown_class(key: str, name: str) -> str:
     if slot is None:
         return f"{key}: there is no class {name!r}; give its full path, as package.module.{name}"
     names = [part.__name__ for part in parts(slot)]
+    if name in names:
+        return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
     elsewhere = [other for other in SLOTS if other != slot and name in {part.__name__ for part in parts(other)}]
     text = f"{key}: there is no part called {name!r}" + _meant(name, names)
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ferlightning.data import CKPlus
 from ferlightning.data.ferplus import majority_label
 from tests.conftest import SMALL
+from tests.data.ckplus_layouts import write_ck48
 from tests.data.fer2013_layouts import FER2013_CLASSES, VOTES, draw, write_csv, write_votes
 
 Ferl = Callable[..., Path]
@@ -74,3 +76,16 @@ def test_both_the_whole_and_the_deduplicated_test_are_reported(trained: Path, fe
     assert found["deduplicated"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right[2:]))
     page = (trained / "report" / "report.html").read_text()
     assert "without copies" in page and "the 5 items" in page
+
+
+def test_a_test_on_images_that_the_model_was_trained_on_is_found_out(ferl: Ferl) -> None:
+    write_ck48(Path())
+    run = ferl("fit", "--data=CKPlus", "--data.root=.", *SMALL, "--trainer.max_epochs=1", "--data.batch_size=16")
+    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
+    assert report(run)["notes"] == [] and report(run)["deduplicated"] is None
+    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt", "--data.fold=null")
+    found = report(run)
+    held_out = CKPlus(".", fold=0).items
+    n = len(held_out["train"])
+    assert any(f"has seen {n:,} of these {found['n']:,} items" in note for note in found["notes"])
+    assert found["deduplicated"]["n"] == len(held_out["val"]) + len(held_out["test"])

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from ferlightning.contracts import Augmentation, Batch, Preprocess
 from ferlightning.data.images import list_images, read_image
 from ferlightning.data.items import Items
-from ferlightning.data.measures import content_hash, frame_hashes, pixel_moments
+from ferlightning.data.measures import content_hash, frame_hashes, frames_of, item_hashes, pixel_moments
 from ferlightning.data.preprocessed import preprocess_image, preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
-from ferlightning.data.splits import choose_validation, draw_split
+from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
@@ -67,6 +67,10 @@ class FaceData(LightningDataModule):
         super().__init__()
         if not 0 < val_fraction < 1:
             raise FerlError(f"data.val_fraction is {val_fraction}: give a number between 0 and 1")
+        if batch_size < 1:
+            raise FerlError(f"data.batch_size is {batch_size}: give a number from 1")
+        if workers < 0:
+            raise FerlError(f"data.workers is {workers}: give a number from 0")
         self.batch_size = batch_size
         self.workers = workers
         self.classes = classes
@@ -77,6 +81,7 @@ class FaceData(LightningDataModule):
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.predict_folder = predict_folder
+        self.trained_on: NDArray[np.uint64] | None = None  # set from a checkpoint: its model's ``training_frames``
 
     # --- what a concrete data set says ------------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ class FaceData(LightningDataModule):
     def split(self) -> NDArray[np.int8]:
         """Split of every item, an index into ``SPLITS``, (N,): the source's own, or a 70 / 15 / 15 % draw."""
         decided = (self.raw.split != UNDECIDED).any()
-        return self.raw.split if decided else draw_split(self.label, self.split_seed)
+        return self.raw.split if decided else draw_split(self.label, *self._groups, self.split_seed)
 
     def training_label(self) -> Tensor:
         """What training items are trained on, (N,) class index or (N, K) probabilities; evaluation is on ``label``."""
@@ -140,8 +145,8 @@ class FaceData(LightningDataModule):
         split, used = self.split(), self.label != UNLABELLED
         train, val, test = (np.flatnonzero((split == i) & used) for i in range(len(SPLITS)))
         if not len(val) and len(train):
-            subject, label = self.raw.subject[train], self.label[train]
-            chosen = choose_validation(label, subject, self.val_fraction, self.split_seed)
+            group, by_group = self._groups
+            chosen = choose(self.label[train], group[train], by_group, self.val_fraction, self.split_seed)
             train, val = train[~chosen], train[chosen]
         return {"train": train, "val": val, "test": test if len(test) else val}
 
@@ -166,12 +171,23 @@ class FaceData(LightningDataModule):
         store, items, _ = self._select(split)
         return store.name[items]
 
+    @cached_property
+    def training_frames(self) -> NDArray[np.uint64]:
+        """Hashes of the frames that are trained on, sorted; a checkpoint keeps them for ``trained_on``."""
+        return np.unique(frame_hashes(self.raw, self.items["train"]))
+
     def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
-        """Which items of a split, (n,), have a frame that is pixel for pixel one of a training item's."""
-        train = set(frame_hashes(self.raw, self.items["train"]))
-        seen = np.array([digest in train for digest in frame_hashes(self.raw, self.items[split])], bool)
-        lengths = self.raw.start[self.items[split] + 1] - self.raw.start[self.items[split]]
-        return np.logical_or.reduceat(seen, np.cumsum([0, *lengths[:-1]])) if len(lengths) else seen
+        """Which items of a split, (n,), have a frame that is pixel for pixel one that the model was trained on.
+
+        Blank frames count only in an item that has no other.
+        """
+        items = self.items[split]
+        trained_on = self.training_frames if self.trained_on is None else self.trained_on
+        seen = np.isin(frame_hashes(self.raw, items), trained_on)
+        frames = frames_of(self.raw, items)
+        blank = np.array([image.min() == image.max() for image in self.raw.images[frames]], bool)
+        ends = np.cumsum(self.raw.start[items + 1] - self.raw.start[items])
+        return np.array([(seen[a:b] & (~blank[a:b] | blank[a:b].all())).any() for a, b in pairwise([0, *ends])], bool)
 
     def fingerprint(self) -> dict[str, dict[str, object]]:
         """Number of items and a hash of pixels and labels, for each split."""
@@ -193,6 +209,12 @@ class FaceData(LightningDataModule):
         absent = [name for name in self.class_names if name not in self.label_names]
         if absent:
             found.append(f"The data has no images of {', '.join(absent)}.")
+        if self.trained_on is not None and not np.array_equal(self.trained_on, self.training_frames):
+            n = int(self.copied_from_training(split).sum())
+            found.append(
+                "The model was trained on other images than the training split of this data: it has seen "
+                f"{n:,} of these {len(self.items[split]):,} items."
+            )
         for one, other in combinations(SPLITS, 2):
             shared = self._subjects(one) & self._subjects(other)
             if shared and self.items[one] is not self.items[other]:  # type: ignore[index]
@@ -289,7 +311,7 @@ class FaceData(LightningDataModule):
     @cached_property
     def _unlabelled(self) -> Store:
         """The images of ``predict_folder``, as large and as coloured as those of the data set, and preprocessed."""
-        folder = Path(self.predict_folder or "")
+        folder = Path(self.predict_folder or "").expanduser()
         if not folder.is_dir():
             raise FerlError(f"data.predict_folder: there is no folder {folder}")
         files = list_images(folder)
@@ -299,6 +321,15 @@ class FaceData(LightningDataModule):
         images = np.stack([preprocess_image(self.preprocess, read_image(path, size, color)) for path in files])
         names = np.array([str(path.relative_to(folder)) for path in files])
         return Store.of(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
+
+    @cached_property
+    def _groups(self) -> tuple[NDArray[np.str_], bool]:
+        """What a drawn split must not part, (N,), and whether it is subjects: else it is copies of an image."""
+        subject = self.raw.subject
+        if (subject != "").all() and len(np.unique(subject)) > 1:
+            return subject, True
+        content = item_hashes(self.raw, np.arange(len(self.raw)))
+        return content.astype(np.str_), False
 
     def _subjects(self, split: str) -> set[str]:
         return set(self.raw.subject[self.items[split]]) - {""}  # type: ignore[index]

@@ -111,13 +111,11 @@ def _read_challenge(files: list[Path]) -> Store:
 
 def _class_folders(root: Path) -> dict[str, list[Path]]:
     """Split to class folders, for the split folders among those of a folder."""
-    splits = [path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_FOLDERS]
-    return {
-        SPLIT_FOLDERS[path.name.lower()]: sorted(
-            part for part in path.iterdir() if part.is_dir() and part.name[0] != "."
-        )
-        for path in sorted(splits)
-    }
+    found: dict[str, list[Path]] = {}
+    for path in sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_FOLDERS):
+        parts = sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
+        found.setdefault(SPLIT_FOLDERS[path.name.lower()], []).extend(parts)
+    return found
 
 
 def _list(root: Path) -> list[Listed]:

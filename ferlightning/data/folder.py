@@ -46,7 +46,9 @@ class ImageFolder(FaceData):
 
     def __init__(self, root: str, size: int = 48, color: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self.root = Path(root)
+        if size < 1:
+            raise FerlError(f"data.size is {size}: give a number of pixels from 1")
+        self.root = Path(root).expanduser()
         self.size = size
         self.color = color
         self.files = list_classes(self.root)

@@ -12,9 +12,9 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder at any depth, by their suffix, sorted; hidden files are not images."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    return sorted(path for path in found if path.is_file())
+    """The image files of a folder at any depth, by their suffix, sorted; without what is hidden."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 Box = tuple[int, int, int, int]

@@ -62,6 +62,6 @@ def _augmented(augment: albumentations.Compose, clip: NDArray[np.uint8]) -> NDAr
     """(T, H, W, C) to (T, H', W', C)."""
     try:
         changed: NDArray[np.uint8] = augment(images=clip)["images"]
-    except (TypeError, ValueError) as error:  # as of one for grey or RGB only, where edges are a second channel
+    except Exception as error:  # of many kinds: one for grey or RGB only given edges too, a crop larger than the image
         raise FerlError(f"data.worker_augment: fails on an image of shape {clip.shape[1:]}: {error}") from error
     return changed

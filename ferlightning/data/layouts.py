@@ -79,13 +79,14 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
             f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Layouts "
             f"that are recognised: {shown}. {DRAWN}"
         )
-    found = find_layouts(find, Path(given))
+    place = Path(given).expanduser()
+    found = find_layouts(find, place)
     for layout in found:
         if name in (None, layout.name):
             return layout
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
-    what = "and the folders right below it" if Path(given).is_dir() else "which is neither a file of it nor a folder"
+    what = "and the folders right below it" if place.is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(
-        f"{data_set}: not found; looked in {given}, {what}, for {shown if name is None else known[name]}.{others} Set "
+        f"{data_set}: not found; looked in {place}, {what}, for {shown if name is None else known[name]}.{others} Set "
         f"the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
     )

@@ -36,9 +36,18 @@ def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.maximum(std, 1 / 255).tolist()
 
 
-def frame_hashes(store: Store, items: Ints) -> list[bytes]:
+def frame_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
     """A hash of the pixels of each frame of some items, one item after another."""
-    return [hashlib.blake2b(store.images[n].tobytes(), digest_size=16).digest() for n in frames_of(store, items)]
+    images = store.images
+    digests = b"".join(hashlib.blake2b(images[n].tobytes(), digest_size=8).digest() for n in frames_of(store, items))
+    return np.frombuffer(digests, np.uint64)
+
+
+def item_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
+    """A hash of the pixels of each item, that of its only frame for a still. Shape: (n,)."""
+    frames = frame_hashes(store, items)
+    starts = np.cumsum([0, *(store.start[items + 1] - store.start[items])[:-1]])
+    return np.bitwise_xor.reduceat(frames, starts)
 
 
 def content_hash(store: Store, items: Ints, label: Ints) -> str:

@@ -1,5 +1,6 @@
 """Faces in a csv, one row an image, its pixels as numbers in a column: the layouts of FER2013, and of CK+ after it."""
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_pixel_csv(path: Path, num_classes: int = 7) -> PixelCsv:
 
 def _column_names(header: bytes, path: Path) -> list[str]:
     """The columns in the order of the file."""
-    names = [name.strip().decode(errors="replace") for name in _columns(header)]
+    names = [name.strip().decode(errors="replace") for name in _columns(header.removeprefix(codecs.BOM_UTF8))]
     if names not in [[name.strip() for name in known.split(",")] for known in HEADERS]:
         raise FerlError(
             f"{path}: the first line is {header.strip()[:80].decode(errors='replace')!r}, expected "

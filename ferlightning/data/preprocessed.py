@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 
@@ -27,12 +29,14 @@ def preprocess_store(parts: Sequence[Preprocess], raw: Store) -> Store:
     if not parts:
         return raw
     # A part of other code or other arguments is another part, and makes another store.
-    described = [(type(part).__name__, vars(part), inspect.getsource(type(part))) for part in parts]
+    described = [(type(part).__name__, vars(part), _source(type(part))) for part in parts]
 
     def parse() -> Store:
         shape = (len(raw.images), *preprocess_image(parts, raw.images[0]).shape)
         # Not in memory: 36,000 images of 224 x 224 with two extra channels are 5 GiB.
         with tempfile.TemporaryFile(dir=cache_dir()) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process while the pages are written
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
             images = np.memmap(file, np.uint8, "w+", shape=shape)
         for n, image in enumerate(raw.images):
             images[n] = preprocess_image(parts, image)
@@ -46,3 +50,10 @@ def _identity(store: Store) -> str:
     if isinstance(store.images, np.memmap) and store.images.filename:
         return str(store.images.filename)
     return hashlib.sha256(store.images.tobytes()).hexdigest()
+
+
+def _source(part: type) -> str:
+    """Hash of the modules that a part and its bases are written in, helper functions included."""
+    modules = {inspect.getmodule(base) for base in part.__mro__[:-1]}
+    code = sorted(inspect.getsource(module) for module in modules if module is not None)
+    return hashlib.sha256("".join(code).encode()).hexdigest()

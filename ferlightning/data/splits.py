@@ -9,43 +9,51 @@ Labels = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 
-def draw_split(label: Labels, seed: int) -> NDArray[np.int8]:
-    """70 / 15 / 15 % of every class, at least one item each where a class has three.
+def draw_split(label: Labels, group: Names, by_group: bool, seed: int) -> NDArray[np.int8]:
+    """70 / 15 / 15 % of the groups, or of every class, at least one item each where a class has three.
 
     Args:
         label: (N,) class index; what is below 0 stays in training.
+        group: (N,) items that must not be parted: those of a subject, or copies of one image.
+        by_group: deal out groups, which are subjects; else items, and every copy goes where the first one went.
         seed: of the draw.
 
     Returns:
         (N,) index into ``SPLITS``.
     """
-    rng = np.random.default_rng(seed)
     split = np.zeros(len(label), np.int8)
-    for k in range(label.max(initial=-1) + 1):
-        members = rng.permutation(np.flatnonzero(label == k))
-        n = max(1, round(0.15 * len(members))) if len(members) > 2 else 0
-        split[members[:n]], split[members[n : 2 * n]] = SPLITS.index("test"), SPLITS.index("val")
+    for name, share in (("test", 0.15), ("val", 0.15 / 0.85)):
+        left = np.flatnonzero(split == SPLITS.index("train"))
+        chosen = choose(label[left], group[left], by_group, share, seed + SPLITS.index(name), least=3)
+        split[left[chosen]] = SPLITS.index(name)
     return split
 
 
-def choose_validation(label: Labels, subject: Names, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which training items become validation: whole subjects if known, else the same share of every class.
+def choose(
+    label: Labels, group: Names, by_group: bool, fraction: float, seed: int, least: int = 2
+) -> NDArray[np.bool_]:
+    """Which items to hold out: whole groups, or the same share of every class. Shape: (n,).
 
     Args:
-        label: (n,) class index of the training items.
-        subject: (n,) who is shown, or empty strings.
-        fraction: share that becomes validation, in (0, 1).
+        label: (n,) class index; what is below 0 is not held out.
+        group: (n,) items that must not be parted: those of a subject, or copies of one image.
+        by_group: choose among groups, which are subjects; else among items, and copies of these go with them.
+        fraction: share that is held out, in (0, 1).
         seed: of the draw.
+        least: a class of fewer items is left as it is.
     """
     rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.unique(group))
+    if by_group and len(groups) > 1:
+        n = min(max(1, round(fraction * len(groups))), len(groups) - 1)
+        return np.isin(group, groups[:n])
     chosen = np.zeros(len(label), bool)
-    subjects = rng.permutation(np.unique(subject))
-    if (subject != "").all() and len(subjects) > 1:
-        return np.isin(subject, subjects[: max(1, round(fraction * len(subjects)))])
-    for k in np.unique(label):
+    for k in range(label.max(initial=-1) + 1):
         members = rng.permutation(np.flatnonzero(label == k))
-        chosen[members[: max(1, round(fraction * len(members))) if len(members) > 1 else 0]] = True
-    return chosen
+        if len(members) >= least:
+            chosen[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
+    _, first, of = np.unique(group, return_index=True, return_inverse=True)
+    return chosen if by_group else chosen[first][of]
 
 
 def subject_folds(subject: Names, folds: int) -> NDArray[np.int64]:

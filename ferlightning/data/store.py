@@ -1,5 +1,6 @@
 """What parsing leaves behind: arrays on disk, memory-mapped, parsed once for each state of the source."""
 
+import errno
 import hashlib
 import json
 import os
@@ -91,7 +92,7 @@ class Store:
 
 def cache_dir() -> Path:
     """Where stores are kept: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
-    return Path(os.environ.get("FERL_CACHE") or Path.home() / ".cache" / "ferlightning")
+    return Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser()
 
 
 def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
@@ -120,15 +121,23 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     with lock:
         store = _load(folder)
         if store is None:
-            parsed = parse()
             temporary = Path(tempfile.mkdtemp(dir=folder.parent))
             try:
+                parsed = parse()
                 for field in fields(Store):
                     np.save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
                 files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
                 (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
+                    raise
+                free = shutil.disk_usage(folder.parent).free >> 20
+                raise FerlError(
+                    f"cannot write the parsed data to the cache {folder.parent}, where {free:,} MiB are free: {error}. "
+                    "Make room, or set the environment variable FERL_CACHE to another folder"
+                ) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
             store = _map(folder)

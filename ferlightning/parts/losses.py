@@ -21,8 +21,10 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
             the effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2).
     """
     n = torch.tensor(counts, dtype=torch.float64)
+    if not n.any():  # data that is only tested on
+        return torch.ones(len(n))
     weights = torch.where(n > 0, 1 / n if kind == "inverse" else 1 / (1 - 0.9999**n), 0)
-    return (weights * n.sum() / (weights * n).sum().clamp(min=1e-12)).float()
+    return (weights * n.sum() / (weights * n).sum()).float()
 
 
 class _ClassWeighted(Loss):

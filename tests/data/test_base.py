@@ -570,3 +570,39 @@ def test_the_order_of_ranks_follows_the_seed(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("PL_GLOBAL_SEED", seed)
         orders.append([int(i) for loader in loaders("train", 24, 2) for batch in loader for i in batch["index"]])
     assert orders[0] == orders[1] != orders[2]
+
+
+# --- what a drawn split must not part, and what a model was trained on ----------------------------------------------
+
+
+def test_copies_are_never_parted_by_a_drawn_split() -> None:
+    store = clips([1] * 300, split=np.full(300, -1, np.int8))
+    store.images[150:] = store.images[:150]
+    for data in (Faces(store), Faces(Store(**(vars(store) | {"split": np.zeros(300, np.int8)})))):
+        assert not data.copied_from_training("val").any() and not data.copied_from_training("test").any()
+        assert 20 < len(data.items["val"]) < 80
+
+
+def test_a_drawn_split_keeps_subjects_whole() -> None:
+    store = clips([1] * 300, subjects=20, split=np.full(300, -1, np.int8))
+    items = Faces(store).items
+    people = [set(store.subject[items[split]]) for split in ("train", "val", "test")]  # type: ignore[index]
+    assert [len(who) for who in people] == [14, 3, 3] and len(set.union(*people)) == 20
+    assert Faces(store).notes("test") == []
+
+
+def test_a_share_of_nearly_one_leaves_something_to_train_on() -> None:
+    Faces(clips([1] * 9), val_fraction=0.95).setup("fit")
+
+
+def test_blank_frames_make_no_copy_of_a_clip_that_has_others() -> None:
+    store = clips([2] * 9, split=split_of(3, 3, 3))
+    store.images[0] = store.images[2 * 4] = 0  # the first frames of a training and of a validation clip
+    store.images[2:4] = store.images[2 * 5 : 2 * 6] = 7  # a clip of nothing in each
+    assert Faces(store).copied_from_training("val").tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("workers", -1)])
+def test_numbers_out_of_range_are_named(option: str, value: int) -> None:
+    with pytest.raises(FerlError, match=f"data.{option} is {value}"):
+        Faces(clips([1] * 9), **{option: value})

@@ -239,3 +239,15 @@ def test_a_whole_jpeg_with_bytes_after_its_end(tmp_path: Path, progressive: bool
     path.write_bytes(path.read_bytes() + tail)
     store = ImageFolder(str(tmp_path)).store
     np.testing.assert_allclose(store.images[store.name == str(Path("sad", "whole.jpg"))], 99.0, atol=1)
+
+
+def test_hidden_folders_are_not_read_and_the_home_folder_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "faces")
+    n = len(ImageFolder(str(root)).files)
+    (root / "sad" / ".thumbnails").mkdir()
+    for path in list((root / "sad").glob("*.png")):
+        (root / "sad" / ".thumbnails" / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(ImageFolder("~/faces").files) == n

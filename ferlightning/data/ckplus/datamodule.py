@@ -71,6 +71,8 @@ class CKPlus(FaceData):
             raise FerlError(
                 f"data.folds_file takes the place of data.folds_by: leave out folds_by={folds_by}, or the file"
             )
+        if size < 1:
+            raise FerlError(f"data.size is {size}: give a number of pixels from 1")
         if last is not None and last < 1:
             raise FerlError(f"data.last is {last}: give a number of frames from 1, or null for all")
         if neutral_first and clips:
@@ -152,7 +154,7 @@ class CKPlus(FaceData):
         number = np.full(len(self.raw), -1)
         try:
             if self.folds_file is not None:
-                number[labelled] = self._listed_folds(Path(self.folds_file), subject)
+                number[labelled] = self._listed_folds(Path(self.folds_file).expanduser(), subject)
             elif self.folds_by == "subject":
                 number[labelled] = subject_folds(subject, self.folds)
             elif self.folds_by == "stratified_subject":
