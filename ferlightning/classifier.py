@@ -9,12 +9,13 @@ from typing import Any, Literal, cast
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
-from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens
+from ferlightning.contracts import Backbone, Batch, Fitted, Head, Loss, Output, Restorer, Stage, Tokens, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
 from ferlightning.parts import ConvStack, CrossEntropy, LinearHead
@@ -97,6 +98,7 @@ class Classifier(LightningModule):
         self.lr_scale = lr_scale or {}
         self.frame_tokens = frame_tokens
         self.compile_forward = compile
+        self._gathered = False  # whether fitted parts have seen batches since their last fit
 
         self.train_accuracy = MulticlassAccuracy(k, average="micro")
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
@@ -164,8 +166,9 @@ class Classifier(LightningModule):
                 {f"{split}/loss_{i}_{type(part).__name__}": terms[i].detach() for i, part in enumerate(self.losses)},
                 on_step=False, on_epoch=True, batch_size=n, sync_dist=True,
             )  # fmt: skip
-        label = batch["label"] if batch["label"].ndim == 1 else batch["label"].argmax(1)
+        label = class_index(batch["label"])
         if split == "train":
+            self._gather(label)
             self.train_accuracy.update(output.logits.detach(), label)
             self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
         else:
@@ -185,6 +188,41 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return {"logits": self(batch["image"], batch.get("mask")).logits.float()}
+
+    # --- what is fitted, not learned --------------------------------------------------------------------------------
+
+    def _fitted(self) -> list[Fitted]:
+        return [module for module in self.modules() if isinstance(module, Fitted)]
+
+    def _gather(self, label: Tensor) -> None:
+        for part in self._fitted():
+            if part.seen is not None:
+                part.update(part.seen, label)
+                part.seen, self._gathered = None, True
+
+    def _fit(self) -> None:
+        """Solve the fitted parts, once for what was gathered: a fit may take long."""
+        if self._gathered:
+            for part in self._fitted():
+                part.fit()
+        self._gathered = False
+
+    def _reset(self) -> None:
+        for part in self._fitted():
+            part.reset()
+        self._gathered = False
+
+    def on_fit_start(self) -> None:
+        self._reset()  # an earlier fit may have been interrupted
+
+    def on_validation_start(self) -> None:
+        # Validation runs within the epoch: at its end would be too late. By itself it changes nothing.
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._fit()
+
+    def on_train_epoch_end(self) -> None:
+        self._fit()
+        self._reset()
 
     # --- how it is trained ------------------------------------------------------------------------------------------
 
@@ -234,10 +272,17 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = self.class_names
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "training_frames"):
+            # As int64, which every version of torch reads; a test tells by them which images the model has seen.
+            checkpoint["training_frames"] = torch.from_numpy(data.training_frames.view("int64").copy())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes or another architecture, in words."""
         names = checkpoint.get("class_names", self.class_names)
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "trained_on") and "training_frames" in checkpoint:
+            data.trained_on = checkpoint["training_frames"].numpy().view("uint64")
         if names != self.class_names:
             raise FerlError(
                 f"the checkpoint was trained on the classes {names}, the data has {self.class_names}: use the data it "

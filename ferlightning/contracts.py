@@ -9,6 +9,7 @@ class name, so a plug-in needs no registration beyond its entry point.
 from typing import NamedTuple
 
 import numpy as np
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -73,6 +74,10 @@ class Backbone(nn.Module):
     out_features: int
 
 
+class Recalibration(nn.Module):
+    """Attention inside a backbone: reweighs a feature map, (N, D, H', W') to the same shape, each image for itself."""
+
+
 class Stage(nn.Module):
     """Tokens to tokens of width ``out_features``: L is kept, or becomes 1 in a stage that pools.
 
@@ -84,7 +89,10 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    """Tokens to (logits (B, K), embedding (B, E)), E = ``embed_features``. Tokens not yet pooled are averaged."""
+    """Tokens, pooled or not, to (logits (B, K), embedding (B, E)), E = ``embed_features``.
+
+    Masked tokens must not change a result; ``pool`` averages the others.
+    """
 
     embed_features: int
 
@@ -93,6 +101,56 @@ class Loss(nn.Module):
     """(Output, Batch) to a scalar that is added, times ``weight``, to the training loss."""
 
     weight: float
+
+
+class Fitted(nn.Module):
+    """Features (B, D) to (B, ``out_features``), by what is solved for at intervals instead of learned by gradient.
+
+    The classifier finds every part of this kind below it. After each training step it hands ``update`` what ``forward``
+    was given, calls ``fit`` before a validation within a fit and at the end of each epoch, then ``reset``. A part that
+    ``lr_scale`` freezes is in eval mode, hence never fitted.
+
+    The result belongs in buffers, written in place, so that a checkpoint has it. The statistics do not: in distributed
+    training the first process overwrites the buffers of all others, and ``fit`` needs those of each.
+    """
+
+    out_features: int
+    seen: Tensor | None = None
+    """(B, D), what the last forward in train mode was given; the classifier takes it away."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = x.detach()
+        return self.transform(x)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, out_features), differentiable in x, and of use from the first step on, before any fit."""
+        raise NotImplementedError
+
+    def update(self, x: Tensor, label: Tensor) -> None:
+        """Add a batch to the statistics: x (B, D); label (B,) class index, or (B, K), of which the largest counts."""
+        raise NotImplementedError
+
+    def fit(self) -> None:
+        """Solve from the statistics of all processes, and keep them. Too little data leaves the result as it is."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget the statistics, not the result."""
+        raise NotImplementedError
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """Sum of a tensor over the processes of a distributed run; in a single process the tensor itself."""
+    if dist.is_available() and dist.is_initialized():
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def class_index(label: Tensor) -> Tensor:
+    """Class index (B,) of labels that may be class probabilities (B, K): the most probable class."""
+    return label if label.ndim == 1 else label.argmax(1)
 
 
 def pool(tokens: Tokens) -> Tensor:

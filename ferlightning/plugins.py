@@ -15,8 +15,10 @@ SLOTS = {
     "augment": "ferlightning.contracts.Augmentation",
     "restorer": "ferlightning.contracts.Restorer",
     "backbone": "ferlightning.contracts.Backbone",
+    "recalibration": "ferlightning.contracts.Recalibration",
     "sequence, attention": "ferlightning.contracts.Stage",
     "head": "ferlightning.contracts.Head",
+    "projection": "ferlightning.contracts.Fitted",
     "loss": "ferlightning.contracts.Loss",
 }
 """Each slot and the class whose subclasses fit it."""

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.data.base import FaceData
+from ferlightning.ensemble import Ensemble
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.mistakes import explain
@@ -29,6 +30,7 @@ warnings.filterwarnings("ignore", ".*LeafSpec.*")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
+LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
 
 
@@ -61,6 +63,12 @@ class FerlParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         raise RefusedError(message)
+
+    def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:  # type: ignore[override]
+        # On its way to the parser of a nested class, jsonargparse turns a null into the word None.
+        if args is not None:
+            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in args]
+        return super().parse_args(args, *others, **options)
 
 
 class FerlCLI(LightningCLI):
@@ -101,7 +109,7 @@ class FerlCLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint once."
         )
-        for name in ("class_names", "class_counts", "pixel_mean", "pixel_std"):
+        for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def setup_parser(self, *args: Any) -> None:
@@ -144,8 +152,13 @@ class FerlCLI(LightningCLI):
         return folder
 
     def before_instantiate_classes(self) -> None:
-        if self.command != "fit" and self.ckpt_path:
-            self._take_classes_of(self.ckpt_path)
+        model, checkpoint = self.config[self.command].model, self.ckpt_path
+        if model.class_path == f"{Ensemble.__module__}.{Ensemble.__name__}":
+            if self.command == "fit":
+                raise FerlError("model: an Ensemble is made of trained members; fit those, each in a run of its own")
+            checkpoint = next((path for path in model.init_args.checkpoints if is_zipfile(path)), None)
+        if self.command != "fit" and checkpoint:
+            self._take_classes_of(checkpoint)
         # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
         config = self.config[self.command]
         self.config_to_save = copy.deepcopy(config)

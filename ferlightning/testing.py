@@ -28,14 +28,15 @@ from ferlightning.contracts import (
     Augmentation,
     Backbone,
     Batch,
+    Fitted,
     Head,
     Loss,
     Output,
     Preprocess,
+    Recalibration,
     Restorer,
     Stage,
     Tokens,
-    pool,
 )
 from ferlightning.errors import FerlError
 
@@ -101,6 +102,30 @@ def check_backbone(
 
 
 @_seeded()
+def check_recalibration(
+    build: Callable[[int], Recalibration],
+    in_features: int = 32,
+    sizes: Sequence[tuple[int, int]] = ((12, 12), (5, 7), (1, 1)),
+) -> None:
+    """Check that a recalibration keeps the shape of feature maps of several sizes, each image for itself.
+
+    Args:
+        build: makes the part from the width of the feature map, as the option ``recalibration`` of backbones does.
+        in_features: D of the feature maps.
+        sizes: their heights and widths.
+    """
+    part = _built(partial(build, in_features), Recalibration).eval()
+    for height, width in sizes:
+        features = torch.randn(3, in_features, height, width)
+        with torch.no_grad():
+            result = _run(part, features)[0]
+        kept = f"{type(part).__name__}: must keep the shape; {_shape(features)} became {_shape(result)}"
+        _require(result.shape == features.shape, kept)
+        _check_each_alone(part, features)
+        _check_module(partial(build, in_features), features)
+
+
+@_seeded()
 def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
     """Check a sequence stage or an attention: widths, weights, masks, and that padding never changes a result.
 
@@ -123,29 +148,102 @@ def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
 
 @_seeded()
 def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None:
-    """Check that a head returns logits and an embedding of the declared widths, and averages real tokens only.
+    """Check that a head returns logits and an embedding of the declared widths, and that padding changes neither.
 
     Args:
         build: makes the head from the width of its tokens and the number of classes, as the slot ``head`` does.
         in_features: D of the tokens.
     """
-    x, mask = torch.randn(3, 6, in_features), torch.arange(6) < torch.tensor([[6], [1], [4]])
-    tokens = Tokens(x.masked_fill(~mask.unsqueeze(2), GARBAGE), mask, (6, 1, 1))
-    pooled = Tokens(pool(tokens).unsqueeze(1), None, (1, 1, 1))
     for k in (2, 7):
         head = _built(partial(build, in_features, k), Head).eval()
         name = type(head).__name__
-        with torch.no_grad():
-            results = _run(head, tokens)
-            expected = _run(head, pooled)
-        _require(len(results) == 2, f"{name}: must return (logits, embedding); found {len(results)} tensors")
-        logits, embedding = results
-        _require(logits.shape == (3, k), f"{name}: logits of 3 items and {k} classes have shape {_shape(logits)}")
-        _require(embedding.ndim == 2 and len(embedding) == 3, f"{name}: embedding {_shape(embedding)} is not (3, E)")
-        _require_width(head, "embed_features", embedding.shape[1], "the embedding has")
-        for what, found, wanted in zip(("logits", "embedding"), results, expected, strict=True):
-            _require_close(found, wanted, f"{name}: {what} of padded tokens must be those of the mean real token", 1e-5)
-        _check_module(partial(build, in_features, k), pooled)
+        for t, h, w in ((6, 1, 1), (3, 2, 2), (1, 1, 1)):
+            length = t * h * w
+            lengths = torch.tensor([t, 1, (t + 1) // 2]) * h * w
+            x, mask = torch.randn(3, length, in_features), torch.arange(length) < lengths[:, None]
+            padded = Tokens(x.masked_fill(~mask.unsqueeze(2), GARBAGE), mask, (t, h, w))
+            for tokens in (Tokens(x, None, (t, h, w)), padded):
+                with torch.no_grad():
+                    results = _run(head, tokens)
+                _require(len(results) == 2, f"{name}: must return (logits, embedding); found {len(results)} tensors")
+                logits, embedding = results
+                found = f"{name}: logits of 3 items and {k} classes have shape {_shape(logits)}"
+                _require(logits.shape == (3, k), found)
+                found = f"{name}: embedding {_shape(embedding)} is not (3, E)"
+                _require(embedding.ndim == 2 and len(embedding) == 3, found)
+                _require_width(head, "embed_features", embedding.shape[1], "the embedding has")
+                _check_module(partial(build, in_features, k), tokens)
+            _check_padding(head, padded, lengths.tolist())
+
+
+@_seeded()
+def check_fitted(build: Callable[[int, int], Fitted], in_features: int = 16) -> None:
+    """Check that a fitted part is of use before any fit, and that a fit solves from the statistics since the reset.
+
+    Also that the statistics are not in buffers and the result is; that batches may be of any size, of half precision
+    and with soft labels; and that neither no data nor a single item harms the result.
+
+    Args:
+        build: makes the part from the width of its features and the number of classes, as the option ``projection`` of
+            ``ProjectionHead`` does.
+        in_features: D of the features.
+    """
+    for k in (2, 5):
+        label = torch.arange(30 * k) % k
+        x, other = (torch.randn(len(label), in_features) + 2 * torch.randn(k, in_features)[label] for _ in range(2))
+        part = _built(partial(build, in_features, k), Fitted)
+        name = type(part).__name__
+        _require(not list(part.parameters()), f"{name}: what is fitted must be a buffer, not a parameter")
+        _check_seen(part, x)
+        _check_module(partial(build, in_features, k), x)
+
+        first = _buffers(part)
+        part.fit()
+        _require_same(_buffers(part), first, f"{name}: a fit without data must leave the result as it is")
+        alone = copy.deepcopy(part)
+        alone.update(x[:1], label[:1])
+        alone.fit()
+        _run(alone, x)
+
+        for start, stop in ((0, 1), (1, 40), (40, None)):
+            part.update(x[start:stop], label[start:stop])
+        _require_same(_buffers(part), first, f"{name}: update must not change buffers, where statistics would be lost")
+        with torch.inference_mode():  # as a validation may run
+            part.fit()
+        fitted = _buffers(part)
+        _require(any(not fitted[key].equal(first[key]) for key in first), f"{name}: a fit changes no buffer")
+        leaf = x.clone().requires_grad_()
+        try:
+            part(leaf).square().sum().backward()
+        except RuntimeError as error:
+            raise AssertionError(f"{name}: no gradient after a fit, which must write in place: {error}") from error
+        _require(leaf.grad is not None and bool((leaf.grad != 0).any()), f"{name}: no gradient reaches the features")
+
+        def refitted(before: dict[str, Tensor], features: Tensor, labels: Tensor) -> Fitted:
+            """A new part after a fit of one batch, from the result before."""
+            new = build(in_features, k)  # noqa: B023, called within the loop
+            new.load_state_dict(before)
+            new.update(features, labels)
+            new.fit()
+            return new.eval()
+
+        found = _run(part.eval(), x)[0]
+        soft = 0.6 * torch.eye(k)[label] + 0.4 / k
+        for what, twin in {
+            "one batch instead of several gives another result": refitted(first, x, label),
+            "soft labels must count as their most probable class": refitted(first, x, soft),
+            "a second fit on equal statistics must keep the result": refitted(fitted, x, label),
+        }.items():
+            _require_close(_run(twin, x)[0], found, f"{name}: {what}", 1e-3)
+        half = _run(refitted(first, x.bfloat16(), label), x)[0]
+        _require_close(half, found, f"{name}: features of half precision give quite another result", 0.1)
+
+        part.reset()
+        _require_same(_buffers(part), fitted, f"{name}: a reset must keep the result")
+        part.update(other, label)
+        part.fit()
+        anew = _run(refitted(fitted, other, label), x)[0]
+        _require_close(_run(part, x)[0], anew, f"{name}: after a reset only what came since must count", 1e-3)
 
 
 @_seeded()
@@ -310,25 +408,59 @@ def _check_tokens(stage: Stage, tokens: Tokens, out: Tokens) -> None:
     _require_close(weights.sum(1), torch.ones(b), f"{name}: attention over real tokens must sum to 1", 1e-5)
 
 
-def _check_padding(stage: Stage, padded: Tokens, lengths: Sequence[int]) -> None:
+def _check_padding(part: Stage | Head, padded: Tokens, lengths: Sequence[int]) -> None:
     """A clip alone gives what it gives padded in a batch; what padding holds is never read, not even in training."""
     assert padded.mask is not None
-    name, (_, h, w) = type(stage).__name__, padded.grid
+    name, (_, h, w) = type(part).__name__, padded.grid
+
+    def results_of(tokens: Tokens) -> list[Tensor]:
+        result = part.eval()(tokens)
+        return [result.x] if isinstance(result, Tokens) else list(result)
+
     with torch.no_grad():
-        together = stage.eval()(padded)
+        together = results_of(padded)
         for i, length in enumerate(lengths):
-            alone = stage(Tokens(padded.x[i : i + 1, :length], None, (length // (h * w), h, w)))
-            found = together.x[i : i + 1, : alone.x.shape[1]]
-            _require_close(found, alone.x, f"{name}: padding changes a result; {length} tokens alone and in a batch")
+            alone = results_of(Tokens(padded.x[i : i + 1, :length], None, (length // (h * w), h, w)))
+            for one, other in zip(together, alone, strict=True):
+                changed = f"{name}: padding changes a result; {length} tokens alone and in a batch"
+                _require_close(one[i : i + 1, : other.shape[1]], other, changed)
 
         results = []
         for garbage in (GARBAGE, -3.0):
             tokens = padded._replace(x=padded.x.masked_fill(~padded.mask.unsqueeze(2), garbage))
-            part = copy.deepcopy(stage).train()
+            twin = copy.deepcopy(part).train()
             torch.manual_seed(0)  # equal dropout
-            results.append([*_run(part, tokens), *part.buffers()])
+            results.append([*_run(twin, tokens), *twin.buffers()])
     for one, other in zip(*results, strict=True):
         _require_close(one, other, f"{name}: what padding holds changes results or buffers in train mode")
+
+
+# --- promises of fitted parts ----------------------------------------------------------------------------------------
+
+
+def _check_seen(part: Fitted, x: Tensor) -> None:
+    """Width of the result, and that the input is left for the classifier in train mode only."""
+    name, leaf = type(part).__name__, x.clone().requires_grad_()
+    for training in (True, False):
+        part.seen = None
+        result = _run(part.train(training), leaf)[0]
+        _require(result.ndim == 2 and len(result) == len(x), f"{name}: {_shape(x)} became {_shape(result)}")
+        _require_width(part, "out_features", result.shape[1], "the result has")
+        seen: Tensor | None = part.seen
+        if training:
+            left = seen is not None and seen.equal(x) and not seen.requires_grad
+            _require(left, f"{name}: must leave its input, detached, in `seen` in train mode; is forward overridden?")
+        else:
+            _require(seen is None, f"{name}: must not leave its input in `seen` in eval mode")
+    part.train()
+
+
+def _buffers(part: nn.Module) -> dict[str, Tensor]:
+    return {key: x.clone() for key, x in part.named_buffers()}
+
+
+def _require_same(found: dict[str, Tensor], expected: dict[str, Tensor], message: str) -> None:
+    _require(found.keys() == expected.keys() and all(x.equal(expected[key]) for key, x in found.items()), message)
 
 
 # --- promises of every part ------------------------------------------------------------------------------------------

@@ -11,13 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ferlightning.evaluation.explain import Looks
 from ferlightning.evaluation.statistics import BINS, Array, calibration_bins, calibration_error
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+COLUMNS = 6
+"""Faces side by side in the picture of where a model looked: stills, or frames of a clip."""
 
 
 def save_plots(
-    folder: Path, confusion: Array, class_names: list[str], confidence: Array, correct: Array, logs: list[Path]
+    folder: Path,
+    confusion: Array,
+    class_names: list[str],
+    confidence: Array,
+    correct: Array,
+    logs: list[Path],
+    looks: Looks | None,
+    faces: dict[str, Array] | None,
 ) -> list[Path]:
     """Draw every picture of a report.
 
@@ -28,6 +38,8 @@ def save_plots(
         confidence: (N,) in [0, 1].
         correct: (N,) bool.
         logs: the ``metrics.csv`` files of the training, oldest first; without any there are no learning curves.
+        looks: where the model looked at some items; None if that is not known.
+        faces: of ``restoration.restored_faces``; None without a restorer.
 
     Returns:
         The files written.
@@ -36,6 +48,8 @@ def save_plots(
         "confusion_matrix": confusion_matrix(confusion, class_names),
         "reliability": reliability(confidence, correct),
         "learning_curves": learning_curves(logs),
+        "attention": attention(looks) if looks else None,
+        "restoration": restoration(faces) if faces else None,
     }
     paths = []
     for name, figure in figures.items():
@@ -134,3 +148,56 @@ def learning_curves(logs: list[Path]) -> Figure | None:
             axes.legend(frameon=False)
         _plain(axes)
     return figure if drawn else None
+
+
+def attention(looks: Looks) -> Figure:
+    """Draw faces with the heat of where the model looked below them; of a clip some frames, and bars of all weights."""
+    shown = [min(len(item.image), COLUMNS) for item in looks.items]
+    bars, faces = 0.45 * (max(shown) > 1), 1 + any(item.heat is not None for item in looks.items)
+    height = 0.5 + bars + faces + 0.1  # of a block: words, bars of the frames, faces, faces with heat; a face is 1 x 1
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_axis_off()
+    x = y = bottom = 0.0
+    for i, (item, n) in enumerate(zip(looks.items, shown, strict=True)):
+        right = item.true == item.predicted
+        if i and (x + n > COLUMNS or right != (looks.items[i - 1].true == looks.items[i - 1].predicted)):
+            x, y = 0.0, y + height
+        bottom = y + height
+        words = f"{item.predicted} {item.confidence:.0%}" + ("" if right else f"\nnot {item.true}")
+        axes.text(x + 0.02, y + 0.46, words, color=BLUE if right else ORANGE, fontsize=7, va="bottom", linespacing=1.1)
+        top = y + 0.5
+        if bars:
+            t, wide = len(item.weight), n / len(item.weight)  # several frames stand above a face if not all are shown
+            tall = 0.38 * item.weight / max(item.weight.max(), 2 / t)  # at half height, as heavy as the mean frame
+            axes.bar(x + wide * (np.arange(t) + 0.5), -tall, 0.85 * wide, top + 0.4, color=GREY)
+            top += bars
+        for k, frame in enumerate(((np.arange(n) + 0.5) * len(item.image) / n).astype(int)):
+            box = (x + k, x + k + 0.97, top + 0.97, top)
+            axes.imshow(item.image[frame], cmap="gray", vmin=0, vmax=1, extent=box)
+            if item.heat is not None:
+                box = (x + k, x + k + 0.97, top + 1.97, top + 1)
+                axes.imshow(item.image[frame], cmap="gray", vmin=0, vmax=1, extent=box)
+                heat = item.heat[frame]
+                axes.imshow(heat, cmap="autumn", vmin=0, vmax=1, alpha=0.75 * heat, extent=box)
+        x += n
+    axes.set(xlim=(0, COLUMNS), ylim=(bottom, 0), aspect="equal")
+    axes.set_title(f"{looks.method} (blue: right, orange: wrong)", fontsize=10)
+    figure.set_size_inches(1.25 * COLUMNS, 1.25 * bottom)
+    return figure
+
+
+def restoration(faces: dict[str, Array]) -> Figure:
+    """Draw a row of faces for each stage, (M, H, W) grey or (M, H, W, 3) RGB in [0, 1], the clean ones first."""
+    clean = next(iter(faces.values()))
+    rows, columns = len(faces), len(clean)
+    figure = Figure(figsize=(1.1 * columns + 0.9, 1.1 * rows), layout="constrained")
+    for row, (name, images) in zip(figure.subplots(rows, columns, squeeze=False), faces.items(), strict=True):
+        for axes, image in zip(row, images, strict=True):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        error = f"\nMSE {np.mean((images - clean) ** 2):.4f}" if images is not clean else ""
+        row[0].set_ylabel(f"{name}{error}", rotation=0, ha="right", va="center", fontsize=9)
+    return figure

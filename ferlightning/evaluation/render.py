@@ -17,12 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.explain import Looks
 from ferlightning.evaluation.statistics import Array
 
 CAPTIONS = {
     "confusion_matrix": "Counts; the shade is the share of the true class.",
     "reliability": "Accuracy below the diagonal: over-confident. Lower panel: images by confidence.",
     "learning_curves": "Training and validation by epoch.",
+    "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "
+    "before a second. Not tinted: the mean weight or less; full colour: twice that or, if higher, the item's maximum. "
+    "Bars: the same for frames.",
+    "restoration": "What the restorer makes of the first faces; an autoencoder's are corrupted as in its training. "
+    "MSE: mean squared error against the clean ones, intensities in [0, 1].",
 }
 
 
@@ -34,6 +40,8 @@ def write_report(
     probs: Array,
     class_names: list[str],
     logs: list[Path],
+    looks: Looks | None,
+    faces: dict[str, Array] | None,
 ) -> list[Path]:
     """Write the folder of a report, replacing an older report but nothing else.
 
@@ -46,6 +54,8 @@ def write_report(
         probs: (N, K) in [0, 1].
         class_names: K names.
         logs: the ``metrics.csv`` files of the training, oldest first.
+        looks: where the model looked at some items; None if that is not known.
+        faces: of ``restoration.restored_faces``; None without a restorer.
 
     Returns:
         The pictures in the folder.
@@ -62,7 +72,7 @@ def write_report(
     (temporary / "metrics.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
     confusion, correct = np.array(report["confusion_matrix"]), probs.argmax(1) == label
-    pictures = save_plots(temporary, confusion, class_names, probs.max(1), correct, logs)
+    pictures = save_plots(temporary, confusion, class_names, probs.max(1), correct, logs, looks, faces)
     (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
 
     shutil.rmtree(folder, ignore_errors=True)

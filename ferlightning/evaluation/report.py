@@ -3,6 +3,7 @@
 Shapes: B batch, N items of the split, K classes.
 """
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ferlightning.errors import FerlError
 from ferlightning.evaluation import statistics
+from ferlightning.evaluation.explain import find_looks
 from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import print_report, write_predictions, write_report
+from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
+
+log = logging.getLogger(__name__)
 
 
 class Report(Callback):
@@ -32,7 +37,7 @@ class Report(Callback):
 
     def __init__(self) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._item: tuple[Tensor, ...] = ()
+        self._items: tuple[Tensor, ...] = ()  # the first ones of the split: images, and masks of clips
         self._start = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,6 +74,7 @@ class Report(Callback):
         if trainer.is_global_zero:
             names = _item_names(trainer, "predict", index)
             path = Path(trainer.default_root_dir, "predictions.csv")
+            path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
             write_predictions(path, names, known, probs, list(pl_module.class_names))  # type: ignore[arg-type]
             print(f"Predictions: {path}")
@@ -82,7 +88,7 @@ class Report(Callback):
             )
         logits, label = outputs["logits"], batch["label"]
         if not self._parts:
-            self._item = tuple(batch[name][:1] for name in ("image", "mask") if name in batch)
+            self._items = tuple(batch[name][:FACES] for name in ("image", "mask") if name in batch)
         # Kept on the device: a copy to the host for each batch would stall it.
         label = label.argmax(1) if label.ndim == 2 else label
         self._parts.append((batch["index"], label, logits.detach().float().softmax(1)))
@@ -120,14 +126,22 @@ class Report(Callback):
             if copied.any() and not copied.all():
                 report["deduplicated"] = summarise(label[~copied], probs[~copied], class_names)
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
+        report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
         with torch.inference_mode():
-            report["provenance"] = provenance(trainer, pl_module, self._item, seconds, len(index))
-        self._item = ()
+            item = tuple(x[:1] for x in self._items)
+            report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index))
+        try:
+            looks = find_looks(trainer, pl_module, split, index, label, probs, class_names)
+        except (RuntimeError, LookupError) as error:  # of a plug-in's part or data; no picture is worth the numbers
+            log.warning("The report has no picture of where the model looked: %s", error)
+            looks = None
+        faces = restored_faces(pl_module, self._items[0])
+        self._items = ()
 
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
         logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
-        pictures = write_report(folder, report, names, label, probs, class_names, logs)
+        pictures = write_report(folder, report, names, label, probs, class_names, logs, looks, faces)
         print_report(report, folder)
         for logger in trainer.loggers:
             for path in pictures:

@@ -61,3 +61,36 @@ class DotProductAttention(_Pooling):
     def score(self, x: Tensor) -> Tensor:
         scores: Tensor = x @ self.query / self.query.numel() ** 0.5
         return scores
+
+
+class SpatialTemporalAttention(Stage):
+    """Attention over the cells of each frame, then over the frames: which part of the face, and when.
+
+    Frame t is the sum of its cells h_tc with weights a_tc, softmax over c of s(h_tc); the result is the sum of the
+    frames f_t with weights b_t, softmax over t of s'(f_t). The scores s and s' are additive (see AdditiveAttention),
+    and ``attention`` is b_t a_tc, which sums to 1 over the real tokens. (B, T * H' * W', D) -> (B, 1, D).
+
+    Song et al. 2017, https://arxiv.org/abs/1611.06067, attend in these two steps, to joints of a skeleton and with a
+    gate in the place of the softmax over time. A still is one frame: only the first step has a say.
+
+    Args:
+        in_features: D, comes from the stage before.
+        hidden: width of the hidden layer of both scores.
+    """
+
+    def __init__(self, in_features: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.out_features = in_features
+        self.spatial = AdditiveAttention(in_features, hidden)
+        self.temporal = AdditiveAttention(in_features, hidden)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        t, h, w = tokens.grid
+        within = self.spatial.score(tokens.x).view(-1, t, h * w).softmax(2)  # (B, T, H' * W')
+        frames = torch.einsum("btc,btcd->btd", within, tokens.x.reshape(len(tokens.x), t, h * w, -1))
+        scores = self.temporal.score(frames)  # (B, T)
+        if tokens.mask is not None:
+            scores = scores.masked_fill(~tokens.mask[:, :: h * w], -torch.inf)  # the cells of a frame are masked as one
+        over = scores.softmax(1)
+        self.attention = (over.unsqueeze(2) * within).flatten(1)  # (B, L)
+        return Tokens(torch.einsum("bt,btd->bd", over, frames).unsqueeze(1), None, (1, 1, 1))

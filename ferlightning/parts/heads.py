@@ -1,6 +1,8 @@
 """Heads: tokens to logits (B, K) and the embedding (B, E) that the last linear layer sees."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ferlightning.contracts import Head, Tokens, pool
 
@@ -44,3 +46,89 @@ class MLPHead(Head):
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         embedding = self.embed(pool(tokens))  # (B, E)
         return self.classify(embedding), embedding
+
+
+class CosineHead(Head):
+    """Logits are scaled cosines, s cos(w_k, x), of the mean token x: length says nothing, direction all.
+
+    The normalised softmax of Wang et al. 2018 (CosFace), section 3, https://arxiv.org/abs/1801.09414, without the
+    margin, which needs the labels. The embedding is x at unit length.
+
+    Args:
+        in_features: D, comes from the stage before.
+        num_classes: K, comes from the data.
+        scale: s; a probability p takes (K - 1) / K ln((K - 1) p / (1 - p)) at the least: 5.5 for 0.99 of 7 classes.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, scale: float = 16.0) -> None:
+        super().__init__()
+        self.embed_features = in_features
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        embedding = F.normalize(pool(tokens))  # (B, D)
+        return self.scale * embedding @ F.normalize(self.weight).T, embedding
+
+
+class DANHead(Head):
+    """Distract your attention: several attentions over cells and channels of the feature map, fused.
+
+    Each attention reweighs the cells, averages the real ones, and reweighs the channels (multi-head cross attention).
+    They are fused as the sum of their log-softmax over the attentions, channel by channel, which drives them to attend
+    to different things; logits are a linear layer and batch norm of it. Wen et al. 2023, section 3,
+    https://arxiv.org/abs/2109.07270. The paper's partition and affinity losses are not part of the head.
+
+    For unpooled tokens: it reads the grid, frame by frame. Batch norm needs two items or more in a training batch.
+
+    Args:
+        in_features: D, comes from the stage before.
+        num_classes: K, comes from the data.
+        attentions: number of attentions, 4 in the paper.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, attentions: int = 4) -> None:
+        super().__init__()
+        self.embed_features = in_features
+        self.attentions = nn.ModuleList(_CrossAttention(in_features) for _ in range(attentions))
+        self.classify = nn.Linear(in_features, num_classes)
+        self.norm = nn.BatchNorm1d(num_classes)
+
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        attended = torch.stack([attend(tokens) for attend in self.attentions])  # (attentions, B, D)
+        if len(attended) > 1:  # of one, the log-softmax would be 0
+            attended = attended.log_softmax(0)
+        embedding = attended.sum(0)
+        return self.norm(self.classify(embedding)), embedding
+
+
+class _CrossAttention(nn.Module):
+    """One attention of DAN, over cells and then channels: tokens (B, L, D) to (B, D)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        half, hidden = features // 2, max(8, features // 16)
+        self.reduce = nn.Sequential(nn.Conv2d(features, half, 1), nn.BatchNorm2d(half))
+        self.spatial = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(half, features, kernel, padding="same"), nn.BatchNorm2d(features))
+            for kernel in ((3, 3), (1, 3), (3, 1))
+        )
+        self.channel = nn.Sequential(
+            nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, features), nn.Sigmoid()
+        )
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        (b, _, d), (t, h, w) = tokens.x.shape, tokens.grid
+        maps = tokens.x.view(b, t, h, w, d)
+        # Padding is left out, not masked, so that it can never enter a batch norm's statistics.
+        real = None if tokens.mask is None else tokens.mask[:, :: h * w]  # (B, T)
+        frames = (maps.flatten(0, 1) if real is None else maps[real]).permute(0, 3, 1, 2)  # (N, D, H', W')
+        y = self.reduce(frames)
+        y = torch.stack([branch(y) for branch in self.spatial]).sum(0).relu().sum(1, keepdim=True)  # (N, 1, H', W')
+        frames = (frames * y).mean((2, 3))  # (N, D)
+        if real is not None:
+            frames = frames.new_zeros(b, t, d).index_put((real,), frames)
+        pooled = pool(Tokens(frames.view(b, t, d), real, (t, 1, 1)))  # (B, D)
+        gate: Tensor = self.channel(pooled)
+        return pooled * gate

@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ferlightning.contracts import Stage, Tokens
+from ferlightning.errors import FerlError
 
 
 class _Recurrent(Stage):
@@ -89,3 +91,137 @@ class SelfAttention(Stage):
         padding = None if tokens.mask is None else torch.logical_not(tokens.mask)
         mixed: Tensor = self.attend(x, x, x, key_padding_mask=padding, need_weights=False)[0]
         return tokens._replace(x=tokens.x + self.dropout(mixed))
+
+
+class TransformerEncoder(Stage):
+    """Transformer encoder with pre-normalisation: (B, L, D) -> (B, L, hidden).
+
+    A linear layer to ``hidden``, sinusoidal positions, then layers of self-attention and a feed-forward network, each x
+    + f(norm(x)), and a last layer norm. Vaswani et al. 2017, sections 3.1-3.5, https://arxiv.org/abs/1706.03762; the
+    norm comes first as in Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
+
+    A position is the index of a token, cells row by row and frame after frame: in maps of one size it tells frame, row
+    and column. Dosovitskiy et al. 2021 (appendix D.4, https://arxiv.org/abs/2010.11929) found positions that know the
+    grid no better.
+
+    Args:
+        in_features: D, comes from the backbone.
+        hidden: width of the tokens inside and after, a multiple of ``heads``.
+        layers: layers of attention and feed-forward network.
+        heads: attention heads.
+        feedforward: width of the hidden layer of the feed-forward networks.
+        dropout: on the tokens, the attention weights and each residual, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        feedforward: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise FerlError(f"TransformerEncoder: hidden={hidden} must be a multiple of heads={heads}")
+        self.out_features = hidden
+        self.project = nn.Linear(in_features, hidden)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(hidden, heads, feedforward, dropout, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
+        for parameter in self.encoder.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)  # torch makes its layers by copying one, weights and all
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        x = self.project(tokens.x)
+        x = self.dropout(x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype))
+        padding = None if tokens.mask is None else ~tokens.mask
+        return tokens._replace(x=self.encoder(x, src_key_padding_mask=padding))
+
+
+def sinusoids(length: int, features: int, device: torch.device | None = None) -> Tensor:
+    """Positions (Vaswani et al. 2017, section 3.5): sin and cos in turn of position / 10000^(2i / D). Shape: (L, D)."""
+    i = torch.arange(0, features, 2, device=device)
+    angles = torch.arange(length, device=device)[:, None] / 10000 ** (i / features)  # (L, ceil(D / 2))
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :features]
+
+
+class TCN(Stage):
+    """Temporal convolutional network: residual blocks of dilated convolutions, (B, L, D) -> (B, L, hidden).
+
+    Block i: twice (weight-normalised convolution of dilation 2^i, ReLU, dropout of whole channels), plus its input,
+    ReLU. A token sees 2 (kernel - 1) (2^layers - 1) neighbours, by default 60, half of them on either side as whole
+    clips are known. Bai et al. 2018, section 3, https://arxiv.org/abs/1803.01271, where convolutions are causal.
+
+    Args:
+        in_features: D, comes from the backbone.
+        hidden: width of the tokens inside and after.
+        layers: residual blocks.
+        kernel: tokens that a convolution reads.
+        dropout: probability of dropping a whole channel after each convolution, in [0, 1).
+        causal: read no later token, as the paper does.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int = 128,
+        layers: int = 4,
+        kernel: int = 3,
+        dropout: float = 0.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.out_features = hidden
+        self.blocks = nn.ModuleList(
+            _DilatedBlock(hidden if i else in_features, hidden, kernel, 2**i, dropout, causal) for i in range(layers)
+        )
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        padding = None if tokens.mask is None else ~tokens.mask[:, None]  # (B, 1, L)
+        x = _silenced(tokens.x.transpose(1, 2), padding)  # (B, D, L)
+        for block in self.blocks:
+            x = block(x, padding)
+        return tokens._replace(x=x.transpose(1, 2))
+
+
+class _DilatedBlock(nn.Module):
+    """Two dilated convolutions and a shortcut (Bai et al. 2018, figure 1b): (B, in, L) -> (B, out, L)."""
+
+    def __init__(
+        self, in_features: int, out_features: int, kernel: int, dilation: int, dropout: float, causal: bool
+    ) -> None:
+        super().__init__()
+        self.first = _WeightNormConv(in_features, out_features, kernel, dilation, causal)
+        self.second = _WeightNormConv(out_features, out_features, kernel, dilation, causal)
+        same = in_features == out_features
+        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv1d(in_features, out_features, 1)
+        self.dropout = nn.Dropout1d(dropout)
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        # After every convolution: a bias makes of silent padding something that the next convolution would read.
+        y = _silenced(self.dropout(self.first(x).relu()), padding)
+        y = self.dropout(self.second(y).relu())
+        return _silenced((y + self.shortcut(x)).relu(), padding)
+
+
+class _WeightNormConv(nn.Conv1d):
+    """Convolution that keeps L, with weights g v / |v| (Salimans and Kingma 2016); torch's cannot be pickled."""
+
+    def __init__(self, in_features: int, out_features: int, kernel: int, dilation: int, causal: bool) -> None:
+        super().__init__(in_features, out_features, kernel, dilation=dilation)
+        context = (kernel - 1) * dilation
+        before = context if causal else context // 2
+        self.context = (before, context - before)
+        self.gain = nn.Parameter(self.weight.detach().flatten(1).norm(dim=1))  # as before normalisation
+
+    def forward(self, x: Tensor) -> Tensor:
+        direction = F.normalize(self.weight.flatten(1)).view_as(self.weight)
+        weight = self.gain[:, None, None] * direction
+        return F.conv1d(F.pad(x, self.context), weight, self.bias, dilation=self.dilation)
+
+
+def _silenced(x: Tensor, padding: Tensor | None) -> Tensor:
+    return x if padding is None else x.masked_fill(padding, 0)

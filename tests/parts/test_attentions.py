@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ferlightning.contracts import Tokens
-from ferlightning.parts import AdditiveAttention, DotProductAttention
+from ferlightning.parts import AdditiveAttention, DotProductAttention, SpatialTemporalAttention
 
 LENGTHS = (5, 1, 3)
 X = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -52,3 +52,30 @@ def test_equal_scores_give_the_mean() -> None:
     torch.nn.init.zeros_(stage.query)
     out = stage(Tokens(X, None, (5, 1, 1)))
     torch.testing.assert_close(out.x[:, 0], X.mean(1))
+
+
+@torch.no_grad()
+def test_spatial_temporal_attention_is_over_cells_and_then_over_frames() -> None:
+    """Two frames of 2 x 2 cells and a third that is real in one clip only; both weights by the loops above."""
+    frames, x = (3, 2), torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(12) < 4 * torch.tensor(frames)[:, None]
+    stage = SpatialTemporalAttention(4, hidden=6).eval()
+    out = stage(Tokens(x, mask, (3, 2, 2)))
+    for item, t in enumerate(frames):
+        cells = [x[item, 4 * i : 4 * i + 4] for i in range(t)]
+        within = [weighted_mean([additive(stage.spatial, cell) for cell in frame], frame) for frame in cells]
+        vectors = torch.stack([vector for _, vector in within])
+        over, context = weighted_mean([additive(stage.temporal, vector) for vector in vectors], vectors)
+        product = [b * a for b, (weights, _) in zip(over, within, strict=True) for a in weights]
+        torch.testing.assert_close(out.x[item, 0], context, atol=1e-6, rtol=0)
+        torch.testing.assert_close(stage.attention[item, : 4 * t], torch.tensor(product), atol=1e-6, rtol=0)
+        assert stage.attention[item].sum() == pytest.approx(1, abs=1e-6)
+
+
+@torch.no_grad()
+def test_spatial_temporal_attention_of_a_still_is_additive_attention() -> None:
+    both, one = SpatialTemporalAttention(4, hidden=6), AdditiveAttention(4, hidden=6)
+    one.load_state_dict(both.spatial.state_dict())
+    still = Tokens(X[:, :4], None, (1, 2, 2))
+    torch.testing.assert_close(both(still).x, one(still).x)
+    torch.testing.assert_close(both.attention, one.attention)

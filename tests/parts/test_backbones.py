@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from ferlightning.errors import FerlError
-from ferlightning.parts import ConvStack, ResNet, Timm
+from ferlightning.parts import ConvStack, DepthwiseStack, ResNet, Timm
 
 
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize(("backbone", "d"), [(ConvStack, 128), (ResNet, 256)])
+@pytest.mark.parametrize(("backbone", "d"), [(ConvStack, 128), (DepthwiseStack, 128), (ResNet, 256)])
 @torch.no_grad()
 def test_default_shapes_on_faces_of_48_pixels(backbone, d: int) -> None:
     assert backbone(1).eval()(torch.zeros(2, 1, 48, 48)).shape == (2, d, 6, 6)
@@ -73,3 +73,49 @@ def test_an_unknown_timm_name_is_the_users_mistake() -> None:
 def test_an_option_that_a_timm_model_does_not_know_is_the_users_mistake() -> None:
     with pytest.raises(FerlError, match=r"Timm: cannot build 'vgg11'.*drop_path_rate"):
         Timm(1, "vgg11", drop_path_rate=0.1)
+
+
+def layers(stack: nn.Module) -> list[str]:
+    return [type(layer).__name__ for layer in stack.layers]
+
+
+def test_the_seven_layers_of_p1_are_four_convolutions_and_three_poolings() -> None:
+    stack = ConvStack(1, channels=(32, 64, 128, 128), depth=1, pools=3)
+    found = layers(stack)
+    assert (found.count("Conv2d"), found.count("MaxPool2d"), found.count("BatchNorm2d")) == (4, 3, 4)
+    assert found[-4:] == ["Conv2d", "BatchNorm2d", "ReLU", "Dropout2d"]  # the last one is not pooled
+    assert stack.eval()(torch.zeros(1, 1, 128, 128)).shape == (1, 128, 16, 16)
+
+
+def test_the_blocks_of_p5_are_convolution_relu_pooling() -> None:
+    stack = ConvStack(1, depth=1, batch_norm=False)
+    assert layers(stack) == ["Conv2d", "ReLU", "MaxPool2d", "Dropout2d"] * 3
+    widths = [(1, 32), (32, 64), (64, 128)]
+    assert parameters(stack) == sum(9 * i * o + o for i, o in widths)  # a bias in the place of batch norm
+
+
+@pytest.mark.parametrize("pools", [-1, 4])
+def test_more_poolings_than_stages_are_refused(pools: int) -> None:
+    with pytest.raises(FerlError, match=f"ConvStack: pools={pools} must be between 0 and the number of stages, 3"):
+        ConvStack(1, pools=pools)
+
+
+def test_depthwise_stack_has_the_parameters_of_its_description() -> None:
+    """A plain convolution that reads the images; then 9 weights a channel, a 1x1 convolution, a batch norm for each."""
+    widths = [(32, 32), (32, 64), (64, 64), (64, 128), (128, 128)]
+    separable = sum(9 * i + 2 * i + i * o + 2 * o for i, o in widths)
+    assert parameters(DepthwiseStack(1)) == 9 * 32 + 2 * 32 + separable
+
+
+@torch.no_grad()
+def test_a_separable_convolution_filters_each_channel_and_then_mixes_them() -> None:
+    """Written out for one output cell; batch norm of a new network in eval mode only divides by sqrt(1 + eps)."""
+    stack = DepthwiseStack(1, channels=(4,), depth=2, pools=0).eval()
+    image = torch.randn(1, 1, 6, 6)
+    plain, depthwise, pointwise = (stack.layers[i] for i in (0, 3, 6))
+    scale = (1 + 1e-5) ** -0.5
+    x = nn.functional.conv2d(image, plain.weight, padding=1).mul(scale).relu()[0]
+    filtered = [max(0.0, scale * float((x[c, 1:4, 2:5] * depthwise.weight[c, 0]).sum())) for c in range(4)]
+    for o in range(4):
+        mixed = sum(float(pointwise.weight[o, c]) * filtered[c] for c in range(4))
+        assert float(stack(image)[0, o, 2, 3]) == pytest.approx(max(0.0, scale * mixed), abs=1e-6)

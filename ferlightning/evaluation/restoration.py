@@ -1,0 +1,45 @@
+"""What a restorer makes of faces: a few of them as they are, corrupted and restored.
+
+Shapes: B batch, T frames, C channels, H W image, M faces shown.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ferlightning.contracts import Restorer
+from ferlightning.evaluation.statistics import Array
+from ferlightning.parts.restorers import EVAL_SEED, DenoisingAutoencoder
+
+FACES = 8
+
+
+def restored_faces(model: nn.Module, image: Tensor) -> dict[str, Array] | None:
+    """Restore the first faces of a batch; those of an autoencoder are corrupted first, as in its training.
+
+    Args:
+        model: in eval mode.
+        image: (B, T, C, H, W) in [0, 1]; of a clip the first frame is shown.
+
+    Returns:
+        Name of a stage to its faces, (M, H, W) grey or (M, H, W, 3) RGB, in [0, 1], the clean ones first; None for a
+        model without a restorer.
+    """
+    restorer = getattr(model, "restorer", None)
+    if not isinstance(restorer, Restorer):
+        return None
+    clean = image[:FACES, 0]
+    with torch.inference_mode():
+        stages = {"clean": clean}
+        if isinstance(restorer, DenoisingAutoencoder):
+            generator = torch.Generator(clean.device).manual_seed(EVAL_SEED)
+            stages["corrupted"] = restorer.corruption(clean, generator)
+            stages["restored"] = restorer.restore(stages["corrupted"])
+        else:
+            stages["restored"] = restorer(clean)
+    return {name: _shown(faces.float().cpu()) for name, faces in stages.items()}
+
+
+def _shown(faces: Tensor) -> Array:
+    """(M, C, H, W) to RGB if there are three channels, else to the first of them as grey."""
+    shown: Array = (faces.movedim(1, 3) if faces.shape[1] == 3 else faces[:, 0]).numpy()
+    return shown

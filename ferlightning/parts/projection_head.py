@@ -1,0 +1,79 @@
+"""The head of attention-based CNN-BiLSTM networks with LDA: fitted projection, dense block, linear layer."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ferlightning.contracts import Fitted, Head, Tokens, pool
+from ferlightning.parts.fitted import LDA
+
+
+class DenseBlock(nn.Module):
+    """Densely connected layers, (B, D) -> (B, D + layers * growth): each reads what all before it have made.
+
+    Huang et al. 2017, https://arxiv.org/abs/1608.06993, eq. 2, with linear layers in the place of convolutions: each is
+    batch norm, ReLU, linear. As in their network, batch norm and ReLU follow the last one.
+
+    Args:
+        in_features: D, comes from the projection.
+        growth: features that each layer adds.
+        layers: number of layers.
+    """
+
+    def __init__(self, in_features: int, growth: int = 32, layers: int = 4) -> None:
+        super().__init__()
+        self.out_features = in_features + layers * growth
+        widths = range(in_features, self.out_features, growth)
+        self.layers = nn.ModuleList(nn.Sequential(_norm(width), nn.Linear(width, growth)) for width in widths)
+        self.norm = _norm(self.out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        made: Tensor = self.norm(x)
+        return made
+
+
+class ProjectionHead(Head):
+    """LDA, reconstruction by a dense block, dropout and a linear layer, on the mean token.
+
+    Singh et al. 2025 (Polytechnic Journal 15(1)), who call the dense block a reconstruction module and leave its sizes
+    open. Without both steps it is ``LinearHead``.
+
+    Args:
+        in_features: D, comes from the stage before.
+        num_classes: K, comes from the data.
+        projection: to few features, fitted to the training data; null leaves it out.
+        reconstruction: from few features to many; null leaves it out.
+        dropout: before the linear layer, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        projection: Callable[[int, int], Fitted] | None = LDA,
+        reconstruction: Callable[[int], DenseBlock] | None = DenseBlock,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.projection = projection(in_features, num_classes) if projection else None
+        width = self.projection.out_features if self.projection else in_features
+        self.reconstruction = reconstruction(width) if reconstruction else None
+        self.embed_features = self.reconstruction.out_features if self.reconstruction else width
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(self.embed_features, num_classes)
+
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        x = pool(tokens)  # (B, D)
+        if self.projection:
+            x = self.projection(x)
+        if self.reconstruction:
+            x = self.reconstruction(x)
+        embedding = self.dropout(x)  # (B, E)
+        return self.classify(embedding), embedding
+
+
+def _norm(features: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm1d(features), nn.ReLU())

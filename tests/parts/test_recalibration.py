@@ -1,0 +1,140 @@
+"""Attention inside backbones against its formulas, and in its place in them."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ferlightning.parts import CBAM, ConvStack, DepthwiseStack, ResNet, SqueezeExcitation
+
+X = torch.randn(2, 16, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def linear(layer: nn.Linear, x: list[float]) -> list[float]:
+    bias = [0.0] * len(layer.weight) if layer.bias is None else layer.bias.tolist()
+    return [
+        sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(layer.weight.tolist(), bias, strict=True)
+    ]
+
+
+def relu(x: list[float]) -> list[float]:
+    return [max(v, 0.0) for v in x]
+
+
+@torch.no_grad()
+def test_squeeze_and_excitation_equals_its_formula() -> None:
+    part = SqueezeExcitation(16, reduction=2)
+    out = part(X)
+    first, second = part.excite[0], part.excite[2]
+    assert first.weight.shape == (8, 16)
+    for n in range(2):
+        means = [sum(cell for row in channel for cell in row) / 20 for channel in X[n].tolist()]
+        gate = [sigmoid(v) for v in linear(second, relu(linear(first, means)))]
+        for d in range(16):
+            torch.testing.assert_close(out[n, d], X[n, d] * gate[d], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_cbam_equals_its_formula() -> None:
+    part = CBAM(16, reduction=2)
+    out = part(X)
+    kernel, bias = part.spatial.weight[0], float(part.spatial.bias)
+    for n in range(2):
+        channels = [[cell for row in channel for cell in row] for channel in X[n].tolist()]
+        mean, top = [sum(c) / 20 for c in channels], [max(c) for c in channels]
+        two = [linear(part.mlp[2], relu(linear(part.mlp[0], x))) for x in (mean, top)]
+        gate = torch.tensor([sigmoid(a + b) for a, b in zip(*two, strict=True)])
+        x = X[n] * gate[:, None, None]
+        for i in range(4):
+            for j in range(5):
+                score = bias
+                for di in range(-3, 4):
+                    for dj in range(-3, 4):
+                        if 0 <= i + di < 4 and 0 <= j + dj < 5:
+                            cell = x[:, i + di, j + dj].tolist()
+                            score += float(kernel[0, di + 3, dj + 3]) * sum(cell) / 16
+                            score += float(kernel[1, di + 3, dj + 3]) * max(cell)
+                torch.testing.assert_close(out[n, :, i, j], x[:, i, j] * sigmoid(score), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("part", [SqueezeExcitation, CBAM])
+def test_narrow_stages_keep_eight_hidden_units(part) -> None:
+    assert {layer.out_features for layer in part(32).modules() if isinstance(layer, nn.Linear)} == {8, 32}
+    assert {layer.out_features for layer in part(256).modules() if isinstance(layer, nn.Linear)} == {16, 256}
+
+
+class _Halves(nn.Module):
+    """A recalibration whose effect is known."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+def same_weights(build: Callable[..., nn.Module], **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    return build(1, **options).eval()
+
+
+@torch.no_grad()
+def test_a_stack_recalibrates_after_each_stage() -> None:
+    """Without batch norm and biases a stack is homogeneous, so that each of three halvings reaches the end."""
+    images = torch.randn(2, 1, 16, 16)
+    plain, halved = (same_weights(ConvStack, batch_norm=False, recalibration=x) for x in (None, _Halves))
+    for stack in (plain, halved):
+        for layer in stack.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.zeros_(layer.bias)
+    torch.testing.assert_close(halved(images), plain(images) / 8)
+
+
+@torch.no_grad()
+def test_a_residual_block_recalibrates_the_residual_and_not_the_shortcut() -> None:
+    x = torch.randn(2, 32, 8, 8)
+    plain, halved = (same_weights(ResNet, recalibration=option).layers[3] for option in (None, _Halves))
+    torch.testing.assert_close(halved(x), (plain.residual(x) / 2 + x).relu())
+
+
+@pytest.mark.parametrize(("backbone", "places"), [(ConvStack, 3), (DepthwiseStack, 3), (ResNet, 8)])
+def test_each_place_learns_for_itself_and_other_parts_keep_their_names(backbone, places: int) -> None:
+    plain, attended = backbone(1), backbone(1, recalibration=partial(CBAM, reduction=4))
+    found = [module for module in attended.modules() if isinstance(module, CBAM)]
+    assert len({id(module) for module in found}) == len(found) == places
+    if backbone is ResNet:  # the trained weights of a plain one are taken up whole by init_from
+        assert plain.state_dict().keys() <= attended.state_dict().keys()
+
+
+def test_names_of_a_plain_stack_are_those_of_trained_checkpoints() -> None:
+    """Convolutions and batch norms at the places that they have had since the first release."""
+    modules = {name.rsplit(".", 1)[0] for name in ConvStack(1).state_dict()}
+    assert modules == {f"layers.{i}" for i in (0, 1, 3, 4, 8, 9, 11, 12, 16, 17, 19, 20)}
+
+
+def test_the_command_line_nests_it_by_its_short_name(ferl, tmp_path) -> None:
+    config = tmp_path / "model.yaml"
+    config.write_text(
+        "model:\n  backbone:\n    class_path: ResNet\n    init_args:\n      channels: [16, 16]\n      blocks: [1, 1]\n"
+        "      recalibration: CBAM\n"
+    )
+    data = ["--data=SyntheticFaces", "--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
+    folder = ferl(
+        "fit", "--config", str(config), *data, "--model.backbone.recalibration.reduction=4", "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
+    )  # fmt: skip
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["backbone.layers.3.residual.5.spatial.weight"].shape == (1, 2, 7, 7)
+
+
+def test_a_recalibration_that_does_not_exist_is_answered_with_those_that_do(ferl, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ferl("fit", "--data=SyntheticFaces", "--model.backbone=ResNet", "--model.backbone.recalibration=CBAN")
+    assert "did you mean CBAM" in capsys.readouterr().err
