@@ -22,17 +22,17 @@ def draw_split(label: Labels, group: Names, by_group: bool, seed: int) -> NDArra
         (N,) index into ``SPLITS``.
     """
     split = np.zeros(len(label), np.int8)
+    counts = np.bincount(label[label >= 0], minlength=1)
+    label = np.where(counts[label] >= 3, label, -1)  # where a label is -1 it stays -1
     for name, share in (("test", 0.15), ("val", 0.15 / 0.85)):
         left = np.flatnonzero(split == SPLITS.index("train"))
-        chosen = choose(label[left], group[left], by_group, share, seed + SPLITS.index(name), least=3)
+        chosen = choose(label[left], group[left], by_group, share, seed + SPLITS.index(name))
         split[left[chosen]] = SPLITS.index(name)
     return split
 
 
-def choose(
-    label: Labels, group: Names, by_group: bool, fraction: float, seed: int, least: int = 2
-) -> NDArray[np.bool_]:
-    """Which items to hold out: whole groups, or the same share of every class. Shape: (n,).
+def choose(label: Labels, group: Names, by_group: bool, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which items to hold out: whole groups, or the same share of every class that has two. Shape: (n,).
 
     Args:
         label: (n,) class index; what is below 0 is not held out.
@@ -40,7 +40,6 @@ def choose(
         by_group: choose among groups, which are subjects; else among items, and copies of these go with them.
         fraction: share that is held out, in (0, 1).
         seed: of the draw.
-        least: a class of fewer items is left as it is.
     """
     rng = np.random.default_rng(seed)
     groups = rng.permutation(np.unique(group))
@@ -50,7 +49,7 @@ def choose(
     chosen = np.zeros(len(label), bool)
     for k in range(label.max(initial=-1) + 1):
         members = rng.permutation(np.flatnonzero(label == k))
-        if len(members) >= least:
+        if len(members) > 1:
             chosen[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
     _, first, of = np.unique(group, return_index=True, return_inverse=True)
     return chosen if by_group else chosen[first][of]

@@ -583,6 +583,14 @@ def test_copies_are_never_parted_by_a_drawn_split() -> None:
         assert 20 < len(data.items["val"]) < 80
 
 
+def test_a_class_of_three_has_an_item_in_each_drawn_split() -> None:
+    label = np.array([0] * 20 + [1] * 3 + [2] * 2)
+    items = Faces(clips([1] * 25, label=label, split=np.full(25, -1, np.int8))).items
+    assert {split: np.bincount(label[items[split]], minlength=3).tolist() for split in items} == {
+        "train": [14, 1, 2], "val": [3, 1, 0], "test": [3, 1, 0],
+    }  # fmt: skip
+
+
 def test_a_drawn_split_keeps_subjects_whole() -> None:
     store = clips([1] * 300, subjects=20, split=np.full(300, -1, np.int8))
     items = Faces(store).items
