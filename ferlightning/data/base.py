@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,15 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from ferlightning.contracts import Augmentation, Batch, Preprocess
 from ferlightning.data.images import list_images, read_image
 from ferlightning.data.items import Items
-from ferlightning.data.measures import content_hash, frame_hashes, frames_of, item_hashes, pixel_moments
+from ferlightning.data.measures import (
+    blank_frames,
+    content_hash,
+    frame_hashes,
+    frames_of,
+    item_hashes,
+    pixel_moments,
+    telling_frames,
+)
 from ferlightning.data.preprocessed import preprocess_image, preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
 from ferlightning.data.splits import choose, draw_split
@@ -174,20 +182,20 @@ class FaceData(LightningDataModule):
     @cached_property
     def training_frames(self) -> NDArray[np.uint64]:
         """Hashes of the frames that are trained on, sorted; a checkpoint keeps them for ``trained_on``."""
-        return np.unique(frame_hashes(self.raw, self.items["train"]))
+        return np.unique(frame_hashes(self.raw.images, frames_of(self.raw, self.items["train"])))
 
     def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
         """Which items of a split, (n,), have a frame that is pixel for pixel one that the model was trained on.
 
         Blank frames count only in an item that has no other.
         """
-        items = self.items[split]
+        images, items = self.raw.images, self.items[split]
+        frames, lengths = frames_of(self.raw, items), self.raw.start[items + 1] - self.raw.start[items]
+        owner = np.repeat(np.arange(len(items)), lengths)
         trained_on = self.training_frames if self.trained_on is None else self.trained_on
-        seen = np.isin(frame_hashes(self.raw, items), trained_on)
-        frames = frames_of(self.raw, items)
-        blank = np.array([image.min() == image.max() for image in self.raw.images[frames]], bool)
-        ends = np.cumsum(self.raw.start[items + 1] - self.raw.start[items])
-        return np.array([(seen[a:b] & (~blank[a:b] | blank[a:b].all())).any() for a, b in pairwise([0, *ends])], bool)
+        seen = np.isin(frame_hashes(images, frames), trained_on) & telling_frames(owner, blank_frames(images, frames))
+        copied: NDArray[np.bool_] = np.bincount(owner, seen, len(items)) > 0
+        return copied
 
     def fingerprint(self) -> dict[str, dict[str, object]]:
         """Number of items and a hash of pixels and labels, for each split."""

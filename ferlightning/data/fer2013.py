@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ferlightning.data import pixel_csv
 from ferlightning.data.base import FaceData, Split
 from ferlightning.data.folder import SPLIT_FOLDERS, Listed, read_listed
 from ferlightning.data.images import list_images
@@ -24,7 +25,7 @@ LAYOUTS = {
     "challenge": "train.csv with the columns emotion,pixels, and test.csv with pixels",
     "folders": "train/<emotion>/ and test/<emotion>/, perhaps validation/<emotion>/",
 }
-USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+USAGES = {name.decode(): SPLITS[split] for name, split in pixel_csv.USAGES.items()}
 NAMED_BY_USAGE = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
 
 

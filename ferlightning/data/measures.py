@@ -36,16 +36,36 @@ def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.maximum(std, 1 / 255).tolist()
 
 
-def frame_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
-    """A hash of the pixels of each frame of some items, one item after another."""
-    images = store.images
-    digests = b"".join(hashlib.blake2b(images[n].tobytes(), digest_size=8).digest() for n in frames_of(store, items))
+def frame_hashes(images: NDArray[np.uint8], frames: Ints) -> NDArray[np.uint64]:
+    """A hash of the pixels of some frames, (F,).
+
+    Args:
+        images: uint8 (N, H, W) or (N, H, W, C).
+        frames: (F,) which of them.
+    """
+    digests = b"".join(hashlib.blake2b(images[n].tobytes(), digest_size=8).digest() for n in frames)
     return np.frombuffer(digests, np.uint64)
+
+
+def blank_frames(images: NDArray[np.uint8], frames: Ints) -> NDArray[np.bool_]:
+    """Which frames are of one grey value throughout, (F,); arguments as of ``frame_hashes``."""
+    return np.array([images[n].min() == images[n].max() for n in frames], bool)
+
+
+def telling_frames(owner: Ints, blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Frames that make a copy, (F,): a blank one says nothing of its clip, unless the whole clip is blank.
+
+    Args:
+        owner: (F,) item of each frame, counted from 0.
+        blank: (F,) as from ``blank_frames``.
+    """
+    all_blank: NDArray[np.bool_] = np.bincount(owner, ~blank) == 0
+    return ~blank | all_blank[owner]
 
 
 def item_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
     """A hash of the pixels of each item, that of its only frame for a still. Shape: (n,)."""
-    frames = frame_hashes(store, items)
+    frames = frame_hashes(store.images, frames_of(store, items))
     starts = np.cumsum([0, *(store.start[items + 1] - store.start[items])[:-1]])
     return np.bitwise_xor.reduceat(frames, starts)
 

@@ -19,7 +19,6 @@ those that were cropped to 46 of 48 pixels 48 %, and of those moved by a pixel 2
 Shapes: F frames, P pairs.
 """
 
-import hashlib
 from typing import Any, NamedTuple
 
 import cv2
@@ -29,6 +28,8 @@ from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from ferlightning.data.measures import blank_frames, frame_hashes
 
 Ints = NDArray[np.int64]
 
@@ -82,13 +83,8 @@ def contents(images: NDArray[np.uint8], frames: Ints) -> tuple[Ints, NDArray[np.
         images: uint8 (N, H, W) or (N, H, W, C).
         frames: (F,) which of them.
     """
-    seen: dict[bytes, int] = {}
-    content, blank = np.empty(len(frames), np.int64), np.empty(len(frames), bool)
-    for i, frame in enumerate(frames):
-        image = images[frame]
-        content[i] = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), len(seen))
-        blank[i] = image.min() == image.max()
-    return content, blank
+    content: Ints = np.unique(frame_hashes(images, frames), return_inverse=True)[1]
+    return content, blank_frames(images, frames)
 
 
 def groups(owner: Ints, content: Ints, n: int) -> Ints:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data.audit.copies import AUGMENTED, STRAIGHT, Ints, View, alike, contents, groups, looks
 from ferlightning.data.base import FaceData
+from ferlightning.data.measures import frames_of, telling_frames
 from ferlightning.data.store import Store
 
 Bools = NDArray[np.bool_]
@@ -35,9 +36,8 @@ class Part(NamedTuple):
     """(F,) of one grey value."""
 
     def compared(self) -> Bools:
-        """(F,) frames that make a copy: a blank one says nothing of its clip, unless the whole clip is blank."""
-        all_blank: Bools = np.bincount(self.owner, ~self.blank, len(self.items)) == 0
-        return ~self.blank | all_blank[self.owner]
+        """(F,) frames that make a copy."""
+        return telling_frames(self.owner, self.blank)
 
 
 class Copies(NamedTuple):
@@ -73,7 +73,7 @@ def split_parts(data: FaceData) -> list[Part]:
     numbers = np.concatenate(list(items.values()))
     lengths = store.start[numbers + 1] - store.start[numbers]
     starts = np.cumsum([0, *lengths])
-    frame = np.arange(starts[-1]) + np.repeat(store.start[numbers] - starts[:-1], lengths)
+    frame = frames_of(store, numbers)
     content, blank = contents(store.images, frame)
     parts, n, f = [], 0, 0
     for name, own in items.items():
