@@ -15,15 +15,11 @@ many random images. Writes ``benchmarks/results/data_feed.json``.
 
 import json
 import os
-import platform
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +28,7 @@ import cv2
 import numpy as np
 import torch
 from jsonargparse import auto_cli
+from lab import machine, save, spread
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
@@ -209,11 +206,6 @@ def measure(arm: str, cores: int, steps: int) -> Any:
     return json.loads(found[0])
 
 
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    found = list(values)
-    return {"median": statistics.median(found), "min": min(found), "max": max(found), "pairs": found}
-
-
 def data_feed(
     pairs: int = 5,
     steps: int = 60,
@@ -261,23 +253,13 @@ def data_feed(
         table.add_row(model, f"{fitted['median']:,.0f}", *waits)
     Console().print(table)
 
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    machine = {
-        "processor": cpu.group(1) if (cpu := re.search(r"model name\s*: (.*)", cpuinfo)) else platform.machine(),
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "albumentations", "lightning", "ferlightning")},
-        "python": platform.python_version(),
-    }
     about = {
-        "command": " ".join(sys.argv), "machine": machine, "pairs": pairs, "steps": steps, "batch": BATCH,
+        "command": " ".join(sys.argv), "machine": machine("torch", "albumentations", "lightning", "ferlightning"),
+        "pairs": pairs, "steps": steps, "batch": BATCH,
         "environment": ENVIRONMENT,
         "data": "FER2013" if os.environ.get("FERL_DATA") else "random images",
     }  # fmt: skip
-    target = ROOT / output
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(about | results, indent=2) + "\n")
-    temporary.rename(target)
+    save(ROOT / output, about | results)
 
 
 if __name__ == "__main__":

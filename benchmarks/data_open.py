@@ -12,21 +12,18 @@ bytes of images and labels. The csv is that in FERL_DATA, or as many random imag
 
 import json
 import os
-import platform
-import re
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jsonargparse import auto_cli
+from lab import machine, save, spread
 from rich.console import Console
 from rich.table import Table
 
@@ -109,11 +106,6 @@ def measure(arm: str, root: Path, cache: Path) -> dict[str, Any]:
     return json.loads(found[0])  # type: ignore[no-any-return]
 
 
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    found = list(values)
-    return {"median": statistics.median(found), "min": min(found), "max": max(found), "pairs": found}
-
-
 def take_turns(pairs: int) -> tuple[list[dict[str, dict[str, Any]]], dict[str, Any]]:
     """What every arm printed in every turn, and facts of the csv."""
     turns = []
@@ -166,16 +158,9 @@ def data_open(
         table.add_row(kind, *row, f"{memory[kind]['median']:.0f}" if kind in memory else "")
     Console().print(table)
 
-    cpuinfo = Path("/proc/cpuinfo")
-    cpu = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     about = {
         "command": " ".join(["python", str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]]),
-        "machine": {
-            "processor": cpu.group(1) if cpu else platform.machine(),
-            "cores": os.cpu_count(),
-            "versions": {name: version(name) for name in ("numpy", "torch", "torchvision", "ferlightning")},
-            "python": platform.python_version(),
-        },
+        "machine": machine("numpy", "torch", "torchvision", "ferlightning"),
         "csv": csv,
         "pairs": pairs,
     }
@@ -185,11 +170,7 @@ def data_open(
         "torchvision_seconds_over_ours": ratio,
         "peak_mib_above_the_arrays": memory,
     }
-    target = ROOT / output
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(about | results, indent=2) + "\n")
-    temporary.rename(target)
+    save(ROOT / output, about | results)
 
 
 if __name__ == "__main__":

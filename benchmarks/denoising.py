@@ -7,13 +7,13 @@ On the validation split of FER2013 in FERL_DATA (PublicTest), with corruptions d
 ``benchmarks/results/denoising.json``.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from lab import save
 from rich.console import Console
 from rich.table import Table
 
@@ -58,9 +58,7 @@ def denoising(checkpoint: str, seeds: int = 3) -> None:
         table.add_row(name, f"{before:.5f}", f"{after:.5f}", lowered)
         results[name] = {"before": before, "after": after, "draws": errors}
     Console().print(table)
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"faces": len(faces), "mean_squared_error": results}, indent=2) + "\n")
-    temporary.rename(RESULT)
+    save(RESULT, {"faces": len(faces), "mean_squared_error": results})
 
 
 if __name__ == "__main__":

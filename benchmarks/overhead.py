@@ -9,19 +9,17 @@ drawn. On the CPU. Writes ``benchmarks/results/overhead.json``.
 
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli
+from lab import machine, save
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
@@ -95,11 +93,6 @@ def measure(kind: str, words: list[str], steps: int) -> float:
     return float(seconds[0]) / (steps - WARM_UP)
 
 
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
-
-
 def overhead(
     pairs: int = 5,
     steps: int = 60,
@@ -141,21 +134,9 @@ def overhead(
             f"{ratios[-1]:.3f}", f"{results[name]['milliseconds_a_step_more']:.2f}",
         )  # fmt: skip
     Console().print(table)
-    RESULT.parent.mkdir(exist_ok=True)
-    machine = {
-        "processor": cpu.group(1) if (cpu := re.search(r"model name\s*: (.*)", _cpuinfo())) else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in ("torch", "lightning", "ferlightning")},
-        "python": platform.python_version(),
-    }
-    text = json.dumps(
-        {"command": " ".join(sys.argv), "machine": machine, "pairs": pairs, "steps": steps, "batch": batch} | results,
-        indent=2,
-    )
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(text + "\n")
-    temporary.rename(RESULT)
+    about = machine("torch", "lightning", "ferlightning") | {"threads": torch.get_num_threads()}
+    facts = {"command": " ".join(sys.argv), "machine": about, "pairs": pairs, "steps": steps, "batch": batch}
+    save(RESULT, facts | results)
 
 
 if __name__ == "__main__":
