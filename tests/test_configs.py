@@ -2,9 +2,16 @@
 
 import csv
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +26,9 @@ from tests.data.fer2013_layouts import draw, write_csv, write_votes
 
 Ferl = Callable[..., Path]
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+CONFIGS = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(ROOT.glob("configs/sweeps/*")))
+PAPERS = [ROOT / "configs" / "ck_attn.yaml", *sorted(ROOT.glob("configs/papers/*.yaml"))]
+REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
 
 
 def data_words(config: Path) -> list[str]:
@@ -30,7 +39,8 @@ def data_words(config: Path) -> list[str]:
     if data == "FERPlus":
         write_csv(Path(), draw())
         write_votes(Path(), draw())
-        return ["--data.root=.", "--data.batch_size=8", "--data.classes=[anger,happy,neutral]"]  # contempt is not drawn
+        drawn = [] if config.parent.name == "papers" else ["--data.classes=[anger,happy,neutral]"]  # contempt is not
+        return ["--data.root=.", "--data.batch_size=8", *drawn]
     if data == "CKPlus":
         write_ck48(Path())
         return ["--data.root=.", "--data.batch_size=8"]
@@ -44,23 +54,77 @@ def data_words(config: Path) -> list[str]:
     return TINY
 
 
+def header(config: Path) -> str:
+    """The comment that a configuration opens with, as one line."""
+    lines = takewhile(lambda line: line.startswith("#"), config.read_text().splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
+
+
 def each(config: Path) -> object:
     """The papers' models are large."""
     marks = [pytest.mark.slow] if config.parent.name == "papers" else []
     return pytest.param(config, id=str(config.relative_to(ROOT / "configs")), marks=marks)
 
 
-@pytest.mark.parametrize("config", map(each, CONFIGS))
-def test_every_configuration_fits_tests_and_predicts(config: Path, ferl: Ferl) -> None:
-    words = [f"--config={config}", *data_words(config)]
-    if "pretrained: true" in config.read_text():
-        words.append("--model.backbone.pretrained=false")  # no download in a test
-    run = ferl("fit", *words, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
+def no_download(config: Path, words: list[str]) -> list[str]:
+    asked = "pretrained: true" in config.read_text() or "--model.backbone.pretrained=true" in words
+    return [*words, "--model.backbone.pretrained=false"] if asked else words
+
+
+def fit_test_predict(config: Path, words: list[str], ferl: Ferl) -> dict[str, Any]:
+    """The report of the test."""
+    run = ferl("fit", f"--config={config}", *words, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
     for command in ("validate", "test", "predict"):
         ferl(command, f"--ckpt_path={run}/checkpoints/best.ckpt")
-    assert json.loads((run / "report" / "metrics.json").read_text())["n"] > 0
-    assert len(list(csv.DictReader((run / "predictions.csv").open()))) > 0
-    ferl("fit", *words, "--trainer.fast_dev_run=1")
+    report: dict[str, Any] = json.loads((run / "report" / "metrics.json").read_text())
+    assert report["n"] == len(list(csv.DictReader((run / "predictions.csv").open()))) > 0
+    return report
+
+
+@pytest.mark.parametrize("config", map(each, CONFIGS))
+def test_every_configuration_fits_tests_and_predicts(config: Path, ferl: Ferl) -> None:
+    words = no_download(config, data_words(config))
+    facts = fit_test_predict(config, words, ferl)["provenance"]
+    ferl("fit", f"--config={config}", *words, "--trainer.fast_dev_run=1")
+    if config in PAPERS:
+        size = f"Size: {facts['parameters'] / 1e6:.2f} M parameters, {facts['multiply_adds'] / 1e6:.0f} M multiply-adds"
+        assert size in header(config), f"the header should say {size}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", PAPERS, ids=lambda path: path.stem)
+def test_every_variant_that_a_header_names_trains(config: Path, ferl: Ferl) -> None:
+    run = ferl(
+        "fit", f"--config={config}", *data_words(config), "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"
+    )
+    option = r"--[\w.]+\+?=(?:'[^']*'|\S*[^\s,;.])"
+    for variant in re.findall(f"{option}(?: {option})*", header(config)):
+        words = [
+            word.replace("RUN", str(run)).replace("=configs", f"={ROOT}/configs")
+            for word in shlex.split(variant)
+            if not word.endswith("=FOLDER")
+        ]
+        data = next((Path(word[9:]) for word in words if word.startswith("--config=")), config)
+        words += TINY if "--data=SyntheticFaces" in words else data_words(data)
+        ferl("fit", f"--config={config}", *no_download(config, words), "--trainer.fast_dev_run=1")
+
+
+@pytest.fixture(scope="module")
+def real_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 images of each part of FER2013, their FER+ votes, and the whole of CK+48."""
+    folder = tmp_path_factory.mktemp("real")
+    for layout, limit in (("fer2013-csv", "200"), ("ferplus-csv", "200"), ("ckplus48", "1000")):
+        words = ["--layout", layout, "--limit", limit, str(folder)]
+        subprocess.run([sys.executable, str(REAL / "export.py"), *words], check=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL is None, reason="FER2013 and CK+ are not here")
+@pytest.mark.parametrize("config", PAPERS, ids=lambda path: path.stem)
+def test_every_paper_fits_tests_and_predicts_on_real_faces(config: Path, real_faces: Path, ferl: Ferl) -> None:
+    report = fit_test_predict(config, [f"--data.root={real_faces}"], ferl)
+    assert report["provenance"]["data"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class LDA(Fitted):
 
     A fit takes the features of the epoch so far: weights move meanwhile, so the early ones are those of an older
     network. A run that is resumed within an epoch fits to the rest of it. Until the first fit, a random orthonormal
-    projection.
+    projection, into which the features learn to tell the classes apart.
 
     Args:
         in_features: D, comes from the head.
@@ -33,13 +33,20 @@ class LDA(Fitted):
         shrinkage: share in [0, 1] of the covariance within the classes that is replaced by a multiple of the identity
             of equal trace (Friedman 1989): above 0, directions in which the training features hardly vary do not
             dominate.
+        warmup: fits that are left out at first, one an epoch. Features that do not tell the classes apart yet give
+            other axes at each fit, and what is behind has to learn anew; with few images that may go on for long.
 
     Raises:
         FerlError: an option is out of range; in a fit, the features are not finite.
     """
 
     def __init__(
-        self, in_features: int, num_classes: int, components: int | None = None, shrinkage: float = 0.1
+        self,
+        in_features: int,
+        num_classes: int,
+        components: int | None = None,
+        shrinkage: float = 0.1,
+        warmup: int = 0,
     ) -> None:
         super().__init__()
         most = min(num_classes - 1, in_features)
@@ -49,13 +56,17 @@ class LDA(Fitted):
             )
         if not 0 <= shrinkage <= 1:
             raise FerlError(f"LDA: shrinkage is {shrinkage}, it must be in [0, 1]")
+        if warmup < 0:
+            raise FerlError(f"LDA: warmup is {warmup}, it must be a number from 0")
         self.num_classes = num_classes
         self.shrinkage = shrinkage
         self.out_features = components or most
         self.mean: Tensor
         self.axes: Tensor
+        self.waiting: Tensor
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("axes", nn.init.orthogonal_(torch.empty(in_features, self.out_features)))
+        self.register_buffer("waiting", torch.tensor(warmup))  # in the checkpoint: a resumed run waits no longer
         self.gram: Tensor | None = None  # (K + D, K + D), of one-hot labels and features side by side
 
     def transform(self, x: Tensor) -> Tensor:
@@ -72,6 +83,9 @@ class LDA(Fitted):
 
     def fit(self) -> None:
         if self.gram is None:
+            return
+        if self.waiting > 0:
+            self.waiting -= 1
             return
         gram, k = sum_over_processes(self.gram).cpu(), self.num_classes
         if not gram.isfinite().all():

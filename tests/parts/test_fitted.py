@@ -186,6 +186,21 @@ def test_autocast_does_not_round_the_product() -> None:
     torch.testing.assert_close(found, part(rows), atol=1e-6, rtol=0)
 
 
+def test_warmup_leaves_out_the_first_fits() -> None:
+    x, label = features()
+    part = LDA(12, 5, shrinkage=0.0, warmup=2)
+    before = part.axes.clone()
+    for _ in range(2):
+        fitted(x, label, part)
+        part.reset()
+    torch.testing.assert_close(part.axes, before, rtol=0, atol=0)
+    late = LDA(12, 5, shrinkage=0.0)
+    late.load_state_dict(part.state_dict())  # as a run that is resumed after its warm-up
+    for waited in (part, late):
+        found = projected(fitted(x, label, waited), x)
+        np.testing.assert_allclose(found @ found.T, sklearns(x, label) @ sklearns(x, label).T, atol=1e-2)
+
+
 def test_too_few_items_leave_the_axes_as_they_are() -> None:
     part = LDA(12, 5)
     before = part.axes.clone()
@@ -207,6 +222,7 @@ def test_features_that_are_not_finite_are_named() -> None:
         ({"components": 5}, "components is 5; 5 classes of 12 features have 1 to 4"),
         ({"components": 0}, "components is 0"),
         ({"shrinkage": 1.5}, r"shrinkage is 1.5, it must be in \[0, 1\]"),
+        ({"warmup": -1}, "warmup is -1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
