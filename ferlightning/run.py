@@ -35,15 +35,20 @@ RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts whi
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration to the run folder, and to every logger that keeps hyper-parameters."""
+    """Gives the resolved configuration to the report; a fit's also to the run folder and to loggers that keep it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or not trainer.is_global_zero or self.already_saved:
+        if not trainer.is_global_zero or self.already_saved:
             return
         self.already_saved = True
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for key in ("ckpt_path", "weights_only", "test_after_fit", "verbose"):
             config.pop(key, None)  # arguments of one command; the configuration serves the others too
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Report):
+                callback.config = config
+        if stage != "fit":
+            return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / "config.yaml.tmp"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -90,10 +91,16 @@ def test_equal_seeds_give_equal_numbers(ferl: Ferl) -> None:
 
 
 def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
+    def made() -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((fitted / "report" / "metrics.json").read_text())["provenance"]
+        return facts
+
     ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.draw_seed=5")
-    changed = json.loads((fitted / "report" / "metrics.json").read_text())["provenance"]["data"]
+    changed = made()
+    assert changed["config"]["data"]["init_args"]["draw_seed"] == 5
     ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
-    assert json.loads((fitted / "report" / "metrics.json").read_text())["provenance"]["data"] != changed
+    assert made()["data"] != changed["data"]
+    assert made()["config"]["data"]["init_args"]["draw_seed"] == 0
 
 
 def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:

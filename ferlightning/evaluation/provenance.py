@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 PACKAGES = ("ferlightning", "torch", "lightning", "torchmetrics", "numpy")
 
 
-def provenance(trainer: Trainer, pl_module: LightningModule, item: tuple[Tensor, ...], seconds: float, n: int) -> Any:
+def provenance(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    item: tuple[Tensor, ...],
+    seconds: float,
+    n: int,
+    config: dict[str, Any] | None,
+) -> Any:
     """Everything that the protocol asks of a result file, as values for JSON.
 
     Args:
@@ -29,8 +35,8 @@ def provenance(trainer: Trainer, pl_module: LightningModule, item: tuple[Tensor,
         item: arguments of the model's ``forward`` for one item.
         seconds: wall time of the evaluation.
         n: number of items evaluated, on all devices.
+        config: what the command line resolved; None without it.
     """
-    config = Path(trainer.default_root_dir, "config.yaml")
     seed = os.environ.get("PL_GLOBAL_SEED")  # left by lightning's seed_everything
     datamodule: Any = getattr(trainer, "datamodule", None)
     return {
@@ -47,7 +53,7 @@ def provenance(trainer: Trainer, pl_module: LightningModule, item: tuple[Tensor,
         "images_per_second": n / seconds,
         "parameters": sum(p.numel() for p in pl_module.parameters()),
         "multiply_adds": multiply_adds(pl_module, *item),
-        "config": yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else None,
+        "config": config,
     }
 
 

@@ -36,6 +36,7 @@ class Report(Callback):
     """
 
     def __init__(self) -> None:
+        self.config: dict[str, Any] | None = None  # resolved, of the command that runs; the command line sets it
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
         self._items: tuple[Tensor, ...] = ()  # the first ones of the split: images, and masks of clips
         self._start = 0.0
@@ -129,7 +130,7 @@ class Report(Callback):
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
         with torch.inference_mode():
             item = tuple(x[:1] for x in self._items)
-            report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index))
+            report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index), self.config)
         try:
             looks = find_looks(trainer, pl_module, split, index, label, probs, class_names)
         except (RuntimeError, LookupError) as error:  # of a plug-in's part or data; no picture is worth the numbers

@@ -77,13 +77,14 @@ def trainer(folder: Path, **arguments) -> Trainer:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    (folder / "config.yaml").write_text("seed_everything: 1\nmodel: {name: x}\n")
+    report = Report()
+    report.config = {"seed_everything": 1, "model": {"name": "x"}}
     log = ["epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/balanced_accuracy"]
     for epoch in range(3):
         log += [f"{epoch},{9 * epoch},,,{1 / (epoch + 1)},.{epoch + 5},.{epoch + 4}", f"{epoch},{9 * epoch},.9,.5,,,"]
     (folder / "metrics.csv").write_text("\n".join(log) + "\n")
     torch.manual_seed(0)
-    trainer(folder).test(Model(), Data(), verbose=False)
+    trainer(folder, callbacks=[report]).test(Model(), Data(), verbose=False)
     return folder / "report"
 
 
