@@ -6,12 +6,14 @@ A part is a subclass of one of the slot classes here. Importing it is enough for
 class name, so a plug-in needs no registration beyond its entry point.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ferlightning.errors import FerlError
 
 Batch = dict[str, Tensor]
 """A training batch: ``image`` (B, T, C, H, W) in [0, 1]; ``mask`` (B, T) bool, True = real frame, absent if all are;
@@ -50,6 +52,35 @@ class Preprocess:
     """
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+
+class GradedCorruption:
+    """One kind of damage to a face image, at severities from 1; uint8 (H, W, C), C = 1 or 3, to the same.
+
+    Applied to images that are evaluated, before preprocessing, to measure robustness. A higher severity spoils more.
+    The result depends on nothing but the image and the severity: whatever is drawn is seeded by the image itself.
+
+    Args:
+        severity: how much, from 1 to 5; 0 leaves the images clean.
+    """
+
+    strengths: ClassVar[tuple[float, ...]]
+    """What each severity means, from 1 up, in a unit of the part's own; five of them."""
+
+    def __init__(self, severity: int) -> None:
+        if not 0 <= severity <= len(self.strengths):
+            raise FerlError(
+                f"{type(self).__name__}: severity is {severity}, expected a number from 1 to {len(self.strengths)}, or "
+                "0 for clean images"
+            )
+        self.severity = severity
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.corrupt(image, self.strengths[self.severity - 1]) if self.severity else image
+
+    def corrupt(self, image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
+        """The image, (H, W, C), spoiled by one of the strengths; the one that is given stays as it is."""
         raise NotImplementedError
 
 

@@ -13,6 +13,7 @@ SLOTS = {
     "data": "ferlightning.data.base.FaceData",
     "preprocess": "ferlightning.contracts.Preprocess",
     "augment": "ferlightning.contracts.Augmentation",
+    "corrupt": "ferlightning.contracts.GradedCorruption",
     "restorer": "ferlightning.contracts.Restorer",
     "backbone": "ferlightning.contracts.Backbone",
     "recalibration": "ferlightning.contracts.Recalibration",

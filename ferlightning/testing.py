@@ -17,6 +17,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from ferlightning.contracts import (
     Backbone,
     Batch,
     Fitted,
+    GradedCorruption,
     Head,
     Loss,
     Output,
@@ -339,6 +341,53 @@ def check_preprocess(
     _require(vars(part) == kept, f"{name}: changes its attributes when called, from {kept} to {vars(part)}")
 
 
+def check_corruption(
+    build: Callable[[int], GradedCorruption],
+    channels: Sequence[int] = (1, 3),
+    sizes: Sequence[tuple[int, int]] = ((48, 48), (64, 56)),
+) -> None:
+    """Check that a corruption is the same of the same image, keeps its shape, and spoils drawn faces by degrees.
+
+    Args:
+        build: makes the corruption from its severity, as the slot ``corrupt`` does.
+        channels: C of the images.
+        sizes: heights and widths of the images.
+    """
+    clean, *graded = (build(severity) for severity in range(6))
+    name = type(clean).__name__
+    _require(isinstance(clean, GradedCorruption), f"{name} is no subclass of ferlightning.contracts.GradedCorruption")
+    _require(len(clean.strengths) == 5, f"{name}: must have 5 strengths; found {len(clean.strengths)}")
+    for severity in (-1, 6):
+        try:
+            build(severity)
+        except FerlError:
+            continue
+        raise AssertionError(f"{name}: must refuse severity {severity} by a FerlError")
+
+    from ferlightning.data.synthetic import draw_faces  # late: parts are checked without data
+
+    faces = draw_faces(["happiness", "anger"], items_per_class=3, subjects=3, size=64).images
+    for c in channels:
+        for height, width in sizes:
+            images = [np.stack([face[:height, :width] // (1 + n) for n in range(c)], axis=2) for face in faces]
+            for image in images:
+                image.flags.writeable = False  # as images of a store are
+            _require(bool((clean(images[0]) == images[0]).all()), f"{name}: severity 0 must leave the image as it is")
+            errors = [0.0]
+            for severity, part in enumerate(graded, 1):
+                case = f"{images[0].shape} at severity {severity}"
+                spoiled = [_preprocessed(part, image) for image in images]
+                kept = spoiled[0].shape == images[0].shape
+                _require(kept, f"{name}: must keep the shape of {case}; found {spoiled[0].shape}")
+                again = [_preprocessed(build(severity), image) for image in reversed(images)][::-1]
+                same = all(bool((one == other).all()) for one, other in zip(spoiled, again, strict=True))
+                _require(same, f"{name}: a second part in another order gives another result on {case}")
+                difference = np.stack(spoiled) - np.stack(images).astype(np.float64)
+                errors.append(float((difference**2).mean()))
+            rises = all(low < high for low, high in pairwise(errors))
+            _require(rises, f"{name}: a higher severity must spoil more; the squared errors are {np.round(errors, 1)}")
+
+
 @_seeded()
 def check_augmentation(build: Callable[[], Augmentation], channels: Sequence[int] = (1, 3)) -> None:
     """Check that an augmentation returns a sound batch, repeats by torch's seed, and reads no padding.
@@ -538,7 +587,7 @@ def _run(part: nn.Module, *inputs: Any) -> list[Tensor]:
     return tensors
 
 
-def _preprocessed(part: Preprocess, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _preprocessed(part: Preprocess | GradedCorruption, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     name = type(part).__name__
     try:
         result = part(image)

@@ -1,7 +1,17 @@
-"""Data sets, preprocessing and augmentation. Importing this package is what makes their short names work."""
+"""Data sets, preprocessing, augmentation and corruptions. Importing this makes their short names work."""
 
 from ferlightning.data.augment import Blur, CutMix, Erase, Kornia, Light, MixUp, Noise, Warp
 from ferlightning.data.ckplus import CKPlus
+from ferlightning.data.corruptions import (
+    JPEG,
+    EyesOcclusion,
+    GaussianBlur,
+    GaussianNoise,
+    LowLight,
+    LowResolution,
+    MouthOcclusion,
+    Rotation,
+)
 from ferlightning.data.fer2013 import FER2013
 from ferlightning.data.ferplus import FERPlus
 from ferlightning.data.folder import ImageFolder
@@ -22,13 +32,17 @@ from ferlightning.data.synthetic import SyntheticFaces
 __all__ = [
     "CLAHE",
     "FER2013",
+    "JPEG",
     "Blur",
     "CKPlus",
     "CannyEdges",
     "CutMix",
     "Erase",
+    "EyesOcclusion",
     "FERPlus",
+    "GaussianBlur",
     "GaussianFilter",
+    "GaussianNoise",
     "GlobalContrast",
     "HistogramEqualization",
     "ImageFolder",
@@ -36,10 +50,14 @@ __all__ = [
     "Kornia",
     "Light",
     "LocalBinaryPattern",
+    "LowLight",
+    "LowResolution",
     "MedianFilter",
     "MixUp",
+    "MouthOcclusion",
     "Noise",
     "Resize",
+    "Rotation",
     "SobelEdges",
     "SyntheticFaces",
     "Warp",

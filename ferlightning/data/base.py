@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ferlightning.contracts import Augmentation, Batch, Preprocess
+from ferlightning.contracts import Augmentation, Batch, GradedCorruption, Preprocess
 from ferlightning.data.images import list_images, read_image
 from ferlightning.data.items import Items
 from ferlightning.data.measures import (
@@ -28,7 +28,7 @@ from ferlightning.data.measures import (
     pixel_moments,
     telling_frames,
 )
-from ferlightning.data.preprocessed import preprocess_image, preprocess_store
+from ferlightning.data.preprocessed import preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
@@ -50,6 +50,8 @@ class FaceData(LightningDataModule):
         worker_augment: albumentations by name, for training items only, applied where items are loaded; the frames of
             a clip are changed alike.
         augment: changes of training batches on the device, in turn.
+        corrupt: spoils the images of validation, test and prediction before ``preprocess``, to measure robustness; all
+            that is said of the data (statistics, hashes, copies) is of the clean images. Not for a fit.
         balanced_sampling: draw training items with replacement so that every class is equally likely.
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
@@ -67,6 +69,7 @@ class FaceData(LightningDataModule):
         preprocess: Sequence[Preprocess] = (),
         worker_augment: Sequence[albumentations.BasicTransform] = (),
         augment: Sequence[Augmentation] = (),
+        corrupt: GradedCorruption | None = None,
         balanced_sampling: bool = False,
         val_fraction: float = 0.15,
         split_seed: int = 0,
@@ -85,6 +88,7 @@ class FaceData(LightningDataModule):
         self.preprocess = preprocess
         self.worker_augment = albumentations.Compose(list(worker_augment)) if worker_augment else None
         self.augment = augment
+        self.corrupt = corrupt
         self.balanced_sampling = balanced_sampling
         self.val_fraction = val_fraction
         self.split_seed = split_seed
@@ -176,7 +180,7 @@ class FaceData(LightningDataModule):
 
     def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
         """What a person would call each item of a split, or of what ``predict`` reads."""
-        store, items, _ = self._select(split)
+        store, items, *_ = self._select(split)
         return store.name[items]
 
     @cached_property
@@ -207,6 +211,9 @@ class FaceData(LightningDataModule):
     def notes(self, split: Split) -> list[str]:
         """What a reader of the results on a split must know: departures from the protocol."""
         found = [f"The source: {remark}" for remark in self.raw.remarks.tolist()]
+        if self.corrupt is not None and self.corrupt.severity:
+            name, severity, most = type(self.corrupt).__name__, self.corrupt.severity, len(self.corrupt.strengths)
+            found.append(f"The images were corrupted: {name}, severity {severity} of {most}.")
         if split == "test" and self.items["test"] is self.items["val"]:
             found.append("The data has no test split: these are the validation images, on which the epoch was chosen.")
         left_out = self.raw.label[(self.label == UNLABELLED) & (self.raw.label != UNLABELLED)]
@@ -235,8 +242,13 @@ class FaceData(LightningDataModule):
         """Refuse data that cannot be learned from; the command line asks before a fit leaves anything on disk.
 
         Raises:
-            FerlError: a class has no training image.
+            FerlError: a class has no training image, or evaluation is on corrupted images.
         """
+        if self.corrupt is not None:
+            raise FerlError(
+                "data.corrupt is for validate, test and predict: a fit trains on clean images and chooses its epoch on "
+                "clean ones. To train on spoiled images, use data.augment or data.worker_augment"
+            )
         missing = [name for name, n in zip(self.class_names, self.class_counts, strict=True) if not n]
         if missing:
             raise FerlError(f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some")
@@ -259,8 +271,8 @@ class FaceData(LightningDataModule):
 
     def _loader(self, split: Split | Literal["predict"]) -> DataLoader[Batch]:
         training = split == "train"
-        store, items, label = self._select(split)
-        data = Items(store, items, label, self.worker_augment if training else None)
+        store, items, label, preprocess = self._select(split)
+        data = Items(store, items, label, self.worker_augment if training else None, preprocess)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left by Lightning's seed_everything
         sampler: Sampler[int] | None = None
@@ -302,23 +314,34 @@ class FaceData(LightningDataModule):
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _select(self, split: Split | Literal["predict"]) -> tuple[Store, NDArray[np.int64], Tensor]:
-        """The store of a split, the numbers of its items there, and their labels."""
-        if split != "predict":
-            items = self.items[split]
-            label = self.training_label() if split == "train" else torch.from_numpy(self.label)
-            return self.store, items, label[items]
-        if self.predict_folder is not None:
+    def _select(
+        self, split: Split | Literal["predict"]
+    ) -> tuple[Store, NDArray[np.int64], Tensor, Sequence[Preprocess | GradedCorruption]]:
+        """The store of a split, the numbers of its items there, their labels, and what its frames have yet to pass."""
+        if split == "train":
+            items = self.items["train"]
+            return self.store, items, self.training_label()[items], ()
+        # Corrupted images are not kept as preprocessed ones are: of forty corruptions each is looked at once.
+        yet: list[Preprocess | GradedCorruption] = [*self.preprocess]
+        if self.corrupt is not None:
+            yet.insert(0, self.corrupt)
+        if split == "predict" and self.predict_folder is not None:
             unlabelled = self._unlabelled
-            return unlabelled, np.arange(len(unlabelled)), torch.from_numpy(unlabelled.label)
+            return unlabelled, np.arange(len(unlabelled)), torch.from_numpy(unlabelled.label), yet
+        items = self._to_predict if split == "predict" else self.items[split]
+        label = torch.from_numpy(self.label[items])
+        return (self.store, items, label, ()) if self.corrupt is None else (self.raw, items, label, yet)
+
+    @property
+    def _to_predict(self) -> NDArray[np.int64]:
+        """Numbers of the test items."""
         # A test split without labels, as that of the challenge, is there to be predicted.
         test = np.flatnonzero(self.split() == SPLITS.index("test"))
-        items = test if len(test) and (self.raw.label[test] == UNLABELLED).all() else self.items["test"]
-        return self.store, items, torch.from_numpy(self.label[items])
+        return test if len(test) and (self.raw.label[test] == UNLABELLED).all() else self.items["test"]
 
     @cached_property
     def _unlabelled(self) -> Store:
-        """The images of ``predict_folder``, as large and as coloured as those of the data set, and preprocessed."""
+        """The images of ``predict_folder``, as large and as coloured as those of the data set."""
         folder = Path(self.predict_folder or "").expanduser()
         if not folder.is_dir():
             raise FerlError(f"data.predict_folder: there is no folder {folder}")
@@ -326,7 +349,7 @@ class FaceData(LightningDataModule):
         if not files:
             raise FerlError(f"data.predict_folder: there are no images in {folder}")
         size, color = self.raw.images.shape[1], self.raw.images.ndim == 4
-        images = np.stack([preprocess_image(self.preprocess, read_image(path, size, color)) for path in files])
+        images = np.stack([read_image(path, size, color) for path in files])
         names = np.array([str(path.relative_to(folder)) for path in files])
         return Store.of(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ferlightning.contracts import Batch
+from ferlightning.contracts import Batch, GradedCorruption, Preprocess
+from ferlightning.data.preprocessed import preprocess_image
 from ferlightning.data.store import Store
 from ferlightning.errors import FerlError
 
@@ -22,15 +23,22 @@ class Items(Dataset[Batch]):
         numbers: (n,) numbers of the items within the store.
         label: (n,) class index or (n, K) class probabilities.
         augment: albumentations that change the frames of an item alike; seeded from torch's generator.
+        preprocess: applied to each frame in turn, first, where the store's frames are not preprocessed yet.
     """
 
     def __init__(
-        self, store: Store, numbers: NDArray[np.int64], label: Tensor, augment: albumentations.Compose | None = None
+        self,
+        store: Store,
+        numbers: NDArray[np.int64],
+        label: Tensor,
+        augment: albumentations.Compose | None = None,
+        preprocess: Sequence[Preprocess | GradedCorruption] = (),
     ) -> None:
         self.store = store
         self.numbers = numbers
         self.label = label
         self.augment = augment
+        self.preprocess = preprocess
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -46,6 +54,8 @@ class Items(Dataset[Batch]):
         steps = np.arange(int(length.max()))
         real = steps < length[:, None]  # (B, T)
         frames = store.images[np.where(real, first[:, None] + steps, 0)]
+        if self.preprocess:
+            frames = np.stack([[preprocess_image(self.preprocess, frame) for frame in clip] for clip in frames])
         frames = frames[..., None] if frames.ndim == 4 else frames  # (B, T, H, W, C)
         if self.augment is not None:
             self.augment.set_random_seed(int(torch.randint(2**31, ())))

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.contracts import Preprocess
+from ferlightning.contracts import GradedCorruption, Preprocess
 from ferlightning.data.store import Store, cache_dir, open_store
 
 
-def preprocess_image(parts: Sequence[Preprocess], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def preprocess_image(parts: Sequence[Preprocess | GradedCorruption], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W) or (H, W, C) to (H', W') or (H', W', C'), each part in turn."""
     if not parts:
         return image
