@@ -12,6 +12,8 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Write a checkpoint's predictions on images.",
     "data": "Inspect or audit data: what lies on disk, copies, leaks between splits.",
+    "bench": "Run many systems on many data sets, and make the tables.",
+    "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "components": "Show every part by slot, those of plug-ins included.",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -57,6 +59,14 @@ def main(args: Sequence[str] | None = None) -> None:
             from ferlightning.data.commands import run
 
             run(args[1:])
+        elif command == "bench":
+            from ferlightning.bench.commands import run as bench
+
+            bench(args[1:])
+        elif command == "sweep":
+            from ferlightning.sweep.commands import run as sweep
+
+            sweep(args[1:])
         elif command == "components":
             from jsonargparse import auto_cli
 

@@ -1,0 +1,1 @@
+"""Many runs, one table: systems by data sets by folds and seeds."""

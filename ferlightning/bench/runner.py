@@ -1,0 +1,192 @@
+"""Runs the cells of a suite, on this machine or over a cluster, and goes on where it was stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatchcase
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ferlightning.bench.suite import Cell, cells, read_suite
+from ferlightning.errors import FerlError
+
+TAIL = 40
+"""Lines of output that a failed cell keeps."""
+
+
+def run(
+    suite: str,
+    out: str | None = None,
+    budget: str = "full",
+    only: list[str] | None = None,
+    limit_cells: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+) -> None:
+    """Train and test every cell of a suite; started again, go on with those that are not done, failed ones included.
+
+    A cell that was interrupted starts anew, so that a table does not depend on interruptions: the numbers drawn after a
+    resumed epoch would be others. ``ferl bench report`` makes the tables.
+
+    Args:
+        suite: file that says which; those of the project are in benchmarks/suites.
+        out: folder for the results; null: runs/bench/SUITE-BUDGET.
+        budget: one of those that the suite has.
+        only: patterns of cells to run, as 'P1/*' or '*/fold-0/*'; null: all.
+        limit_cells: run at most so many cells, and leave the rest for another time.
+        workers: cells at a time; null: one for each GPU, or one without GPUs.
+        ray: address of a Ray cluster whose machines see ``out`` under the same path, or 'local'; null: without Ray.
+    """
+    console, path = Console(soft_wrap=True), Path(suite)
+    found = read_suite(path)
+    if budget not in found.budgets:
+        raise FerlError(f"--budget: {path} has no budget {budget!r}; it has {', '.join(found.budgets)}")
+    folder = Path(out or f"runs/bench/{path.stem}-{budget}").resolve()
+    every = cells(found, found.budgets[budget], folder)
+    _check(every)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
+    (folder / "suite.yaml.tmp").write_text(text, encoding="utf-8")
+    (folder / "suite.yaml.tmp").rename(folder / "suite.yaml")
+
+    chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in only or ["*"])]
+    if not chosen:
+        raise FerlError(f"--only: {only} match no cell of {path}; a cell is named as {every[0].name}")
+    left = [cell for cell in chosen if not cell.done]
+    console.print(
+        f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {folder}"
+    )
+    left = left[:limit_cells]
+    failed, start = 0, time.monotonic()
+    for n, (cell, error) in enumerate(_results(left, workers, ray), 1):
+        failed += error is not None
+        each = (time.monotonic() - start) / n
+        rest = f"{n}/{len(left)}, about {_duration(each * (len(left) - n))} left"
+        console.print(f"{cell.name}: {error or _outcome(cell)} ({rest})", markup=False, highlight=False)
+    if failed:
+        raise FerlError(
+            f"{failed} of {len(left)} cells failed; the end of the output of each is in its failed.txt, below {folder}"
+        )
+
+
+def _check(every: list[Cell]) -> None:
+    """Results of other arguments must not end up in one table."""
+    for cell in every:
+        for step in cell.steps:
+            if step.done and json.loads((step.folder / "step.json").read_text("utf-8"))["words"] != step.words:
+                raise FerlError(
+                    f"{step.folder} was made with other arguments than the suite has now; delete {cell.folder} to "
+                    "run it again, or choose another --out"
+                )
+
+
+def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator[tuple[Cell, str | None]]:
+    """Each cell as it ends, with the last line of its error or None."""
+    if ray is not None:
+        yield from _over_ray(left, ray, workers)
+        return
+    import torch
+
+    gpus = torch.cuda.device_count()
+    workers = workers or max(gpus, 1)
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    slots: SimpleQueue[int] = SimpleQueue()
+    for slot in range(workers):
+        slots.put(slot)
+
+    def work(cell: Cell) -> str | None:
+        slot = slots.get()
+        try:
+            device = {"CUDA_VISIBLE_DEVICES": str(slot % gpus)} if gpus else {}
+            return run_cell(cell, device | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))})
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(work, cell): cell for cell in left}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[tuple[Cell, str | None]]:
+    """As ``_results``; Ray decides where a cell runs, and gives each a GPU if the cluster has any."""
+    try:
+        import ray
+    except ImportError:
+        raise FerlError("--ray: Ray is not installed; pip install 'ferlightning[cluster]'") from None
+    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    try:
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(run_cell)
+        waiting, running = list(left), dict[Any, Cell]()
+        most = workers or len(left)
+        while waiting or running:
+            while waiting and len(running) < most:
+                cell = waiting.pop(0)
+                running[remote.remote(cell, {})] = cell
+            for ended in ray.wait(list(running))[0]:
+                yield running.pop(ended), ray.get(ended)
+    finally:
+        ray.shutdown()
+
+
+def run_cell(cell: Cell, environment: dict[str, str]) -> str | None:
+    """Do what is left of a cell in a process of its own.
+
+    Returns:
+        The last line of its output if it failed, else None.
+    """
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    record = cell.folder / "failed.txt"
+    record.unlink(missing_ok=True)
+    steps = [{"folder": str(s.folder), "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
+    log = cell.folder / "log.txt"
+    with log.open("w", encoding="utf-8") as output:
+        command = [sys.executable, "-m", "ferlightning.bench.cell"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | environment,
+        ) as process:
+            assert process.stdin is not None
+            try:
+                process.stdin.write(json.dumps(steps) + "\n")
+                process.stdin.flush()  # not closed: its end tells the cell that this process has died
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+    if status == 0:
+        return None
+    lines = log.read_text("utf-8").splitlines()[-TAIL:]
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text("\n".join([*lines, f"exit status {status}"]) + "\n", encoding="utf-8")
+    temporary.rename(record)
+    return f"failed: {lines[-1] if lines else f'exit status {status}'}"
+
+
+def _outcome(cell: Cell) -> str:
+    step = next(step for step in cell.steps if step.facts["test"])
+    metrics = json.loads((step.folder / "report" / "metrics.json").read_text("utf-8"))["metrics"]
+    return f"accuracy {100 * metrics['accuracy']['value']:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds > 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds > 90
+        else f"{seconds:.0f} s"
+    )

@@ -1,0 +1,120 @@
+"""A suite file to cells: which commands are run, in which order, into which folders."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ferlightning.bench.suite import Cell, cells, read_suite
+from ferlightning.errors import FerlError
+
+SUITE: dict[str, Any] = {
+    "title": "Two systems",
+    "rows": [
+        {
+            "name": "Whole", "args": ["--config=whole.yaml"], "claimed": {"A": 90.0},
+            "also": {"CK+": ["--data.clips=true"]},
+        },
+        {
+            "name": "no attention", "ablates": "Whole", "pretrain": ["--config=first.yaml"],
+            "args": ["--config=part.yaml", "--model.init_from={pretrained}/checkpoints/best.ckpt"],
+        },
+    ],
+    "columns": [{"name": "A", "args": ["--data=A"]}, {"name": "CK+", "args": ["--data=CKPlus"], "folds": [0, 1]}],
+    "seeds": [1, 2],
+    "budgets": {"cpu": {"args": ["--trainer.max_epochs=1"]}, "short": {"seeds": [7], "folds": [1]}},
+    "tests": [{"name": "A", "args": ["--data=A"]}, {"name": "B", "args": ["--data=B"]}],
+    "corruptions": ["JPEG"],
+}  # fmt: skip
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE | changes))
+    return path
+
+
+def made(folder: Path, budget: str = "cpu", **changes: Any) -> list[Cell]:
+    suite = read_suite(write(folder, **changes))
+    return cells(suite, suite.budgets[budget], folder)
+
+
+def test_every_row_meets_every_column_fold_and_seed(tmp_path: Path) -> None:
+    assert [cell.name for cell in made(tmp_path)] == [
+        f"{row}/{place}/seed-{seed}"
+        for seed in (1, 2)
+        for place in ("A", "CK+/fold-0", "CK+/fold-1")
+        for row in ("Whole", "no attention")
+    ]
+    assert [cell.name for cell in made(tmp_path, "short")] == [
+        "Whole/A/seed-7", "no attention/A/seed-7", "Whole/CK+/fold-1/seed-7", "no attention/CK+/fold-1/seed-7",
+    ]  # fmt: skip
+
+
+def test_words_go_from_the_row_to_the_budget_and_then_the_fold(tmp_path: Path) -> None:
+    cell = next(cell for cell in made(tmp_path) if cell.name == "Whole/CK+/fold-1/seed-2")
+    folder = tmp_path / "cells" / "Whole" / "CK+" / "fold-1" / "seed-2"
+    assert cell.folder == folder
+    assert cell.steps[0].words == [
+        "fit", "--config=whole.yaml", "--data=CKPlus", "--data.clips=true", "--trainer.max_epochs=1",
+        "--seed_everything=2", "--data.fold=1", f"--trainer.default_root_dir={folder}/main", "--test_after_fit=true",
+    ]  # fmt: skip
+
+
+def test_a_cell_trains_first_what_its_model_starts_from(tmp_path: Path) -> None:
+    cell = next(cell for cell in made(tmp_path) if cell.name == "no attention/A/seed-1")
+    first, main = cell.steps[:2]
+    assert first.words[:2] == ["fit", "--config=first.yaml"] and "--test_after_fit=true" not in first.words
+    assert f"--model.init_from={first.folder}/checkpoints/best.ckpt" in main.words
+
+
+def test_other_tests_are_of_the_best_checkpoint_and_leave_out_the_own_column(tmp_path: Path) -> None:
+    by_name = {cell.name: cell for cell in made(tmp_path)}
+    main, b, *corrupted = by_name["Whole/A/seed-1"].steps
+    assert b.words[:3] == ["test", f"--ckpt_path={main.folder}/checkpoints/best.ckpt", "--data=B"]
+    assert [step.facts["corruption"] for step in corrupted] == [["JPEG", severity] for severity in range(1, 6)]
+    assert corrupted[2].words[2:4] == ["--data.corrupt=JPEG", "--data.corrupt.severity=3"]
+    assert [step.facts["test"] for step in by_name["Whole/CK+/fold-0/seed-1"].steps[:3]] == ["CK+", "A", "B"]
+    every = [step.folder for cell in by_name.values() for step in cell.steps]
+    assert len(set(every)) == len(every)
+
+
+def test_a_step_is_done_when_both_of_its_files_are_there(tmp_path: Path) -> None:
+    step = made(tmp_path)[0].steps[0]
+    (step.folder / "report").mkdir(parents=True)
+    (step.folder / "report" / "metrics.json").write_text("{}")
+    assert not step.done
+    (step.folder / "step.json").write_text("{}")
+    assert step.done
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rows": [{"name": "A", "args": []}, {"name": "A", "args": []}]}, "rows: two have the name 'A'"),
+        ({"rows": [{"name": "A", "args": [], "ablates": "C"}]}, "row 'A' ablates 'C'"),
+        ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is no column"),
+        ({"rows": [{"name": "A", "arguments": []}]}, "arguments"),
+        ({"titel": "x"}, "titel"),
+        ({"seeds": ["one"]}, "one"),
+    ],
+)
+def test_mistakes_in_a_suite_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(FerlError, match=said) as error:
+        read_suite(write(tmp_path, **changes))
+    assert "suite.yaml" in str(error.value)
+
+
+def test_a_suite_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match="no suite"):
+        read_suite(tmp_path / "none.yaml")
+
+
+def test_every_suite_of_the_project_can_be_read() -> None:
+    paths = sorted(Path(__file__).parents[2].glob("benchmarks/suites/*.yaml"))
+    assert paths
+    for path in paths:
+        suite = read_suite(path)
+        assert {"cpu", "full"} <= suite.budgets.keys()
+        assert all(cells(suite, budget, Path("out")) for budget in suite.budgets.values())
