@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ferlightning.data.faces import ROWS, Identity, face_shapes
 from ferlightning.data.synthetic import draw_faces
 
 CODES = ["neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
@@ -84,3 +85,64 @@ def write_csv(root: Path, drawn: list[Truth] = DRAWN, header: str = "emotion,pix
             rows.append(f"{CSV_ORDER.index(name)},{' '.join(map(str, frame.ravel()))},{usage}")
     (root / "ckextended.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+# --- faces whose eyes are known -------------------------------------------------------------------------------------
+
+
+class Face:
+    """A drawn person, whose face coordinates x + iy a pose (a, b) takes to pixels a z + b, 0 in the first's middle."""
+
+    def __init__(self, seed: int, surprise: float = 0.0) -> None:
+        self.who = Identity(np.random.default_rng(seed))
+        self.units = np.zeros((2, ROWS))
+        self.units[:, [1, 2, 5, 26]] = surprise
+
+    @property
+    def eyes(self) -> tuple[complex, complex]:
+        return complex(-self.who.eye_x, self.who.eye_y), complex(self.who.eye_x, self.who.eye_y)
+
+    @property
+    def landmarks(self) -> NDArray[np.complex128]:
+        """68, of which the jaw, 0 to 16, and the eyes, 36 to 47, are where they belong. The upper lids are raised."""
+        points = np.full(68, 0.4j, np.complex128)
+        points[:17] = self.who.head_width * np.cos(np.linspace(np.pi, 0, 17)) + 1j * np.sin(np.linspace(0, np.pi, 17))
+        points[8] = 1j * (1 + 0.13 * self.units[0, 26])
+        for first, eye in zip((36, 42), self.eyes, strict=True):
+            w, h = self.who.eye_width, self.who.eye_height
+            points[first : first + 6] = eye + np.array([-w, -2j * h - w / 3, -2j * h + w / 3, w, 1j * h, 1j * h])
+        return points
+
+    def draw(self, a: complex, b: complex, height: int = 490, width: int = 640) -> NDArray[np.uint8]:
+        """Each pixel the mean of 3 x 3 smaller ones."""
+        canvas = np.full((3 * height, 3 * width), 128, np.uint8)
+        for shape in face_shapes(self.who, self.units):
+            z = 3 * (a * (shape.points @ [1, 1j]) + b) + (1 + 1j)  # the middle one of the first nine is the second
+            line = np.rint(16 * np.stack([z.real, z.imag], axis=1)).astype(np.int32)
+            if shape.width:
+                cv2.polylines(
+                    canvas, [line], False, shape.grey, max(1, round(3 * shape.width * abs(a))), cv2.LINE_AA, 4
+                )
+            else:
+                cv2.fillPoly(canvas, [line], shape.grey, cv2.LINE_AA, 4)
+        return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def write_landmarks(path: Path, points: NDArray[np.complex128]) -> Path:
+    """As CK+ writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"   {z.real:.7e}   {z.imag:.7e}\n" for z in points))
+    return path
+
+
+def write_posed(root: Path, faces: list[Face], poses: list[tuple[complex, complex]], landmarks: bool = True) -> str:
+    """One sequence, S010_004 of surprise, each frame of its own pose, and its landmarks."""
+    images, labels, marks = (root / x / "S010" / "004" for x in ("cohn-kanade-images", "Emotion", "Landmarks"))
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for t, (face, (a, b)) in enumerate(zip(faces, poses, strict=True), 1):
+        cv2.imwrite(str(images / f"S010_004_{t:08}.png"), face.draw(a, b))
+        if landmarks:
+            write_landmarks(marks / f"S010_004_{t:08}_landmarks.txt", a * face.landmarks + b)
+    (labels / f"S010_004_{len(faces):08}_emotion.txt").write_text("   7.0000000e+00\n")
+    return str(root)

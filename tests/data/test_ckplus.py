@@ -1,5 +1,6 @@
 """CK+ in its three layouts, its items and its folds, on drawn faces and on the real CK+48 where it is."""
 
+import cmath
 import json
 import os
 import subprocess
@@ -26,10 +27,13 @@ from tests.data.ckplus_layouts import (
     DRAWN,
     SEVEN,
     SUBJECTS,
+    Face,
     Truth,
     write_ck48,
     write_csv,
+    write_landmarks,
     write_original,
+    write_posed,
 )
 
 REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
@@ -215,6 +219,139 @@ def test_without_a_face_the_centre_is_taken_and_said_so(tmp_path: Path) -> None:
     assert "In 1 of 1 sequences no face was found" in remark and "S010_004" in remark
     whole = CKPlus(data.root, last=1, color=True, size=490, crop=False).read()
     assert whole.images[0, 0, 0, 0] == 0 and not len(whole.remarks)
+
+
+# --- faces aligned by their eyes ------------------------------------------------------------------------------------
+
+
+POSES = [
+    (a * cmath.exp(1j * np.radians(degrees)), b)
+    for a, degrees, b in [(130, 0, 320 + 240j), (110, 14, 250 + 200j), (150, -9, 360 + 260j), (120, 25, 300 + 230j)]
+]
+
+
+def upright(face: Face, size: int) -> NDArray[np.uint8]:
+    """Drawn with the eyes at 35 and 65 % of the width and 30 % of the height, in a picture that shows what is beside.
+
+    Drawn four times as large, for the lines to have the same share of the face.
+    """
+    left, right = face.eyes
+    a = 4 * size * 0.3 / (right - left)
+    large = face.draw(a, 4 * size * (0.35 + 0.3j) - (0.5 + 0.5j) - a * left, 4 * size, 4 * size)
+    return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def off(found: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> float:
+    """Pixels by which one picture is shifted against another."""
+    window = cv2.createHanningWindow(found.shape[::-1], cv2.CV_64F)
+    shift, _ = cv2.phaseCorrelate(found.astype(np.float64), drawn.astype(np.float64), window)
+    return float(np.hypot(*shift))
+
+
+def test_each_frame_is_put_upright_by_its_own_landmarks(tmp_path: Path) -> None:
+    faces = [Face(3, surprise) for surprise in (0.0, 0.3, 0.6, 1.0)]
+    root = write_posed(tmp_path, faces, POSES)
+    clip = CKPlus(root, clips=True, last=None, size=96, crop="eyes").read()
+    stills = CKPlus(root, last=2, size=96, crop="eyes", color=True).read()
+    np.testing.assert_array_equal(stills.images[..., 0], clip.images[2:])
+    boxes = CKPlus(root, clips=True, last=None, size=96).read()
+    assert not len(clip.remarks) and len(clip.images) == 4
+    for image, box, face in zip(clip.images, boxes.images, faces, strict=True):
+        drawn = upright(face, 96)
+        assert off(image, drawn) < 0.5
+        difference = np.abs(image.astype(int) - drawn).mean()
+        assert difference < 3 < 4 * difference + 12 < np.abs(box.astype(int) - drawn).mean()
+
+
+def test_without_landmarks_a_clip_is_aligned_by_the_eyes_of_its_first_frame(tmp_path: Path) -> None:
+    face = Face(3)
+    turned = (130 * cmath.exp(1j * np.radians(8)), 320 + 240j)
+    root = write_posed(tmp_path, [face] * 3, [turned, turned, (turned[0], turned[1] + 26)], landmarks=False)
+    clip = CKPlus(root, clips=True, last=None, size=96, crop="eyes").read()
+    drawn = upright(face, 96)
+    first, second, moved = clip.images
+    assert off(first, drawn) < 3, "as near as the cascade comes"
+    boxed = CKPlus(root, last=1, size=96).read().images[0]
+    assert np.abs(first.astype(int) - drawn).mean() < 0.7 * np.abs(boxed.astype(int) - drawn).mean()
+    np.testing.assert_array_equal(first, second)
+    distance = abs(turned[0] * (face.eyes[1] - face.eyes[0]))
+    assert abs(off(first, moved) - 26 * 0.3 * 96 / distance) < 1, "what moves within a clip moves in what is cut out"
+    (remark,) = clip.remarks
+    assert "no folder Landmarks" in remark and "first frame" in remark
+
+
+def test_without_a_pair_of_eyes_the_box_of_the_face_is_taken_and_said_so(tmp_path: Path) -> None:
+    face, a, b = Face(3), 130, 320 + 240j
+    write_posed(tmp_path, [face] * 2, [(a, b)] * 2, landmarks=False)
+    for path in (tmp_path / "cohn-kanade-images").rglob("*.png"):
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert picture is not None
+        eye = a * face.eyes[1] + b
+        cv2.circle(picture, (round(eye.real), round(eye.imag)), 20, float(face.who.skin), -1)  # type: ignore[call-overload]
+        cv2.imwrite(str(path), picture)
+    eyes, box = (CKPlus(str(tmp_path), crop=crop).read() for crop in ("eyes", True))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(eyes.images, box.images)
+    assert not len(box.remarks)
+    assert (
+        "In 1 of 1 sequences a face and no pair of eyes was found" in eyes.remarks[1] and "S010_004" in eyes.remarks[1]
+    )
+
+
+def test_without_a_face_no_eyes_are_looked_for(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, np.full((490, 640), 128, np.uint8))
+    eyes, box = (CKPlus(root, last=1, crop=crop).read() for crop in ("eyes", True))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(eyes.images, box.images)
+    assert [remark for remark in eyes.remarks if "no folder Landmarks" not in remark] == box.remarks.tolist()
+
+
+def test_missing_and_damaged_landmarks_are_refused_by_name(tmp_path: Path) -> None:
+    root = write_posed(tmp_path, [Face(3)] * 3, POSES[:3])
+    folder = tmp_path / "Landmarks" / "S010" / "004"
+    path = folder / "S010_004_00000002_landmarks.txt"
+    text = path.read_text()
+
+    def refused(named: Path, message: str, crop: Any = "eyes") -> None:
+        with pytest.raises(FerlError) as error:
+            CKPlus(root, crop=crop).read()
+        assert str(named) in str(error.value) and message in str(error.value)
+
+    path.unlink()
+    refused(path, "is missing, expected 68 lines of two numbers")
+    assert len(CKPlus(root, last=1, crop="eyes").read()) == 1, "only those of frames that are read"
+    refused(say(path, text[:200]), "expected 68 lines of two numbers")
+    refused(write_landmarks(path, Face(3).landmarks * 2000), "within the picture of 640 x 490 pixels")
+    assert len(CKPlus(root).read()) == 3, "they are read to align only"
+    say(path, text)
+    assert len(CKPlus(root, crop="eyes").read()) == 3
+    empty(folder)
+    refused(tmp_path / "Landmarks", "no file S*/*/*_landmarks.txt in this folder")
+
+
+def test_aligned_faces_have_a_store_of_their_own(tmp_path: Path) -> None:
+    root = write_posed(tmp_path, [Face(3)] * 3, POSES[:3])
+
+    def file(crop: Any) -> str:
+        return str(CKPlus(root, crop=crop).read().images.filename)  # type: ignore[attr-defined]
+
+    files = [file(crop) for crop in (False, True, "eyes")]
+    assert len(set(files)) == 3
+    a, b = POSES[1]
+    write_landmarks(tmp_path / "Landmarks/S010/004/S010_004_00000002_landmarks.txt", a * Face(3).landmarks + b + 9)
+    assert [file(crop) == before for crop, before in zip((False, True, "eyes"), files, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
+    assert CKPlus(root, crop="eyes").read().images[1].tolist() != np.load(files[2])[1].tolist()
+    (tmp_path / "Landmarks").rename(tmp_path / "elsewhere")
+    assert "no folder Landmarks" in CKPlus(root, crop="eyes").read().remarks[0]
+
+
+def test_face_crops_are_left_as_they_are(ck48: str, ckextended: str) -> None:
+    for root, options in ((ck48, {}), (ckextended, {"folds_by": "leaky_image"})):
+        stores = [CKPlus(root, crop=crop, **options).read() for crop in (True, "eyes")]  # type: ignore[arg-type]
+        np.testing.assert_array_equal(stores[0].images, stores[1].images)
+        assert not len(stores[1].remarks)
 
 
 # --- folds ----------------------------------------------------------------------------------------------------------

@@ -39,8 +39,12 @@ class CKPlus(FaceData):
             layout ``original``.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        crop: cut the face out, in the layout ``original``: the square that OpenCV's frontal-face cascade finds in the
-            first frame, grown by a tenth of its side on each side, for all frames of the sequence.
+        crop: how the face is cut out, in the layout ``original``. True: the square that OpenCV's frontal-face cascade
+            finds in the first frame, grown by a tenth of its side on each side, for all frames of the sequence.
+            ``eyes``: turned, scaled and shifted so that the eyes are at 35 and 65 % of the width and 30 % of the
+            height; each frame by its own landmarks if the folder Landmarks of CK+ is there; else all frames of a
+            sequence alike, by the eyes that OpenCV's cascade finds in the first one, or as true does if it finds none.
+            False: not at all.
         options: those of every data set.
     """
 
@@ -59,7 +63,7 @@ class CKPlus(FaceData):
         neutral_first: bool = False,
         size: int = 48,
         color: bool = False,
-        crop: bool = True,
+        crop: bool | Literal["eyes"] = True,
         **options: Any,
     ) -> None:
         super().__init__(**options)

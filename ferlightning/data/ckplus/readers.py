@@ -26,6 +26,7 @@ LAYOUTS = {
 }
 IMAGE_FOLDERS = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
 EMOTION_FOLDERS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
+LANDMARKS = "Landmarks"
 FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame
 
 
@@ -51,7 +52,7 @@ def _original(root: Path, images: Path, content: Content) -> Layout:
     return Layout(
         "original",
         root,
-        lambda: [*list_images(images), *_emotion_files(root)],
+        lambda: [*list_images(images), *_emotion_files(root), *_landmark_files(root, content)],
         lambda: _read_original(root, images, content),
     )
 
@@ -69,6 +70,20 @@ def _emotion_files(root: Path) -> list[Path]:
     return files
 
 
+def _landmark_files(root: Path, content: Content) -> list[Path]:
+    """Those to align by; none if that is not asked for, or if they were not unpacked."""
+    folder = root / LANDMARKS
+    if content.crop != "eyes" or not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.glob("S*/*/*_landmarks.txt") if path.name[0] != ".")
+    if not files:
+        raise FerlError(
+            f"{folder}: no file S*/*/*_landmarks.txt in this folder. Unpack Landmarks.zip again, or remove the folder "
+            "to find the eyes by OpenCV's cascade"
+        )
+    return files
+
+
 def _read_original(root: Path, images: Path, content: Content) -> Store:
     emotions: dict[str, Path] = {}
     for path in _emotion_files(root):
@@ -78,7 +93,7 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
         if name in emotions:
             raise FerlError(f"{path}: a second emotion file of {name}, beside {emotions[name].name}. Remove one")
         emotions[name] = path
-    recordings = []
+    recordings, aligned = [], bool(_landmark_files(root, content))
     for folder in sorted(path for path in images.glob("S*/*") if path.is_dir() and path.name[0] != "."):
         frames, name = list_images(folder), _folder_name(folder)
         if not frames:
@@ -87,7 +102,8 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
                 "extended-cohn-kanade-images.zip again, or remove the folder"
             )
         label = _read_emotion(emotions.pop(name)) if name in emotions else UNLABELLED
-        recordings.append(Recording(folder.parent.name, name, label, _in_order(frames, name)))
+        landmarks = root / LANDMARKS / folder.parent.name / folder.name if aligned else None
+        recordings.append(Recording(folder.parent.name, name, label, _in_order(frames, name), landmarks))
     if emotions:
         path = next(iter(emotions.values()))
         raise FerlError(
