@@ -6,6 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Before anything that imports pandas, as `ferl` does: typing keeps one object for Optional[int | float] and for
+# Optional[float | int], the first that was asked for, and with the second jsonargparse reads
+# --trainer.limit_train_batches=1 as 1.0, which is all batches.
+import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
 
