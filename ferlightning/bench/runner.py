@@ -43,13 +43,13 @@ def run(
         only: patterns of cells to run, as 'P1/*' or '*/fold-0/*'; null: all.
         limit_cells: run at most so many cells, and leave the rest for another time.
         workers: cells at a time; null: one for each GPU, or one without GPUs.
-        ray: address of a Ray cluster whose machines see ``out`` under the same path, or 'local'; null: without Ray.
+        ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
     """
     console, path = Console(soft_wrap=True), Path(suite)
     found = read_suite(path)
     if budget not in found.budgets:
         raise FerlError(f"--budget: {path} has no budget {budget!r}; it has {', '.join(found.budgets)}")
-    folder = Path(out or f"runs/bench/{path.stem}-{budget}").resolve()
+    folder = Path(out or f"runs/bench/{path.stem}-{budget}")
     every = cells(found, found.budgets[budget], folder)
     _check(every)
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,15 +123,21 @@ def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[t
     except ImportError:
         raise FerlError("--ray: Ray is not installed; pip install 'ferlightning[cluster]'") from None
     ray.init(address=None if address == "local" else address, log_to_driver=False)
+    here = Path.cwd()
+
+    def there(cell: Cell) -> str | None:
+        os.chdir(here)
+        return run_cell(cell, {})
+
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(run_cell)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(there)
         waiting, running = list(left), dict[Any, Cell]()
         most = workers or len(left)
         while waiting or running:
             while waiting and len(running) < most:
                 cell = waiting.pop(0)
-                running[remote.remote(cell, {})] = cell
+                running[remote.remote(cell)] = cell
             for ended in ray.wait(list(running))[0]:
                 yield running.pop(ended), ray.get(ended)
     finally:

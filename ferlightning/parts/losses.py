@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ferlightning.contracts import Batch, Loss, Output
+from ferlightning.errors import FerlError
 
-ClassWeights = Literal["inverse", "effective"]
+ClassWeights = Literal["inverse"] | float
 
 
 def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
@@ -17,13 +18,19 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
 
     Args:
         counts: images of each class, (K,); a class without images has no say and gets the weight 0.
-        kind: ``inverse``: proportional to 1 / n; ``effective``: to (1 - b) / (1 - b^n), b = 0.9999, the inverse of
-            the effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2).
+        kind: ``inverse``: proportional to 1 / n; a number b in [0, 1): to (1 - b) / (1 - b^n), the inverse of the
+            effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2). It lies between no
+            weights, b = 0, and nearly ``inverse``, b = 0.9999.
+
+    Raises:
+        FerlError: b is out of range.
     """
+    if kind != "inverse" and not 0 <= kind < 1:
+        raise FerlError(f"class_weights: a number must be in [0, 1), as 0.999; it is {kind}")
     n = torch.tensor(counts, dtype=torch.float64)
     if not n.any():  # data that is only tested on
         return torch.ones(len(n))
-    weights = torch.where(n > 0, 1 / n if kind == "inverse" else 1 / (1 - 0.9999**n), 0)
+    weights = torch.where(n > 0, 1 / n if kind == "inverse" else 1 / (1 - kind**n), 0)
     return (weights * n.sum() / (weights * n).sum()).float()
 
 
@@ -49,7 +56,8 @@ class CrossEntropy(_ClassWeighted):
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
-        class_weights: ``inverse`` or ``effective`` frequency weights; null for none.
+        class_weights: ``inverse`` frequency, or b in [0, 1) of the effective number of samples (Cui et al. 2019), which
+            evens out the less the smaller it is; null for none.
         label_smoothing: share of the label spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
     """
 
@@ -83,7 +91,7 @@ class FocalLoss(_ClassWeighted):
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
         gamma: focusing exponent, >= 0; 0 is cross-entropy.
-        class_weights: the alpha of eq. 5, as ``inverse`` or ``effective`` frequency; null for none.
+        class_weights: the alpha of eq. 5, as of ``CrossEntropy``; null for none.
     """
 
     def __init__(

@@ -7,8 +7,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from ferlightning.contracts import Output
+from ferlightning.errors import FerlError
 from ferlightning.parts import CrossEntropy, FocalLoss, MultiTargetLoss
-from ferlightning.parts.losses import frequency_weights
+from ferlightning.parts.losses import ClassWeights, frequency_weights
 
 COUNTS = [60, 4, 30, 6]
 RNG = np.random.default_rng(0)
@@ -26,7 +27,7 @@ def value(loss: nn.Module, label: np.ndarray) -> float:
     return loss(Output(logits, logits, logits, None), {"label": label}).item()
 
 
-def weights(kind: str) -> np.ndarray:
+def weights(kind: ClassWeights) -> np.ndarray:
     return frequency_weights(COUNTS, kind).numpy().astype(np.float64)
 
 
@@ -55,29 +56,36 @@ def test_inverse_weights_are_proportional_to_scikit_learns_balanced() -> None:
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
 
 
-def test_effective_weights_are_those_of_cui_et_al() -> None:
+@pytest.mark.parametrize("b", [0.9, 0.9999])
+def test_effective_weights_are_those_of_cui_et_al(b: float) -> None:
     """E_n = (1 - b^n) / (1 - b) by its recursion E_n = 1 + b E_(n-1) (their equation 3); the weight is 1 / E_n."""
     expected = []
     for n in COUNTS:
         effective = 0.0
         for _ in range(n):
-            effective = 1 + 0.9999 * effective
+            effective = 1 + b * effective
         expected.append(1 / effective)
-    ratio = weights("effective") / np.array(expected)
+    ratio = weights(b) / np.array(expected)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["inverse", "effective"])
-def test_weights_have_mean_one_over_the_images(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["inverse", 0.999])
+def test_weights_have_mean_one_over_the_images(kind: ClassWeights) -> None:
     assert (weights(kind) * COUNTS).sum() / sum(COUNTS) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("b", [-0.1, 1.0])
+def test_a_number_out_of_range_is_refused(b: float) -> None:
+    with pytest.raises(FerlError, match="class_weights"):
+        frequency_weights(COUNTS, b)
 
 
 def test_a_class_without_images_has_no_weight() -> None:
     assert frequency_weights([3, 0, 1], "inverse").tolist() == pytest.approx([2 / 3, 0, 2])  # mean 1 over four images
 
 
-@pytest.mark.parametrize("kind", ["inverse", "effective"])
-def test_weighted_cross_entropy(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["inverse", 0.999])
+def test_weighted_cross_entropy(kind: ClassWeights) -> None:
     w = weights(kind)
     loss = CrossEntropy(4, COUNTS, class_weights=kind)
     indices = (-w[INDEX] * LOG_P[ROWS, INDEX]).sum() / w[INDEX].sum()
