@@ -42,7 +42,7 @@ class _ClassWeighted(Loss):
     def __init__(self, class_counts: Sequence[int], weight: float, class_weights: ClassWeights | None) -> None:
         super().__init__()
         self.weight = weight
-        weights = class_weights and frequency_weights(class_counts, class_weights)
+        weights = None if class_weights is None else frequency_weights(class_counts, class_weights)
         # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
         self.register_buffer("class_weights", weights, persistent=False)
 
