@@ -10,10 +10,11 @@ from ferlightning.parts.fitted import LDA
 
 
 class DenseBlock(nn.Module):
-    """Densely connected layers, (B, D) -> (B, D + layers * growth): each reads what all before it have made.
+    """Densely connected layers, (B, D) -> (B, (2 + layers) * growth): each reads what all before it have made.
 
     Huang et al. 2017, https://arxiv.org/abs/1608.06993, eq. 2, with linear layers in the place of convolutions: each is
-    batch norm, ReLU, linear. As in their network, batch norm and ReLU follow the last one.
+    batch norm, ReLU, linear. As in their network, a first layer makes 2 * growth features of the input, without which
+    the ReLU would cut off one side of each of its few axes, and batch norm and ReLU follow the last one.
 
     Args:
         in_features: D, comes from the projection.
@@ -23,12 +24,14 @@ class DenseBlock(nn.Module):
 
     def __init__(self, in_features: int, growth: int = 32, layers: int = 4) -> None:
         super().__init__()
-        self.out_features = in_features + layers * growth
-        widths = range(in_features, self.out_features, growth)
+        self.out_features = (2 + layers) * growth
+        self.first = nn.Linear(in_features, 2 * growth)
+        widths = range(2 * growth, self.out_features, growth)
         self.layers = nn.ModuleList(nn.Sequential(_norm(width), nn.Linear(width, growth)) for width in widths)
         self.norm = _norm(self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
         for layer in self.layers:
             x = torch.cat([x, layer(x)], 1)
         made: Tensor = self.norm(x)

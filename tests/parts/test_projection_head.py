@@ -44,18 +44,19 @@ def test_each_layer_reads_all_before_it(training: bool) -> None:
         return torch.relu((features - mean) / (var + layer.eps).sqrt() * layer.weight + layer.bias)
 
     x = torch.randn(8, 5)
-    made, states = [x], [module for module in block.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    states = [module for module in block.modules() if isinstance(module, torch.nn.BatchNorm1d)]
     linears = [module for module in block.modules() if isinstance(module, torch.nn.Linear)]
-    assert [layer.in_features for layer in linears] == [5, 8, 11, 14]
+    assert [layer.in_features for layer in linears] == [5, 6, 9, 12, 15]
+    made = [x @ linears[0].weight.T + linears[0].bias]
     before = [{key: buffer.clone() for key, buffer in state.named_buffers()} for state in states]
     found = block(x)
     for state, old in zip(states, before, strict=True):
         state.load_state_dict(old, strict=False)
-    for state, linear in zip(states, linears, strict=False):
+    for state, linear in zip(states, linears[1:], strict=False):
         features = norm(torch.cat(made, 1), state)
         made.append(features @ linear.weight.T + linear.bias)
     torch.testing.assert_close(found, norm(torch.cat(made, 1), states[-1]), atol=1e-5, rtol=1e-5)
-    assert block.out_features == 17
+    assert block.out_features == 18
 
 
 @torch.no_grad()
@@ -121,7 +122,7 @@ def test_options_of_the_steps_are_set_from_the_command_line(ferl: Ferl) -> None:
     run = ferl("fit", *PIPELINE, *words, "--model.head.reconstruction.layers=2", "--model.head.dropout=.2")
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert stored["head.projection.axes"].shape == (16, 3)
-    assert stored["head.classify.weight"].shape == (7, 3 + 2 * 4)
+    assert stored["head.classify.weight"].shape == (7, (2 + 2) * 4)
 
 
 def test_a_wrong_projection_is_answered_with_the_right_ones(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
