@@ -13,17 +13,20 @@ RESULTS = Path(__file__).parent / "results"
 END = "\n## Recall of each class\n"
 """The first section of a report that the README leaves to it."""
 
+HEAD = """# Results
+
+What was really run; what was not stays empty. Each folder is what `ferl bench run SUITE --out=FOLDER` leaves, without
+weights, pictures and names of images: `metrics.json` of a cell has its provenance, `metrics.csv` its training. Run
+again with the same `--out`, a suite goes on where it ended. Single measurements (speed, audits, the denoising
+autoencoder, single trainings) are in the [lab book](lab_book.md).
+
+Written by `benchmarks/results_readme.py`: change the results or their `reading.md`, not this file.
+"""
+
 
 def readme(results: Path) -> str:
     """Reports on every suite of a folder, and the text of its README."""
-    parts = [
-        "# Results\n\n"
-        "What was really run; a row or a cell not run stays empty. Each folder is what `ferl bench run SUITE --out=FOLDER` leaves, "
-        "without weights, pictures and names of images: `metrics.json` of a cell has its provenance, `metrics.csv` its "
-        "training. Run again with the same `--out`, a suite goes on where it ended. Single measurements (speed, audits, "
-        "the denoising autoencoder, single trainings) are in the [lab book](lab_book.md).\n\n"
-        "Written by `benchmarks/results_readme.py`: change the results or their `reading.md`, not this file.\n"
-    ]
+    parts = [HEAD]
     for folder in sorted(path.parent for path in results.glob("*/suite.yaml")):
         main(["bench", "report", str(folder), "--pictures=false"])
         report = (folder / "report" / "report.md").read_text("utf-8").split(END)[0]
