@@ -79,7 +79,8 @@ def _main(results: Results, cells: Cells, metric: str, folder: Path) -> Section:
 
     done, failed = sum(found.n for found in cells.values()), results.failed.total()
     state = f"{done} of {results.planned.total()} cells have a result" + (f", {failed} failed." if failed else ".")
-    budget = f"Trained by budget {results.budget_name}: {results.budget.note or 'as the suite says'}. {state}"
+    trained = results.budget.note.strip().rstrip(".") or "as the suite says"
+    budget = f"Trained by budget {results.budget_name}: {trained}. {state}"
     about = [results.suite.about] if results.suite.about else []
     title = f"Test {label(metric)}"
     claims = _claimed(results) if metric == "accuracy" else {}
