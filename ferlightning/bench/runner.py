@@ -26,7 +26,7 @@ def run(
     suite: str,
     out: str | None = None,
     budget: str = "full",
-    only: list[str] | None = None,
+    only: list[str] | str = "*",
     limit_cells: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -40,7 +40,7 @@ def run(
         suite: file that says which; those of the project are in benchmarks/suites.
         out: folder for the results; null: runs/bench/SUITE-BUDGET.
         budget: one of those that the suite has.
-        only: patterns of cells to run, as 'P1/*' or '*/fold-0/*'; null: all.
+        only: cells to run, as a pattern or a list of them: 'P1/*', '*/fold-0/*'.
         limit_cells: run at most so many cells, and leave the rest for another time.
         workers: cells at a time; null: one for each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
@@ -57,9 +57,10 @@ def run(
     (folder / "suite.yaml.tmp").write_text(text, encoding="utf-8")
     (folder / "suite.yaml.tmp").rename(folder / "suite.yaml")
 
-    chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in only or ["*"])]
+    patterns = [only] if isinstance(only, str) else only
+    chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
     if not chosen:
-        raise FerlError(f"--only: {only} match no cell of {path}; a cell is named as {every[0].name}")
+        raise FerlError(f"--only: {only} matches no cell of {path}; a cell is named as {every[0].name}")
     left = [cell for cell in chosen if not cell.done]
     console.print(
         f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {folder}"
