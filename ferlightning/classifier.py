@@ -309,7 +309,7 @@ class Classifier(LightningModule):
             raise FerlError(f"model.init_from: there is no file {path}")
         try:
             stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError) as error:
+        except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError) as error:
             raise FerlError(f"model.init_from: {path} is no checkpoint of Lightning that can be read") from error
         own = self.state_dict()
         fitting = {name: x for name, x in stored.items() if name in own and own[name].shape == x.shape}

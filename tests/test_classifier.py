@@ -381,6 +381,14 @@ def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path, content:
         model(init_from=str(path))
 
 
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_init_from_refuses_a_checkpoint_that_was_cut_off(tmp_path: Path, part: float) -> None:
+    path = saved(model(), tmp_path / "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(FerlError, match=r"model.init_from: .*cut.ckpt is no checkpoint"):
+        model(init_from=str(tmp_path / "cut.ckpt"))
+
+
 def checkpoint_of(classifier: Classifier) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(checkpoint)

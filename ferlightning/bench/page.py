@@ -99,10 +99,10 @@ def _overlays(results: Results) -> tuple[list[tuple[str, str]], int]:
             if path is None or not path.is_file():
                 continue
             if size < OVERLAYS:
-                image = Image.open(path)
+                image = Image.open(path).convert("RGB")
                 image.thumbnail((WIDTH, 10 * WIDTH))
                 code = io.BytesIO()
-                image.convert("RGB").save(code, "JPEG", quality=75)
+                image.save(code, "JPEG", quality=75)
                 size += len(code.getvalue())
             if size >= OVERLAYS:
                 left_out += 1
