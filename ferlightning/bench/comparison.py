@@ -153,11 +153,13 @@ def holm(p: list[float]) -> list[float]:
 
 def odds_ratio(counts: Counts) -> tuple[float, Interval]:
     """Odds that of an item which one system gets right a is the one, with the exact interval of Clopper and Pearson."""
+    from statsmodels.stats.proportion import proportion_confint
+
     a, discordant = counts.only_a, counts.only_a + counts.only_b
     if not discordant:
         return float("nan"), (0.0, float("inf"))
-    found = stats.binomtest(a, discordant).proportion_ci(LEVEL, method="exact")
-    odds = [float(np.inf) if p == 1 else float(p / (1 - p)) for p in (a / discordant, found.low, found.high)]
+    low, high = proportion_confint(a, discordant, 1 - LEVEL, method="beta")
+    odds = [float(np.inf) if p == 1 else float(p / (1 - p)) for p in (a / discordant, low, high)]
     return odds[0], (odds[1], odds[2])
 
 
