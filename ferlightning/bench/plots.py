@@ -61,7 +61,8 @@ def scores(
         columns: names of the data sets.
         metric: name of what is drawn.
     """
-    figure, panels = _panels(1, len(columns), 3.6, 0.9 + 0.32 * len(rows))
+    figure, panels = _panels(1, len(columns), 3.2, 0.9 + 0.32 * len(rows))
+    figure.set_figwidth(figure.get_figwidth() + 0.09 * max(map(len, rows)))
     for axes, column in zip(panels[0], columns, strict=True):
         for y, row in enumerate(rows):
             colour = _colour(y, len(rows))

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,18 @@ def test_other_folders_are_kept(tmp_path: Path, capsys) -> None:
     (tmp_path / "report" / "report.md").touch()
     report(tmp_path)
     assert not (tmp_path / "report" / "thesis.txt").exists() and not (tmp_path / ".report.tmp").exists()
+
+
+def test_long_names_leave_room_for_the_pictures(tmp_path: Path) -> None:
+    rows = ["a", "a transformer in place of the BiLSTM, which the paper names as its next step", "c"]
+    finish_all(start(tmp_path, suite_of(rows, ["X"])), dict.fromkeys(rows, 0.5), curves=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        made = report(tmp_path)
+    # What is drawn in colour, the points and intervals, is spread over half of a panel at least.
+    picture = imread(made / "scores.png")[..., :3]
+    coloured = np.flatnonzero((np.ptp(picture, axis=2) > 0.3).any(axis=0))
+    assert np.ptp(coloured) > 100
 
 
 def test_several_folders(tmp_path: Path) -> None:
