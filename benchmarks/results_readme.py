@@ -18,7 +18,8 @@ HEAD = """# Results
 What was really run; what was not stays empty. Each folder is what `ferl bench run SUITE --out=FOLDER` leaves, without
 weights, pictures and names of images: `metrics.json` of a cell has its provenance, `metrics.csv` its training. Run
 again with the same `--out`, a suite goes on where it ended. Single measurements (speed, audits, the denoising
-autoencoder, single trainings) are in the [lab book](lab_book.md).
+autoencoder, single trainings) are in the [lab book](lab_book.md). `ferl bench report FOLDER` makes the page, and the
+tables as LaTeX and CSV.
 
 Written by `benchmarks/results_readme.py`: change the results or their `reading.md`, not this file.
 """
