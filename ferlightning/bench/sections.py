@@ -228,7 +228,7 @@ def _made(results: Results) -> Section:
     notes: Counter[str] = Counter()
     versions: dict[str, dict[str, None]] = {}
     for result in results.all:
-        notes.update(set(result.report["notes"]))
+        notes.update(list(dict.fromkeys(result.report["notes"])))  # in their order, unlike a set
         for package, version in result.report["provenance"]["versions"].items():
             versions.setdefault(package, {})[version] = None
     listed = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
