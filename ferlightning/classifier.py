@@ -1,7 +1,6 @@
 """The one model: restorer -> backbone -> tokens -> sequence -> attention -> head, and its training step."""
 
 import logging
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
+from ferlightning.checkpoint import read_checkpoint
 from ferlightning.contracts import Backbone, Batch, Fitted, Head, Loss, Output, Restorer, Stage, Tokens, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
@@ -305,12 +305,10 @@ class Classifier(LightningModule):
             )
 
     def _init_from(self, path: Path) -> None:
-        if not path.is_file():
-            raise FerlError(f"model.init_from: there is no file {path}")
         try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError, TypeError) as error:
-            raise FerlError(f"model.init_from: {path} is no checkpoint of Lightning that can be read") from error
+            stored = read_checkpoint(path)["state_dict"]
+        except FerlError as error:
+            raise FerlError(f"model.init_from: {error}") from error
         own = self.state_dict()
         fitting = {name: x for name, x in stored.items() if name in own and own[name].shape == x.shape}
         # Buffers do not count: the pixel moments and the counters of batch norm fit any model.

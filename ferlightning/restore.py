@@ -1,6 +1,5 @@
 """A trained model from its run folder, without a trainer: for ensembles, pictures, distillation and export."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 import yaml
 from lightning.pytorch import LightningModule
 
+from ferlightning.checkpoint import read_checkpoint
 from ferlightning.errors import FerlError
 from ferlightning.mistakes import explain
 from ferlightning.plugins import load_plugins
@@ -42,16 +42,11 @@ def restore(checkpoint: str | Path) -> LightningModule:
         FerlError: the file is missing, damaged, in no run folder, or does not fit the run's configuration.
     """
     path = Path(checkpoint)
-    if not path.is_file():
-        raise FerlError(f"there is no checkpoint {path}")
+    stored = read_checkpoint(path)
     config = path.resolve().parent.parent / "config.yaml"
     if not config.is_file():
         raise FerlError(f"{path} is in no run folder: there is no {config} that says how its model was built")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        state, names = dict(stored["state_dict"]), stored.get("class_names")
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, KeyError, TypeError) as error:
-        raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
+    state, names = dict(stored["state_dict"]), stored.get("class_names")
     if names is None:
         raise FerlError(f"{path} does not tell its classes: its model must store class_names in on_save_checkpoint")
     try:

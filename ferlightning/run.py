@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 from zipfile import is_zipfile
 
-import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from ferlightning.checkpoint import read_checkpoint
 from ferlightning.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.data.base import FaceData
 from ferlightning.ensemble import Ensemble
@@ -189,8 +189,7 @@ class FerlCLI(LightningCLI):
         """Other data than a model was trained on have other classes, in another order: match them by name."""
         options = self.config[self.command].data.get("init_args", {})
         if options.get("classes", "") is None:
-            stored = torch.load(checkpoint, map_location="meta", weights_only=True)
-            options["classes"] = stored.get("class_names")
+            options["classes"] = read_checkpoint(checkpoint, device="meta").get("class_names")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save

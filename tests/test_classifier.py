@@ -369,7 +369,7 @@ def test_init_from_refuses_a_checkpoint_of_which_nothing_fits(tmp_path: Path) ->
 
 
 def test_init_from_refuses_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FerlError, match=r"model.init_from: there is no file .*none.ckpt"):
+    with pytest.raises(FerlError, match=r"model.init_from: there is no checkpoint .*none.ckpt"):
         model(init_from=str(tmp_path / "none.ckpt"))
 
 
