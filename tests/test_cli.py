@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import cv2
 import pytest
@@ -241,12 +242,15 @@ def test_a_checkpoint_of_another_model_is_refused(words, expected, fitted: Path,
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(fitted: Path, ferl: Ferl, capsys) -> None:
-    broken = fitted / "checkpoints" / "broken.ckpt"
-    broken.write_bytes((fitted / "checkpoints" / "best.ckpt").read_bytes()[:1000])
-    with pytest.raises(SystemExit) as stop:
-        ferl("test", f"--ckpt_path={broken}")
-    assert stop.value.code == 2
-    assert "broken.ckpt" in capsys.readouterr().err
+    cut, photos = fitted / "checkpoints" / "cut.ckpt", fitted / "checkpoints" / "photos.zip"
+    cut.write_bytes((fitted / "checkpoints" / "best.ckpt").read_bytes()[:1000])
+    with ZipFile(photos, "w") as archive:
+        archive.writestr("notes.txt", "no weights")
+    for path in (cut, photos):
+        with pytest.raises(SystemExit) as stop:
+            ferl("test", f"--ckpt_path={path}")
+        assert stop.value.code == 2
+        assert path.name in capsys.readouterr().err
 
 
 def test_a_second_run_into_a_folder_is_refused(ferl: Ferl, capsys) -> None:
