@@ -144,7 +144,10 @@ def make_pairs(results: Results, pairs: dict[Pair, SeedAndCounts]) -> Section:
         return Section("Pairs", ["No two systems have a result of the same data, fold and seed."])
     text = [PAIRS]
     if missing := possible - len(rows):
-        text.append(f"Left out: {missing} pairs whose predictions.csv is gone and which no comparisons.json fits.")
+        text.append(
+            f"Left out: {missing} pairs with no item in common, as images and clips have none, or whose "
+            "predictions.csv is gone and which no comparisons.json fits."
+        )
     head = ["data", "a", "b", "seed", "images", "only a right", "only b right", "odds ratio", "95 % of odds ratio"]
     head += ["a less b, points", "95 % of difference", "p", "p by Holm", "verdict"]
     return Section("Pairs", text, [Table("mcnemar", "McNemar's test of each pair", head, rows)] if rows else [])
