@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ferlightning.bench.suite import Cell, cells, read_suite
@@ -20,6 +21,8 @@ from ferlightning.errors import FerlError
 
 TAIL = 40
 """Lines of output that a failed cell keeps."""
+
+BUSY = "left out, another run is at it"
 
 
 def run(
@@ -68,7 +71,7 @@ def run(
     left = left[:limit_cells]
     failed, start = 0, time.monotonic()
     for n, (cell, error) in enumerate(_results(left, workers, ray), 1):
-        failed += error is not None
+        failed += error not in (None, BUSY)
         each = (time.monotonic() - start) / n
         rest = f"{n}/{len(left)}, about {_duration(each * (len(left) - n))} left"
         console.print(f"{cell.name}: {error or _outcome(cell)} ({rest})", markup=False, highlight=False)
@@ -149,12 +152,22 @@ def run_cell(cell: Cell, environment: dict[str, str]) -> str | None:
     """Do what is left of a cell in a process of its own.
 
     Returns:
-        The last line of its output if it failed, else None.
+        None if it is done, ``BUSY``, or, if it failed, the last line of its output.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(cell.folder / "lock", timeout=0):  # two runs may work on one folder, but not on one cell
+            return _run_steps(cell, environment)
+    except Timeout:
+        return BUSY
+
+
+def _run_steps(cell: Cell, environment: dict[str, str]) -> str | None:
     record = cell.folder / "failed.txt"
     record.unlink(missing_ok=True)
     steps = [{"folder": str(s.folder), "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
+    if not steps:  # another run has done them since this one began
+        return None
     log = cell.folder / "log.txt"
     with log.open("w", encoding="utf-8") as output:
         command = [sys.executable, "-m", "ferlightning.bench.cell"]

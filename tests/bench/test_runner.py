@@ -59,6 +59,26 @@ def test_killed_in_a_cell_and_started_again_gives_the_same_table(tmp_path: Path)
     assert first.stat().st_mtime_ns == before, "what was done is not done again"
 
 
+def test_two_runs_on_one_folder_share_its_cells(tmp_path: Path) -> None:
+    suite = small(tmp_path, budgets={"cpu": {"args": ["--trainer.max_epochs=1000"]}})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "ferlightning", "bench", "run", str(suite), "--budget=cpu", f"--out={out}"]
+    log = out / "cells" / "CNN-BiLSTM" / "Drawn" / "seed-1" / "main" / "metrics.csv"
+    first = subprocess.Popen(command)
+    try:
+        until = time.monotonic() + 240
+        while not log.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        (log.parent / "mark").touch()
+        words = [*command, "--only=CNN-BiLSTM/*"]
+        second = subprocess.run(words, capture_output=True, text=True, check=True, timeout=240)
+        assert "CNN-BiLSTM/Drawn/seed-1: left out, another run is at it" in second.stdout
+        assert (log.parent / "mark").exists() and first.poll() is None, "the first goes on as if there were no second"
+    finally:
+        first.kill()
+        first.wait()
+
+
 def test_a_cell_dies_with_the_command_that_started_it(tmp_path: Path) -> None:
     suite = small(tmp_path, budgets={"cpu": {"args": ["--trainer.max_epochs=1000"]}})
     process = subprocess.Popen(
