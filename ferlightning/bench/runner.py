@@ -23,6 +23,7 @@ TAIL = 40
 """Lines of output that a failed cell keeps."""
 
 BUSY = "left out, another run is at it"
+"""What is said of a cell that is neither done nor failed here."""
 
 
 def run(
@@ -93,7 +94,7 @@ def _check(every: list[Cell]) -> None:
 
 
 def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator[tuple[Cell, str | None]]:
-    """Each cell as it ends, with the last line of its error or None."""
+    """Each cell as it ends, with what ``run_cell`` says of it."""
     if ray is not None:
         yield from _over_ray(left, ray, workers)
         return
