@@ -36,8 +36,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ferlightning.data.augment import Erase, Warp
-from ferlightning.data.base import FaceData
-from ferlightning.data.fer2013 import CLASSES, FER2013
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.sources.fer2013 import CLASSES, FER2013
 from ferlightning.data.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +173,7 @@ class Waiting(Callback):
 
 def fit(model: str, steps: int) -> None:
     """The command itself, with its loggers, callbacks and progress bar."""
-    from ferlightning.cli import main
+    from ferlightning.cli.main import main
 
     drawn = [] if os.environ.get("FERL_DATA") else ["--data=data_feed.RandomFaces"]
     main(["fit", *MODELS[model], *drawn, f"--data.batch_size={BATCH}", f"--data.augment={json.dumps(AUGMENT)}",

@@ -46,7 +46,7 @@ class Stopwatch(Callback):
 
 def fit(words: list[str], steps: int) -> None:
     """The command itself, with its loggers, callbacks and progress bar."""
-    from ferlightning.cli import main
+    from ferlightning.cli.main import main
 
     stopwatch = ["--trainer.callbacks+=overhead.Stopwatch", f"--trainer.callbacks.steps={steps}"]
     main(["fit", *words, CPU, f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=1",
@@ -55,8 +55,8 @@ def fit(words: list[str], steps: int) -> None:
 
 def bare(words: list[str], steps: int) -> None:
     """What one would write without a framework; the command line only builds the model and the data."""
+    from ferlightning.cli.trainer import FerlCLI
     from ferlightning.plugins import load_plugins
-    from ferlightning.run import FerlCLI
 
     load_plugins()
     cli = FerlCLI(["fit", *words, CPU, "--trainer.max_epochs=0"])

@@ -7,7 +7,7 @@ in lab_book.md, written by hand.
 
 from pathlib import Path
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 
 RESULTS = Path(__file__).parent / "results"
 END = "\n## Recall of each class\n"

@@ -1,5 +1,5 @@
 """``python -m ferlightning``, the same as ``ferl``."""
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 
 main()

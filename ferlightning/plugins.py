@@ -10,7 +10,7 @@ from ferlightning.errors import FerlError
 GROUP = "ferlightning.plugins"
 
 SLOTS = {
-    "data": "ferlightning.data.base.FaceData",
+    "data": "ferlightning.data.datamodule.FaceData",
     "preprocess": "ferlightning.contracts.Preprocess",
     "augment": "ferlightning.contracts.Augmentation",
     "corrupt": "ferlightning.contracts.GradedCorruption",

@@ -9,10 +9,10 @@ import yaml
 from lightning.pytorch import LightningModule
 
 from ferlightning.checkpoint import read_checkpoint
+from ferlightning.cli.messages import explain
+from ferlightning.cli.trainer import LINKED, FerlParser, RefusedError
 from ferlightning.errors import FerlError
-from ferlightning.mistakes import explain
 from ferlightning.plugins import load_plugins
-from ferlightning.run import LINKED, FerlParser, RefusedError
 
 
 class _Data:

@@ -13,7 +13,7 @@ import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 
 TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
 """Drawn faces so few that an epoch takes a moment. 5 subjects: 3 to train, 1 to validate, 1 to test."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferlightning.data import CKPlus
-from ferlightning.data.ferplus import majority_label
+from ferlightning.data.sources.ferplus import majority_label
 from tests.conftest import SMALL
 from tests.data.ckplus_layouts import write_ck48
 from tests.data.fer2013_layouts import FER2013_CLASSES, VOTES, draw, write_csv, write_votes

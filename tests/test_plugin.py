@@ -26,7 +26,7 @@ def install(source: Path, target: Path) -> None:
 
 def ferl(words: Sequence[str], paths: Sequence[Path], folder: Path) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with the given folders of packages before all others."""
-    program = "from ferlightning.cli import main; main()"
+    program = "from ferlightning.cli.main import main; main()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, env=environment, cwd=folder

@@ -19,7 +19,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from wandb import wandb_agent
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 from ferlightning.errors import FerlError
 from ferlightning.sweep.file import Sweep, read
 from tests.conftest import SMALL, TINY

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 
 
 def work() -> None:

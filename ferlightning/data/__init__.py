@@ -1,8 +1,12 @@
 """Data sets, preprocessing, augmentation and corruptions. Importing this makes their short names work."""
 
 from ferlightning.data.augment import Blur, CutMix, Erase, Kornia, Light, MixUp, Noise, Warp
-from ferlightning.data.ckplus import CKPlus
-from ferlightning.data.corruptions import (
+from ferlightning.data.sources.ckplus import CKPlus
+from ferlightning.data.sources.fer2013 import FER2013
+from ferlightning.data.sources.ferplus import FERPlus
+from ferlightning.data.sources.folder import ImageFolder
+from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces
+from ferlightning.images.corruptions import (
     JPEG,
     EyesOcclusion,
     GaussianBlur,
@@ -12,10 +16,7 @@ from ferlightning.data.corruptions import (
     MouthOcclusion,
     Rotation,
 )
-from ferlightning.data.fer2013 import FER2013
-from ferlightning.data.ferplus import FERPlus
-from ferlightning.data.folder import ImageFolder
-from ferlightning.data.preprocess import (
+from ferlightning.images.preprocess import (
     CLAHE,
     CannyEdges,
     GaussianFilter,
@@ -27,7 +28,6 @@ from ferlightning.data.preprocess import (
     Resize,
     SobelEdges,
 )
-from ferlightning.data.synthetic import SyntheticFaces
 
 __all__ = [
     "CLAHE",

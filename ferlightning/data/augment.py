@@ -10,7 +10,7 @@ from kornia.augmentation import AugmentationBase2D, VideoSequential
 from torch import Tensor
 from torch.distributions import Beta
 
-from ferlightning.contracts import Augmentation, Batch
+from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.errors import FerlError
 
 Range = tuple[float, float]

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ferlightning.data import ckplus, fer2013, ferplus
 from ferlightning.data.audit.copies import contents
-from ferlightning.data.base import FaceData
-from ferlightning.data.ckplus import CKPlus
-from ferlightning.data.fer2013 import FER2013
-from ferlightning.data.ferplus import FERPlus
-from ferlightning.data.folder import ImageFolder, list_classes
-from ferlightning.data.layouts import find_layouts
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.sources import ckplus, fer2013, ferplus
+from ferlightning.data.sources.ckplus import CKPlus
+from ferlightning.data.sources.fer2013 import FER2013
+from ferlightning.data.sources.ferplus import FERPlus
+from ferlightning.data.sources.folder import ImageFolder, list_classes
+from ferlightning.data.sources.layouts import find_layouts
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.contracts import GradedCorruption, Preprocess
+from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.data.store import Store, cache_dir, open_store
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ferlightning.contracts import Backbone, Output, Stage
+from ferlightning.contracts.modules import Backbone, Output, Stage
 from ferlightning.evaluation.statistics import Array
 
 STILLS, CLIPS = 6, 3

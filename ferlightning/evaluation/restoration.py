@@ -6,7 +6,7 @@ Shapes: B batch, T frames, C channels, H W image, M faces shown.
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts import Restorer
+from ferlightning.contracts.modules import Restorer
 from ferlightning.evaluation.statistics import Array
 from ferlightning.parts.restorers import EVAL_SEED, DenoisingAutoencoder
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts import Stage, Tokens
+from ferlightning.contracts.modules import Stage, Tokens
 
 
 class _Pooling(Stage):

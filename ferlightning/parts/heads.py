@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlightning.contracts import Head, Tokens, pool
+from ferlightning.contracts.modules import Head, Tokens, pool
 
 
 class LinearHead(Head):

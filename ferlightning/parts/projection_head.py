@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts import Fitted, Head, Tokens, pool
-from ferlightning.parts.fitted import LDA
+from ferlightning.contracts.modules import Fitted, Head, Tokens, pool
+from ferlightning.parts.fitted.lda import LDA
 
 
 class DenseBlock(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts import Recalibration
+from ferlightning.contracts.modules import Recalibration
 
 
 def _bottleneck(features: int, reduction: int) -> int:

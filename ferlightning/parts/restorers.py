@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlightning.contracts import Restorer
+from ferlightning.contracts.modules import Restorer
 from ferlightning.errors import FerlError
 from ferlightning.parts.corruption import Corruption
 

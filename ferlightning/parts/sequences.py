@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ferlightning.contracts import Stage, Tokens
+from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
 
 

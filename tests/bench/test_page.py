@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 from tests.bench.written import finish, picture, predictions_of, start, suite_of
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 
 SMOKE = Path(__file__).parents[2] / "benchmarks" / "suites" / "smoke.yaml"
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.data.faces import ROWS, Identity, face_shapes
-from ferlightning.data.synthetic import draw_faces
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
+from ferlightning.data.sources.synthetic.drawing import ROWS, Identity, face_shapes
 
 CODES = ["neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
 SEVEN = CODES[1:]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.data.synthetic import draw_faces
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
 
 USAGES = ["Training", "PublicTest", "PrivateTest"]
 FER2013_CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]

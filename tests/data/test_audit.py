@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 from ferlightning.data import CKPlus
 from ferlightning.data.audit.checks import audit
 from ferlightning.data.audit.copies import AUGMENTED, CORRELATION, DISTANCE, STRAIGHT, alike, contents, groups, looks
 from ferlightning.data.audit.report import write_audit
-from ferlightning.data.base import FaceData
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.data.store import Store
-from ferlightning.data.synthetic import draw_faces
 from ferlightning.errors import FerlError
 
 Images = NDArray[np.uint8]

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor
 
-from ferlightning.contracts import Augmentation, Batch
+from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.data import augment
 from ferlightning.data.augment import Blur, CutMix, Erase, Kornia, Light, MixUp, Noise, Warp
 from ferlightning.errors import FerlError
-from ferlightning.testing import check_augmentation
+from ferlightning.testing.checks import check_augmentation
 
 Array = NDArray[Any]
 STILL: dict[str, Any] = {"flip": 0.0, "degrees": 0.0, "translate": 0.0, "scale": (1.0, 1.0)}

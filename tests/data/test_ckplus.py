@@ -17,9 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ferlightning.data import CKPlus
-from ferlightning.data.ckplus.readers import find
+from ferlightning.data.sources.ckplus.readers import find
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.data.store import UNLABELLED
-from ferlightning.data.synthetic import draw_faces
 from ferlightning.errors import FerlError
 from tests.conftest import SMALL
 from tests.data.ckplus_layouts import (

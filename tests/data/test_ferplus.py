@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ferlightning.data import FERPlus
-from ferlightning.data.ferplus import majority_label, vote_shares
+from ferlightning.data.sources.ferplus import majority_label, vote_shares
 from ferlightning.errors import FerlError
 from tests.data.fer2013_layouts import (
     FER2013_CLASSES,

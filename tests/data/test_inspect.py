@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ferlightning.cli import main
+from ferlightning.cli.main import main
 from ferlightning.data.inspection import describe, recognise
 from ferlightning.errors import FerlError
 from tests.conftest import write_fer2013

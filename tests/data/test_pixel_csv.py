@@ -15,8 +15,8 @@ import pytest
 import torchvision
 from numpy.typing import NDArray
 
-from ferlightning.data import pixel_csv
-from ferlightning.data.pixel_csv import PixelCsv, read_pixel_csv
+from ferlightning.data.sources import pixel_csv
+from ferlightning.data.sources.pixel_csv import PixelCsv, read_pixel_csv
 from ferlightning.errors import FerlError
 
 USAGES = ["Training", "PublicTest", "PrivateTest"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferlightning.data.faces import EXPRESSIONS
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
+from ferlightning.data.sources.synthetic.drawing import EXPRESSIONS
 from ferlightning.data.store import Store
-from ferlightning.data.synthetic import draw_faces
 from ferlightning.emotions import EMOTIONS
 from ferlightning.errors import FerlError
 

@@ -14,11 +14,11 @@ from matplotlib.image import imread
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ferlightning.classifier import Classifier
-from ferlightning.contracts import Backbone, Head, Stage, Tokens, pool
+from ferlightning.contracts.modules import Backbone, Head, Stage, Tokens, pool
 from ferlightning.data import SyntheticFaces
 from ferlightning.evaluation.explain import choose, find_looks, grad_cam, heat_map
 from ferlightning.evaluation.report import Report
+from ferlightning.models.classifier import Classifier
 from ferlightning.parts import LSTM, AdditiveAttention, ConvStack
 from tests.evaluation.test_report import Data, Model
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor, nn
 
-from ferlightning.contracts import Restorer
+from ferlightning.contracts.modules import Restorer
 from ferlightning.evaluation.plots import restoration
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.parts import DenoisingAutoencoder

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ferlightning.contracts import Tokens
+from ferlightning.contracts.modules import Tokens
 from ferlightning.parts import AdditiveAttention, DotProductAttention, SpatialTemporalAttention
 
 LENGTHS = (5, 1, 3)

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 import ferlightning.parts
-from ferlightning.contracts import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens, pool
+from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, Tokens, pool
 from ferlightning.errors import FerlError
 from ferlightning.parts import LSTM, AdditiveAttention, LinearHead, SelfAttention, SqueezeExcitation
 from ferlightning.plugins import parts
-from ferlightning.testing import (
+from ferlightning.testing.checks import (
     check_backbone,
     check_fitted,
     check_head,

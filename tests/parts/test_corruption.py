@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ferlightning.data.synthetic import draw_faces
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.errors import FerlError
 from ferlightning.parts.corruption import Corruption, add_noise, compress, illuminate
 

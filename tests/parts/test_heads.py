@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlightning.contracts import Tokens
+from ferlightning.contracts.modules import Tokens
 from ferlightning.parts import CosineHead, DANHead, LinearHead, MLPHead
 
 LENGTHS = (3, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ferlightning.contracts import Tokens
+from ferlightning.contracts.modules import Tokens
 from ferlightning.parts import LDA, LinearHead, ProjectionHead
 from ferlightning.parts.projection_head import DenseBlock
 from tests.conftest import SMALL, TINY

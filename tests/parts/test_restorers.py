@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ferlightning.data.synthetic import draw_faces
+from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.errors import FerlError
 from ferlightning.parts import DenoisingAutoencoder
 from ferlightning.parts.corruption import Corruption
-from ferlightning.testing import check_restorer
+from ferlightning.testing.checks import check_restorer
 from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]

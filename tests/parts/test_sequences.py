@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ferlightning.contracts import Tokens
+from ferlightning.contracts.modules import Tokens
 from ferlightning.errors import FerlError
 from ferlightning.parts import GRU, LSTM, TCN, SelfAttention, TransformerEncoder
 from ferlightning.parts.sequences import sinusoids

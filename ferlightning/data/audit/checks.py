@@ -18,7 +18,7 @@ from ferlightning.data.audit.overlaps import (
     exact_groups,
     split_parts,
 )
-from ferlightning.data.base import FaceData
+from ferlightning.data.datamodule import FaceData
 from ferlightning.data.store import Store
 
 Found = dict[str, Any]

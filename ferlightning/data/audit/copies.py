@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ferlightning.data.measures import blank_frames, frame_hashes
+from ferlightning.data.fingerprints import blank_frames, frame_hashes
 
 Ints = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.data.audit.copies import AUGMENTED, STRAIGHT, Ints, View, alike, contents, groups, looks
-from ferlightning.data.base import FaceData
-from ferlightning.data.measures import frames_of, telling_frames
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.fingerprints import frames_of, telling_frames
 from ferlightning.data.store import Store
 
 Bools = NDArray[np.bool_]

@@ -1,0 +1,85 @@
+"""``ferl data``: what lies on disk, and what is wrong with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ferlightning.data.datamodule import FaceData
+from ferlightning.errors import FerlError
+
+
+def inspect(path: str) -> None:
+    """Show which data sets lie in a folder, with what in them, and what is missing or odd.
+
+    Args:
+        path: folder that has data, or folders with them; or a csv.
+    """
+    from ferlightning.data.inspection import describe, print_description, recognise
+
+    console, damaged = Console(), 0
+    sources = recognise(Path(path))
+    for source in sources:
+        try:
+            found = describe(source.whole())
+        except FerlError as error:
+            damaged += 1
+            console.print(
+                f"\n{source.data_set}, layout {source.layout}: {error}", style="red", markup=False, soft_wrap=True
+            )
+        else:
+            print_description(source, found, console)
+    if damaged:
+        raise FerlError(f"{damaged} of {len(sources)} data sets in {path} cannot be read; see above")
+
+
+def audit(path: str | None = None, data: FaceData | None = None, output: str = "audit") -> None:
+    """Look for copies in and between the splits, people in two splits, blank images, and drift of the classes.
+
+    Args:
+        path: folder that has data; the first that ``inspect`` shows is taken. ``ferl data audit PATH`` will do.
+        data: the data set to look at, in place of ``path``.
+        output: folder for the findings: audit.txt, audit.json and pairs.png.
+    """
+    from ferlightning.data.audit.checks import audit as find
+    from ferlightning.data.audit.report import check_folder, print_audit, write_audit
+    from ferlightning.data.inspection import recognise
+
+    if (path is None) == (data is None):
+        raise FerlError("say what to look at: ferl data audit PATH, or ferl data audit --data=FER2013 --data.root=PATH")
+    check_folder(Path(output))
+    data = data if path is None else recognise(Path(path))[0].default()
+    assert data is not None
+    found = find(data)
+    console = Console(record=True)
+    print_audit(found, console)
+    files = write_audit(Path(output), found, console.export_text(), data.raw.images)
+    console.print(f"Written: {', '.join(map(str, files))}", markup=False, soft_wrap=True)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run a command.
+
+    Args:
+        args: the words after ``ferl data``.
+    """
+    from jsonargparse import auto_cli
+
+    from ferlightning.cli.messages import explain
+    from ferlightning.cli.trainer import FerlParser, RefusedError
+    from ferlightning.plugins import load_plugins
+
+    load_plugins()
+    words = list(args) or ["--help"]
+    if words[0] == "audit" and len(words) > 1 and not words[1].startswith("-"):
+        words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
+    try:
+        auto_cli(
+            {"inspect": inspect, "audit": audit},
+            args=words,
+            prog="ferl data",
+            parser_class=FerlParser,
+            description=__doc__,
+        )
+    except RefusedError as error:
+        raise FerlError(explain(str(error))) from None

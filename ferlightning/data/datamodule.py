@@ -1,0 +1,376 @@
+"""The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import albumentations
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
+
+from ferlightning.contracts.images import GradedCorruption, Preprocess
+from ferlightning.contracts.modules import Augmentation, Batch
+from ferlightning.data.dataset import Items
+from ferlightning.data.fingerprints import (
+    blank_frames,
+    content_hash,
+    frame_hashes,
+    frames_of,
+    item_hashes,
+    pixel_moments,
+    telling_frames,
+)
+from ferlightning.data.preprocessed import preprocess_store
+from ferlightning.data.samplers import ClassBalancedSampler
+from ferlightning.data.splits import choose, draw_split
+from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
+from ferlightning.emotions import EMOTIONS, canonical
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import list_images, read_image
+
+Split = Literal["train", "val", "test"]
+
+
+class FaceData(LightningDataModule):
+    """What all data sets share. A concrete one sets ``label_names``, what its labels mean, and reads its source.
+
+    Args:
+        batch_size: items per batch and process.
+        workers: loader processes; 0 loads in the training process, which is the faster for memory-mapped arrays.
+        classes: the classes to tell apart, in this order, by name or alias as ``happiness`` or ``happy``; items of
+            others are left out; null: those of the data set.
+        preprocess: applied to every image in turn, once, when the data are first opened.
+        worker_augment: albumentations by name, for training items only, applied where items are loaded; the frames of
+            a clip are changed alike.
+        augment: changes of training batches on the device, in turn.
+        corrupt: spoils the images of validation, test and prediction before ``preprocess``, to measure robustness; all
+            that is said of the data (statistics, hashes, copies) is of the clean images. Not for a fit.
+        balanced_sampling: draw training items with replacement so that every class is equally likely.
+        val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
+            subject where subjects are known.
+        split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
+        predict_folder: folder of images, at any depth, that ``predict`` reads instead of the test split.
+    """
+
+    label_names: list[str]
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        workers: int = 0,
+        classes: Sequence[str] | None = None,
+        preprocess: Sequence[Preprocess] = (),
+        worker_augment: Sequence[albumentations.BasicTransform] = (),
+        augment: Sequence[Augmentation] = (),
+        corrupt: GradedCorruption | None = None,
+        balanced_sampling: bool = False,
+        val_fraction: float = 0.15,
+        split_seed: int = 0,
+        predict_folder: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < val_fraction < 1:
+            raise FerlError(f"data.val_fraction is {val_fraction}: give a number between 0 and 1")
+        if batch_size < 1:
+            raise FerlError(f"data.batch_size is {batch_size}: give a number from 1")
+        if workers < 0:
+            raise FerlError(f"data.workers is {workers}: give a number from 0")
+        self.batch_size = batch_size
+        self.workers = workers
+        self.classes = classes
+        self.preprocess = preprocess
+        self.worker_augment = albumentations.Compose(list(worker_augment)) if worker_augment else None
+        self.augment = augment
+        self.corrupt = corrupt
+        self.balanced_sampling = balanced_sampling
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.predict_folder = predict_folder
+        self.trained_on: NDArray[np.uint64] | None = None  # set from a checkpoint: its model's ``training_frames``
+
+    # --- what a concrete data set says ------------------------------------------------------------------------------
+
+    def read(self) -> Store:
+        """Open or parse the source.
+
+        Raises:
+            FerlError: the source is absent or damaged.
+        """
+        raise NotImplementedError
+
+    def split(self) -> NDArray[np.int8]:
+        """Split of every item, an index into ``SPLITS``, (N,): the source's own, or a 70 / 15 / 15 % draw."""
+        decided = (self.raw.split != UNDECIDED).any()
+        return self.raw.split if decided else draw_split(self.label, *self._groups, self.split_seed)
+
+    def training_label(self) -> Tensor:
+        """What training items are trained on, (N,) class index or (N, K) probabilities; evaluation is on ``label``."""
+        return torch.from_numpy(self.label)
+
+    # --- what the model and the report ask --------------------------------------------------------------------------
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The K classes.
+
+        Raises:
+            FerlError: a name in ``classes`` is unknown or stands twice.
+        """
+        if self.classes is None:
+            return self.label_names
+        names = [canonical(name) for name in self.classes]
+        known = [*self.label_names, *(name for name in EMOTIONS if name not in self.label_names)]
+        for name in names:
+            if name not in known:
+                raise FerlError(f"data.classes: there is no class {name!r}; the classes are {', '.join(known)}")
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise FerlError(f"data.classes: give at least two names, each once, not {list(self.classes)}")
+        return names
+
+    @cached_property
+    def raw(self) -> Store:
+        """The source as it was read."""
+        return self.read()
+
+    @cached_property
+    def store(self) -> Store:
+        """The source after preprocessing."""
+        return preprocess_store(self.preprocess, self.raw)
+
+    @cached_property
+    def label(self) -> NDArray[np.int64]:
+        """Class of every item, an index into ``class_names``, (N,); ``UNLABELLED`` for those that are left out."""
+        names = self.class_names
+        classes = [names.index(name) if name in names else UNLABELLED for name in self.label_names]
+        return np.array([*classes, UNLABELLED])[self.raw.label]  # an unlabelled one, -1, takes the last
+
+    @cached_property
+    def items(self) -> dict[Split, NDArray[np.int64]]:
+        """Numbers of the items of each split. Where there are no test items they are those of validation."""
+        split, used = self.split(), self.label != UNLABELLED
+        train, val, test = (np.flatnonzero((split == i) & used) for i in range(len(SPLITS)))
+        if not len(val) and len(train):
+            group, by_group = self._groups
+            chosen = choose(self.label[train], group[train], by_group, self.val_fraction, self.split_seed)
+            train, val = train[~chosen], train[chosen]
+        return {"train": train, "val": val, "test": test if len(test) else val}
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training items of each class."""
+        counts: list[int] = np.bincount(self.label[self.items["train"]], minlength=len(self.class_names)).tolist()
+        return counts
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Mean of each channel over the training images, in [0, 1]."""
+        return self._pixel_moments[0]
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of each channel over the training images."""
+        return self._pixel_moments[1]
+
+    def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
+        """What a person would call each item of a split, or of what ``predict`` reads."""
+        store, items, *_ = self._select(split)
+        return store.name[items]
+
+    @cached_property
+    def training_frames(self) -> NDArray[np.uint64]:
+        """Hashes of the frames that are trained on, sorted; a checkpoint keeps them for ``trained_on``."""
+        return np.unique(frame_hashes(self.raw.images, frames_of(self.raw, self.items["train"])))
+
+    def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
+        """Which items of a split, (n,), have a frame that is pixel for pixel one that the model was trained on.
+
+        Blank frames count only in an item that has no other.
+        """
+        images, items = self.raw.images, self.items[split]
+        frames, lengths = frames_of(self.raw, items), self.raw.start[items + 1] - self.raw.start[items]
+        owner = np.repeat(np.arange(len(items)), lengths)
+        trained_on = self.training_frames if self.trained_on is None else self.trained_on
+        seen = np.isin(frame_hashes(images, frames), trained_on) & telling_frames(owner, blank_frames(images, frames))
+        copied: NDArray[np.bool_] = np.bincount(owner, seen, len(items)) > 0
+        return copied
+
+    def fingerprint(self) -> dict[str, dict[str, object]]:
+        """Number of items and a hash of pixels and labels, for each split."""
+        return {
+            split: {"items": len(items), "sha256": content_hash(self.store, items, self.label[items])}
+            for split, items in self.items.items()
+        }
+
+    def notes(self, split: Split) -> list[str]:
+        """What a reader of the results on a split must know: departures from the protocol."""
+        found = [f"The source: {remark}" for remark in self.raw.remarks.tolist()]
+        if self.corrupt is not None and self.corrupt.severity:
+            name, severity, most = type(self.corrupt).__name__, self.corrupt.severity, len(self.corrupt.strengths)
+            found.append(f"The images were corrupted: {name}, severity {severity} of {most}.")
+        if split == "test" and self.items["test"] is self.items["val"]:
+            found.append("The data has no test split: these are the validation images, on which the epoch was chosen.")
+        left_out = self.raw.label[(self.label == UNLABELLED) & (self.raw.label != UNLABELLED)]
+        if len(left_out):
+            counts = np.bincount(left_out, minlength=len(self.label_names))
+            listed = ", ".join(f"{n:,} {name}" for n, name in zip(counts, self.label_names, strict=True) if n)
+            found.append(f"Items of classes that are not told apart here were left out of all splits: {listed}.")
+        absent = [name for name in self.class_names if name not in self.label_names]
+        if absent:
+            found.append(f"The data has no images of {', '.join(absent)}.")
+        if self.trained_on is not None and not np.array_equal(self.trained_on, self.training_frames):
+            n = int(self.copied_from_training(split).sum())
+            found.append(
+                "The model was trained on other images than the training split of this data: it has seen "
+                f"{n:,} of these {len(self.items[split]):,} items."
+            )
+        for one, other in combinations(SPLITS, 2):
+            shared = self._subjects(one) & self._subjects(other)
+            if shared and self.items[one] is not self.items[other]:  # type: ignore[index]
+                found.append(f"{len(shared)} subject(s) are in {one} and in {other}: figures on these are too high.")
+        return found
+
+    # --- loaders ----------------------------------------------------------------------------------------------------
+
+    def check_training(self) -> None:
+        """Refuse data that cannot be learned from; the command line asks before a fit leaves anything on disk.
+
+        Raises:
+            FerlError: a class has no training image, or evaluation is on corrupted images.
+        """
+        if self.corrupt is not None:
+            raise FerlError(
+                "data.corrupt is for validate, test and predict: a fit trains on clean images and chooses its epoch on "
+                "clean ones. To train on spoiled images, use data.augment or data.worker_augment"
+            )
+        missing = [name for name, n in zip(self.class_names, self.class_counts, strict=True) if not n]
+        if missing:
+            raise FerlError(f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some")
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.check_training()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("predict")
+
+    def _loader(self, split: Split | Literal["predict"]) -> DataLoader[Batch]:
+        training = split == "train"
+        store, items, label, preprocess = self._select(split)
+        data = Items(store, items, label, self.worker_augment if training else None, preprocess)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left by Lightning's seed_everything
+        sampler: Sampler[int] | None = None
+        if training and self.balanced_sampling:
+            sampler = ClassBalancedSampler(data, self.label[items].tolist(), world, rank, seed)
+        elif world > 1:
+            # Torch's sampler repeats items to make the ranks even, which would count them twice in an evaluation.
+            kind = DistributedSampler if training else UnrepeatedDistributedSampler
+            sampler = kind(data, world, rank, shuffle=training, seed=seed)
+        own = len(data) if sampler is None else len(sampler)  # type: ignore[arg-type]  # what this process sees
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            shuffle=training and sampler is None,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            # A last batch of one image would stop batch norm.
+            drop_last=training and own > self.batch_size,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: uint8 to [0, 1], and augmentation while training."""
+        if batch["image"].dtype == torch.uint8:
+            batch["image"] = batch["image"].float() / 255
+        if self.trainer is not None and self.trainer.training:
+            batch = self.augment_batch(batch)
+        return batch
+
+    def augment_batch(self, batch: Batch) -> Batch:
+        """A training batch after ``augment``; padding stays black."""
+        for augmentation in self.augment:
+            batch = augmentation(batch, len(self.class_names))
+        if self.augment and "mask" in batch:
+            batch["image"] = batch["image"] * batch["mask"][:, :, None, None, None]
+        return batch
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _select(
+        self, split: Split | Literal["predict"]
+    ) -> tuple[Store, NDArray[np.int64], Tensor, Sequence[Preprocess | GradedCorruption]]:
+        """The store of a split, the numbers of its items there, their labels, and what its frames have yet to pass."""
+        if split == "train":
+            items = self.items["train"]
+            return self.store, items, self.training_label()[items], ()
+        # Corrupted images are not kept as preprocessed ones are: of forty corruptions each is looked at once.
+        yet: list[Preprocess | GradedCorruption] = [*self.preprocess]
+        if self.corrupt is not None:
+            yet.insert(0, self.corrupt)
+        if split == "predict" and self.predict_folder is not None:
+            unlabelled = self._unlabelled
+            return unlabelled, np.arange(len(unlabelled)), torch.from_numpy(unlabelled.label), yet
+        items = self._to_predict if split == "predict" else self.items[split]
+        label = torch.from_numpy(self.label[items])
+        return (self.store, items, label, ()) if self.corrupt is None else (self.raw, items, label, yet)
+
+    @property
+    def _to_predict(self) -> NDArray[np.int64]:
+        """Numbers of the test items."""
+        # A test split without labels, as that of the challenge, is there to be predicted.
+        test = np.flatnonzero(self.split() == SPLITS.index("test"))
+        return test if len(test) and (self.raw.label[test] == UNLABELLED).all() else self.items["test"]
+
+    @cached_property
+    def _unlabelled(self) -> Store:
+        """The images of ``predict_folder``, as large and as coloured as those of the data set."""
+        folder = Path(self.predict_folder or "").expanduser()
+        if not folder.is_dir():
+            raise FerlError(f"data.predict_folder: there is no folder {folder}")
+        files = list_images(folder)
+        if not files:
+            raise FerlError(f"data.predict_folder: there are no images in {folder}")
+        size, color = self.raw.images.shape[1], self.raw.images.ndim == 4
+        images = np.stack([read_image(path, size, color) for path in files])
+        names = np.array([str(path.relative_to(folder)) for path in files])
+        return Store.of(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
+
+    @cached_property
+    def _groups(self) -> tuple[NDArray[np.str_], bool]:
+        """What a drawn split must not part, (N,), and whether it is subjects: else it is copies of an image."""
+        subject = self.raw.subject
+        if (subject != "").all() and len(np.unique(subject)) > 1:
+            return subject, True
+        content = item_hashes(self.raw, np.arange(len(self.raw)))
+        return content.astype(np.str_), False
+
+    def _subjects(self, split: str) -> set[str]:
+        return set(self.raw.subject[self.items[split]]) - {""}  # type: ignore[index]
+
+    @cached_property
+    def _pixel_moments(self) -> tuple[list[float], list[float]]:
+        return pixel_moments(self.store, self.items["train"])
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Items has put the batch together already; the loader need not."""
+    return batch

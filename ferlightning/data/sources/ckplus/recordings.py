@@ -1,0 +1,176 @@
+"""Sequences of CK+ on disk to the stills or clips of a store."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from cv2.data import haarcascades
+from numpy.typing import NDArray
+
+from ferlightning.data.store import UNDECIDED, UNLABELLED, Store
+from ferlightning.errors import FerlError
+from ferlightning.images.align import Eyes, align_eyes, find_eyes, read_eyes
+from ferlightning.images.decode import Box, decode_image, read_image
+
+CLASSES = ["neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
+"""In the order of the codes in ``*_emotion.txt``."""
+
+MARGIN = 0.1
+"""What a face box is grown by on each side, as share of its own side: room for the chin of an open mouth."""
+
+
+class Content(NamedTuple):
+    """What becomes an item, and how; the arguments of ``CKPlus`` that its store depends on."""
+
+    clips: bool = False
+    last: int | None = 3
+    neutral_first: bool = False
+    size: int = 48
+    color: bool = False
+    crop: bool | Literal["eyes"] = True
+
+
+STILLS = Content()
+
+
+class Recording(NamedTuple):
+    """A sequence of one subject, from onset, which is neutral, to apex."""
+
+    subject: str
+    name: str
+    """Subject and number, as S010_004."""
+    label: int
+    """Index into ``CLASSES``, or ``UNLABELLED``."""
+    frames: list[Path]
+    landmarks: Path | None = None
+    """Folder with a file for each frame, S010_004_00000001_landmarks.txt, to align by; None to do without."""
+
+
+class Item(NamedTuple):
+    """A still or a clip of a recording."""
+
+    name: str
+    label: int
+    frames: list[Path]
+    recording: Recording
+
+
+def read_recordings(recordings: list[Recording], content: Content, crop: bool | Literal["eyes"]) -> Store:
+    """Choose the items, cut out the faces, and decode.
+
+    Args:
+        recordings: in the order in which their items come to stand.
+        content: what becomes an item.
+        crop: how faces are cut out; False where there is nothing else in the pictures.
+
+    Raises:
+        FerlError: an image or a file of landmarks is damaged, or there are fewer frames than ``content`` needs.
+    """
+    remarks = []
+    unlabelled = sum(recording.label == UNLABELLED for recording in recordings)
+    if unlabelled:
+        remarks.append(f"{unlabelled:,} of {len(recordings):,} sequences have no emotion label and are in no split.")
+    places: dict[str, Box | Eyes] = {}
+    if crop:
+        searched = [recording for recording in recordings if recording.landmarks is None]
+        places, more = _find_faces(searched, eyes=crop == "eyes")
+        remarks += more
+    items = [item for recording in recordings for item in _items(recording, content)]
+    lengths = [len(item.frames) for item in items]
+    images = np.empty((sum(lengths), content.size, content.size) + (3,) * content.color, np.uint8)
+    frames = ((path, item.recording) for item in items for path in item.frames)
+    for n, (path, recording) in enumerate(frames):
+        images[n] = _read_frame(path, recording, places.get(recording.name), content)
+    return Store.of(
+        images,
+        label=np.array([item.label for item in items], np.int64),
+        split=np.full(len(items), UNDECIDED, np.int8),
+        name=np.array([item.name for item in items]),
+        start=np.cumsum([0, *lengths], dtype=np.int64),
+        subject=np.array([item.recording.subject for item in items]),
+        sequence=np.array([item.recording.name for item in items]),
+        remarks=remarks,
+    )
+
+
+def _items(recording: Recording, content: Content) -> list[Item]:
+    """The items of a recording, the apex last."""
+    frames, label, items = recording.frames, recording.label, []
+    if content.neutral_first and label != UNLABELLED:
+        if len(frames) == 1:
+            raise FerlError(
+                f"{frames[0]}: the only frame of its sequence, which data.neutral_first would take for neutral"
+            )
+        items.append(Item(frames[0].stem, CLASSES.index("neutral"), frames[:1], recording))
+        frames = frames[1:]
+    frames = frames[-content.last :] if content.last else frames
+    if content.clips:
+        return [Item(recording.name, label, frames, recording)]
+    return items + [Item(path.stem, label, [path], recording) for path in frames]
+
+
+def _read_frame(path: Path, recording: Recording, place: Box | Eyes | None, content: Content) -> NDArray[np.uint8]:
+    """A frame cut by its own landmarks if there are any, else by what holds for all frames of its sequence."""
+    if recording.landmarks is not None:
+        image = decode_image(path, content.color)
+        eyes = read_eyes(recording.landmarks / f"{path.stem}_landmarks.txt", *image.shape[:2])
+        return align_eyes(image, eyes, content.size)
+    if place is not None and len(place) == 2:  # eyes; a box has four sides
+        return align_eyes(decode_image(path, content.color), place, content.size)
+    return read_image(path, content.size, content.color, place)
+
+
+def _find_faces(recordings: list[Recording], eyes: bool) -> tuple[dict[str, Box | Eyes], list[str]]:
+    """Of each sequence, by name, the face box in its first frame, or the eyes; and remarks on what was not found."""
+    cascade = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
+    places: dict[str, Box | Eyes] = {}
+    without_face, without_eyes = [], []
+    for recording in recordings:
+        image = decode_image(recording.frames[0], color=False)
+        box, found = _face_box(image, cascade)
+        places[recording.name] = box
+        if not found:
+            without_face.append(recording.name)
+        elif eyes:
+            left, top, right, bottom = box
+            pair = find_eyes(image[top:bottom, left:right])
+            if pair is None:
+                without_eyes.append(recording.name)
+            else:
+                places[recording.name] = (pair[0] + complex(left, top), pair[1] + complex(left, top))
+    remarks = []
+    if eyes and recordings:
+        remarks.append(
+            "There is no folder Landmarks beside the images, so the eyes were looked for by OpenCV's cascade, in the "
+            "first frame of each sequence."
+        )
+    if without_face:
+        remarks.append(
+            f"In {len(without_face):,} of {len(recordings):,} sequences no face was found, and the centre of the "
+            f"picture was taken: {_some(without_face)}."
+        )
+    if without_eyes:
+        remarks.append(
+            f"In {len(without_eyes):,} of {len(recordings):,} sequences a face and no pair of eyes was found, and the "
+            f"box of the face was taken, which is not aligned: {_some(without_eyes)}."
+        )
+    return places, remarks
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
+
+
+def _face_box(image: NDArray[np.uint8], cascade: Any) -> tuple[Box, bool]:
+    """The square around the largest face of a picture with its margin, and True; else the centre square, and False."""
+    height, width = image.shape
+    least = min(height, width) // 4  # a face fills most of a picture of CK+; what is smaller is none
+    faces = cascade.detectMultiScale(image, scaleFactor=1.1, minNeighbors=5, minSize=(least, least))
+    x, y, side = width / 2, height / 2, float(min(height, width))
+    if len(faces):
+        left, top, found, _ = max(faces.tolist(), key=lambda face: face[2])
+        x, y, side = left + found / 2, top + found / 2, min((1 + 2 * MARGIN) * found, side)
+    left = round(min(max(x - side / 2, 0), width - side))
+    top = round(min(max(y - side / 2, 0), height - side))
+    return (left, top, left + int(side), top + int(side)), len(faces) > 0

@@ -1,0 +1,258 @@
+"""FER+ (Barsoum et al. 2016, https://arxiv.org/abs/1608.01041): the images of FER2013, with ten votes each."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ferlightning.contracts.modules import Batch
+from ferlightning.data.datamodule import FaceData, Split
+from ferlightning.data.sources import fer2013
+from ferlightning.data.sources.layouts import Layout, choose_layout
+from ferlightning.data.store import SPLITS, UNLABELLED, Store
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import list_images, read_image
+
+VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+CLASSES = list(VOTES[:8])
+VOTES_FILE = "fer2013new.csv"
+PNG_FOLDERS = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
+LAYOUTS = {
+    **{name: f"{VOTES_FILE} beside {looks}" for name, looks in fer2013.LAYOUTS.items()},
+    "png": "FER2013Train/, FER2013Valid/ and FER2013Test/ with label.csv and the images",
+}
+BOX = re.compile(r"\((\d+), (\d+), (\d+), (\d+)\)")
+SHARE = 0.3  # of the votes that make an emotion one of several targets (Barsoum et al. 2016, section 4)
+
+
+class FERPlus(FaceData):
+    """FER+, 48x48 grey, 8 classes, with the official filter; validation and test have the majority label always.
+
+    Images are kept if one of the eight emotions has more than half of the votes, after single votes are struck out and
+    with unknown and not-a-face counted: 25,060 / 3,199 / 3,153.
+
+    Args:
+        root: a folder that has the data, or a folder with them; null: the environment variable FERL_DATA.
+        layout: ``png``, or that of FER2013 beside ``fer2013new.csv``: ``csv``, ``icml``, ``challenge`` or ``folders``;
+            null: the first that is there.
+        target: what training images are trained on: ``majority``, the most voted emotion; ``probability``, one drawn
+            from the votes each time; ``cross_entropy``, the shares of the votes; ``multi_target``, all emotions with
+            30 % of the votes alike, for ``MultiTargetLoss``.
+        options: those of every data set.
+    """
+
+    label_names = CLASSES
+
+    def __init__(
+        self,
+        root: str | None = None,
+        layout: str | None = None,
+        target: Literal["majority", "probability", "cross_entropy", "multi_target"] = "majority",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.layout = layout
+        self.target = target
+
+    def read(self) -> Store:
+        return choose_layout("FER+", find, LAYOUTS, self.root, self.layout).open("FERPlus")
+
+    def training_label(self) -> Tensor:
+        if self.target == "majority":
+            return super().training_label()
+        shares = vote_shares(self.raw.votes)[:, [CLASSES.index(name) for name in self.class_names]]
+        if self.target == "multi_target":
+            shares = (shares >= SHARE).astype(np.float32)
+        # Those left out by the filter or by ``classes`` may have no vote here.
+        return torch.from_numpy(shares / np.maximum(shares.sum(1, keepdims=True), 1e-6))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: as for every data set; with ``probability``, labels are drawn first."""
+        if self.target == "probability" and batch["label"].ndim == 2:
+            batch["label"] = torch.multinomial(batch["label"], 1).squeeze(1)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    def notes(self, split: Split) -> list[str]:
+        n = int((self.raw.label == UNLABELLED).sum())
+        return [*super().notes(split), f"The official filter of FER+ left out {n:,} of {len(self.raw):,} images."]
+
+
+def majority_label(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Index into ``CLASSES`` of the emotion with more than half of the votes that count, else ``UNLABELLED``.
+
+    Args:
+        votes: (N, 10), as in fer2013new.csv. An emotion's single vote does not count.
+    """
+    counted = _counted(votes)
+    best = counted.argmax(1)
+    clear = 2 * counted.max(1) > counted.sum(1)
+    return np.where(clear & (best < len(CLASSES)), best, UNLABELLED)
+
+
+def vote_shares(votes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Share of each of the eight emotions in the votes for them that count, (N, 8); zeros where there is none."""
+    counted = _counted(votes)[:, : len(CLASSES)]
+    shares: NDArray[np.float32] = (counted / np.maximum(counted.sum(1, keepdims=True), 1)).astype(np.float32)
+    return shares
+
+
+def _counted(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.where(votes > 1, votes, 0).astype(np.int64)
+
+
+# --- readers --------------------------------------------------------------------------------------------------------
+
+
+def find(path: Path) -> list[Layout]:
+    """The layouts of FER+ in a folder."""
+    if not path.is_dir():
+        return []
+    found, votes = [], path / VOTES_FILE
+    if votes.is_file():
+        found = [_beside(votes, images) for images in fer2013.find(path)]
+    if any((path / name / "label.csv").is_file() for name in PNG_FOLDERS):
+        found.append(Layout("png", path, lambda: _png_files(path), lambda: _read_png(path)))
+    return found
+
+
+def _beside(votes: Path, images: Layout) -> Layout:
+    return Layout(
+        images.name,
+        votes.parent,
+        lambda: [votes, *images.files()],
+        lambda: _read_beside(votes, images.name, images.parse()),
+        images.version,
+    )
+
+
+def _read_rows(path: Path, lines: Iterator[list[str]], first: int) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """The first two columns of every row and its ten votes."""
+    for line, row in enumerate(lines, first):
+        try:
+            votes = np.array([int(value) for value in row[2:]])
+            if len(votes) != len(VOTES) or (votes < 0).any() or (votes > 255).any():
+                raise ValueError
+        except ValueError:
+            raise FerlError(
+                f"{path}, line {line}: expected two columns and ten votes, found {','.join(row)[:80]!r}. Fetch the "
+                "file again"
+            ) from None
+        yield row[0].strip(), row[1].strip(), votes.astype(np.uint8)
+
+
+def _read_beside(path: Path, layout: str, store: Store) -> Store:
+    """The images of FER2013 with the votes of ``fer2013new.csv``, which is aligned with ``fer2013.csv`` by row.
+
+    Raises:
+        FerlError: the file is damaged, or belongs to other images.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        header = [name.strip() for name in next(lines, [])]
+        if header != ["Usage", "Image name", *VOTES]:
+            raise FerlError(
+                f"{path}: the first line is {','.join(header)[:120]!r}, expected "
+                f"{','.join(['Usage', 'Image name', *VOTES])!r}. Fetch the file again"
+            )
+        rows = list(_read_rows(path, lines, 2))
+    for line, (name, _, _) in enumerate(rows, 2):
+        if name not in fer2013.USAGES:
+            raise FerlError(f"{path}, line {line}: Usage is {name!r}, expected one of {', '.join(fer2013.USAGES)}")
+    usage = np.array([SPLITS.index(fer2013.USAGES[row[0]]) for row in rows], np.int8)
+    order = _image_rows(path, layout, store, usage)
+    votes = np.stack([row[2] for row in rows])[order]
+    label = majority_label(votes)
+    _check_agreement(path, store.label, label)
+    names = [f"{name} {rows[row][1]}".strip() for name, row in zip(store.name, order, strict=True)]
+    fields = {"label": label, "votes": votes, "split": usage[order], "name": np.array(names), "remarks": store.remarks}
+    if layout == "challenge":  # its test images have no label of their own, but have votes
+        fields["remarks"] = store.remarks[:0]
+    return Store(**(vars(store) | fields))
+
+
+def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Row of the votes for every image, (N,)."""
+    split, order = store.split, np.arange(len(usage))
+    if layout == "challenge":  # first the Training rows, then those of the two test parts
+        order = np.argsort(usage > 0, kind="stable")[: len(store)]
+        split = np.where(split > 0, usage[order], split) if len(order) == len(store) else split
+    elif layout == "folders":
+        # The k-th image of a usage, by the number in its name, is the k-th row of that usage.
+        names = [fer2013.NAMED_BY_USAGE.match(Path(name).name) for name in store.name.tolist()]
+        if not all(names):
+            raise FerlError(_not_aligned(path, "the images are not named by usage and row, as Training_123.jpg"))
+        by_number = np.lexsort((np.array([int(name[2]) for name in names if name]), split))
+        by_usage = np.argsort(usage, kind="stable")
+        if len(by_usage) == len(by_number):
+            order = np.empty_like(by_usage)
+            order[by_number] = by_usage
+    counts = [f"{np.bincount(x[x >= 0], minlength=3).tolist()}" for x in (usage, split)]
+    if len(order) != len(store) or not (usage[order] == split).all():
+        what = f"Training / PublicTest / PrivateTest are {counts[0]} in it and {counts[1]} among the images"
+        raise FerlError(_not_aligned(path, what if counts[0] != counts[1] else "the order of their usages differs"))
+    return order
+
+
+def _not_aligned(path: Path, why: str) -> str:
+    return (
+        f"{path} is not aligned with the images beside it: {why}. Its rows are those of the complete fer2013.csv: put "
+        "it beside that file, or use the folders FER2013Train/ and so on that FER+'s own script writes"
+    )
+
+
+def _check_agreement(path: Path, own: NDArray[np.int64], voted: NDArray[np.int64]) -> None:
+    """People who voted agree with FER2013's labels on about two of three images, and by chance on one of five."""
+    both = (own != UNLABELLED) & (voted != UNLABELLED)
+    own_names, voted_names = np.array(fer2013.CLASSES)[own[both]], np.array(CLASSES)[voted[both]]
+    if both.sum() >= 30 and (share := (own_names == voted_names).mean()) < 0.4:
+        raise FerlError(_not_aligned(path, f"its majority votes agree with only {100 * share:.0f} % of their labels"))
+
+
+def _png_folders(root: Path) -> dict[Path, int]:
+    """The folders that are there, and their splits."""
+    return {root / name: SPLITS.index(split) for name, split in PNG_FOLDERS.items() if (root / name).is_dir()}
+
+
+def _png_files(root: Path) -> list[Path]:
+    return [path for folder in _png_folders(root) for path in [*folder.glob("label.csv"), *list_images(folder)]]
+
+
+def _read_png(root: Path) -> Store:
+    """The folders that FER+'s own script writes: ``label.csv`` has name, box of the face and ten votes."""
+    images, votes, split, names, remarks = [], [], [], [], []
+    for folder, number in _png_folders(root).items():
+        path = folder / "label.csv"
+        if not path.is_file():
+            raise FerlError(f"{folder}: has no label.csv; copy it from FER+'s data/{folder.name}/")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(_read_rows(path, csv.reader(file), 1))
+        for line, (name, box, counts) in enumerate(rows, 1):
+            if not (folder / name).is_file():
+                raise FerlError(f"{path}, line {line}: there is no image {folder / name}. Write the images again")
+            if not (found := BOX.fullmatch(box)):
+                raise FerlError(f"{path}, line {line}: the box is {box!r}, expected as (0, 0, 48, 48)")
+            left, top, right, bottom = map(int, found.groups())
+            images.append(read_image(folder / name, fer2013.SIDE, False, (left, top, right, bottom)))
+            votes.append(counts)
+            split.append(number)
+            names.append(f"{folder.name}/{name}")
+        if extra := {file.name for file in list_images(folder)} - {row[0] for row in rows}:
+            remarks.append(f"{len(extra):,} images in {folder.name} have no row in its label.csv and were left out.")
+    if not images:
+        raise FerlError(f"{root}: no rows in any label.csv. Fetch FER+ again")
+    counted = np.stack(votes)
+    return Store.of(
+        np.stack(images),
+        majority_label(counted),
+        np.array(split, np.int8),
+        np.array(names),
+        votes=counted,
+        remarks=remarks,
+    )

@@ -1,0 +1,87 @@
+"""Several trained models as one: the mean of their probabilities."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from ferlightning.contracts.modules import Batch, Output, class_index
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.metrics import classification_metrics
+
+
+class Ensemble(LightningModule):
+    """The mean of the probabilities of trained models, for validate, test and predict.
+
+    A member may be any model that ``ferl`` trained, whatever its parts, if it tells the same classes apart. The images
+    are those of the configured data: preprocess them as those that the members were trained on.
+
+    Args:
+        class_names: the K classes; comes from the data.
+        checkpoints: one of each member, in its run folder.
+
+    Raises:
+        FerlError: there is no checkpoint, one cannot be restored, or it tells other classes apart.
+    """
+
+    def __init__(self, class_names: Sequence[str], checkpoints: Sequence[str] = ()) -> None:
+        super().__init__()
+        from ferlightning.restore import restore  # late: it builds by the command line, which imports this module
+
+        if not checkpoints:
+            raise FerlError(
+                "model.checkpoints: name the checkpoints of the members, as [RUN/checkpoints/best.ckpt, ...]"
+            )
+        self.class_names = list(class_names)
+        self.checkpoints = list(checkpoints)
+        self.members = nn.ModuleList(restore(path) for path in checkpoints)
+        self.order: list[list[int]] = []  # of each member, the place of our k-th class among its own
+        for path, member in zip(checkpoints, self.members, strict=True):
+            names: list[str] = list(member.class_names)  # type: ignore[arg-type]
+            if sorted(names) != sorted(self.class_names):
+                raise FerlError(
+                    f"model.checkpoints: {path} tells {', '.join(names)} apart, the data has "
+                    f"{', '.join(self.class_names)}: choose members of the same classes, or those of the data by "
+                    f"--data.classes=[{','.join(names)}]"
+                )
+            self.order.append([names.index(name) for name in self.class_names])
+        k = len(self.class_names)
+        self.val_metrics = classification_metrics(k).clone(prefix="val/")
+        self.test_metrics = classification_metrics(k).clone(prefix="test/")
+
+    def notes(self) -> list[str]:
+        """What a reader of its results must know."""
+        return [f"An ensemble: the mean of the probabilities of {len(self.members)}: {', '.join(self.checkpoints)}."]
+
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
+        """Classify clips.
+
+        Args:
+            image: (B, T, C, H, W) in [0, 1].
+            mask: (B, T) bool, True = real frame; None if all are.
+
+        Returns:
+            Logits whose softmax is the mean of the members' probabilities, and as embedding their log-probabilities
+            side by side, (B, members * K).
+        """
+        batch = {"image": image} if mask is None else {"image": image, "mask": mask}
+        probs = []
+        for member, order in zip(self.members, self.order, strict=True):
+            logits: Tensor = member.predict_step(batch, 0)["logits"]  # type: ignore[operator]
+            probs.append(logits.float().log_softmax(1)[:, order])
+        members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
+        return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        logits = self(batch["image"], batch.get("mask")).logits
+        metrics = self.test_metrics if self.trainer.testing else self.val_metrics
+        metrics.update(logits.softmax(1), class_index(batch["label"]))
+        self.log_dict(metrics, on_step=False, on_epoch=True)
+        return {"loss": nn.functional.cross_entropy(logits, batch["label"]), "logits": logits}
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"logits": self(batch["image"], batch.get("mask")).logits}

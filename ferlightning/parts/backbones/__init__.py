@@ -1,0 +1,1 @@
+"""Backbones: images (N, C, H, W) to a feature map (N, D, H', W')."""

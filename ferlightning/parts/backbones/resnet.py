@@ -1,0 +1,84 @@
+"""Residual networks for small faces."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from ferlightning.contracts.modules import Backbone, Recalibration
+from ferlightning.errors import FerlError
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 2): (N, in, H, W) -> (N, out, H / s, W / s)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        recalibration: Callable[[int], Recalibration] | None = None,
+    ) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            *([recalibration(out_channels)] if recalibration else []),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.relu(self.residual(x) + self.shortcut(x))
+        return y
+
+
+class ResNet(Backbone):
+    """Residual network for small faces: a 3x3 stem that keeps the size, where ImageNet's would quarter it.
+
+    He et al. 2016, section 4.2, https://arxiv.org/abs/1512.03385. Every stage halves height and width, the first one
+    only if ``first_stride`` is 2: (N, C, 48, 48) -> (N, 256, 6, 6) by default.
+
+    Args:
+        in_channels: C, 1 for grey and 3 for RGB; comes from the data.
+        channels: width of each stage; the last one is D.
+        blocks: residual blocks of each stage; (2, 2, 2, 2) with channels (64, 128, 256, 512) is ResNet-18.
+        first_stride: stride of the first stage; 2 makes the network about four times cheaper.
+        recalibration: attention over channels or cells on the residual of each block, before the shortcut is added, as
+            SqueezeExcitation or CBAM; null for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 256),
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        first_stride: int = 1,
+        recalibration: Callable[[int], Recalibration] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(blocks) != len(channels):
+            raise FerlError(
+                f"ResNet: channels={list(channels)} and blocks={list(blocks)} must be of one length, one entry a stage"
+            )
+        self.out_features = channels[-1]
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(),
+        ]  # fmt: skip
+        width = channels[0]
+        for stage, (out, count) in enumerate(zip(channels, blocks, strict=True)):
+            for block in range(count):
+                stride = 1 if block > 0 else first_stride if stage == 0 else 2
+                layers.append(BasicBlock(width, out, stride, recalibration))
+                width = out
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)  # (N, D, H', W')
+        return features

@@ -1,0 +1,1 @@
+"""Parts that are solved for at intervals, not learned by gradient."""

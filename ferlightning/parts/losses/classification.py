@@ -1,0 +1,223 @@
+"""Losses on the logits: (Output, Batch) to a scalar."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ferlightning.contracts.modules import Batch, Loss, Output, class_index
+from ferlightning.errors import FerlError
+
+ClassWeights = Literal["inverse"] | float
+
+
+def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
+    """A weight for each class from its number of training images, with mean 1 over those images.
+
+    Args:
+        counts: images of each class, (K,); a class without images has no say and gets the weight 0.
+        kind: ``inverse``: proportional to 1 / n; a number b in [0, 1): to (1 - b) / (1 - b^n), the inverse of the
+            effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2). It lies between no
+            weights, b = 0, and nearly ``inverse``, b = 0.9999.
+
+    Raises:
+        FerlError: b is out of range.
+    """
+    if kind != "inverse" and not 0 <= kind < 1:
+        raise FerlError(f"class_weights: a number must be in [0, 1), as 0.999; it is {kind}")
+    n = torch.tensor(counts, dtype=torch.float64)
+    if not n.any():  # data that is only tested on
+        return torch.ones(len(n))
+    weights = torch.where(n > 0, 1 / n if kind == "inverse" else 1 / (1 - kind**n), 0)
+    return (weights * n.sum() / (weights * n).sum()).float()
+
+
+class _ClassWeighted(Loss):
+    """What the losses with class weights share: the weights, (K,), or None."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_counts: Sequence[int], weight: float, class_weights: ClassWeights | None) -> None:
+        super().__init__()
+        self.weight = weight
+        weights = None if class_weights is None else frequency_weights(class_counts, class_weights)
+        # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
+        self.register_buffer("class_weights", weights, persistent=False)
+
+
+class CrossEntropy(_ClassWeighted):
+    """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
+
+    With class weights, a mean weighted by the class of each image, soft labels alike.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,); comes from the data.
+        weight: factor of this loss in the sum.
+        class_weights: ``inverse`` frequency, or b in [0, 1) of the effective number of samples (Cui et al. 2019), which
+            evens out the less the smaller it is; null for none.
+        label_smoothing: share of the label spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
+    """
+
+    def __init__(
+        self,
+        embed_features: int,
+        class_counts: Sequence[int],
+        weight: float = 1.0,
+        class_weights: ClassWeights | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(class_counts, weight, class_weights)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        label, weights = batch["label"], self.class_weights
+        if label.ndim == 1 or weights is None:
+            return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
+        # Torch divides by the classes' weights for indices, and by B for soft labels: mixup would change the scale.
+        total = F.cross_entropy(output.logits, label, weights, reduction="sum", label_smoothing=self.label_smoothing)
+        return total / (label @ weights).sum()
+
+
+class FocalLoss(_ClassWeighted):
+    """Focal loss -(1 - p)^gamma log p of the true class, which turns down the easy examples.
+
+    Lin et al. 2017, eq. 4, https://arxiv.org/abs/1708.02002. Soft labels (B, K) weigh the terms of the classes.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,); comes from the data.
+        weight: factor of this loss in the sum.
+        gamma: focusing exponent, >= 0; 0 is cross-entropy.
+        class_weights: the alpha of eq. 5, as of ``CrossEntropy``; null for none.
+    """
+
+    def __init__(
+        self,
+        embed_features: int,
+        class_counts: Sequence[int],
+        weight: float = 1.0,
+        gamma: float = 2.0,
+        class_weights: ClassWeights | None = None,
+    ) -> None:
+        super().__init__(class_counts, weight, class_weights)
+        self.gamma = gamma
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        label = batch["label"]
+        if label.ndim == 1:
+            label = F.one_hot(label, output.logits.shape[1])
+        log_p = output.logits.log_softmax(1)
+        # At p = 1 the power has an infinite slope if gamma < 1, and 0 * inf is not a number.
+        miss = (-torch.expm1(log_p)).clamp(min=1e-12)  # 1 - p
+        terms = -label * miss**self.gamma * log_p  # (B, K)
+        if self.class_weights is not None:
+            terms = terms * self.class_weights
+        return terms.sum(1).mean()
+
+
+class MultiTargetLoss(Loss):
+    """Minus the log of the most probable class among those accepted: any of them is right.
+
+    Barsoum et al. 2016, eq. 3, https://arxiv.org/abs/1608.01041. Accepted are the classes with a label above 0: the
+    emotions of ``FERPlus`` with ``target: multi_target``, or the class of an index label.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,), unused; comes from the data.
+        weight: factor of this loss in the sum.
+    """
+
+    def __init__(self, embed_features: int, class_counts: Sequence[int], weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        label = batch["label"]
+        if label.ndim == 1:
+            label = F.one_hot(label, output.logits.shape[1])
+        log_p = output.logits.log_softmax(1).masked_fill(label <= 0, -torch.inf)
+        return -log_p.amax(1).mean()
+
+
+class HingeLoss(Loss):
+    """One-vs-rest hinge loss: sum over the classes of max(0, 1 - t z), t = 1 for the true class and -1 for the others.
+
+    Tang 2013, https://arxiv.org/abs/1306.0239, eq. 5, and squared eq. 6 (L2-SVM), which won the FER2013 challenge. The
+    logits z are margins, the mean is over the batch; the penalty on the weights is the optimiser's weight decay. Of
+    soft labels (B, K) the most probable class counts. The probabilities in a report are the softmax of the margins:
+    their order means something, their values are not calibrated.
+
+    Args:
+        embed_features: E, unused; comes from the head.
+        class_counts: training images of each class, (K,), unused; comes from the data.
+        weight: factor of this loss in the sum.
+        squared: square the terms, which weighs violations of the margin by their size and is smooth.
+    """
+
+    def __init__(
+        self, embed_features: int, class_counts: Sequence[int], weight: float = 1.0, squared: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.squared = squared
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        z = output.logits
+        t = 2.0 * F.one_hot(class_index(batch["label"]), z.shape[1]) - 1  # (B, K)
+        miss = torch.relu(1 - t * z)
+        return (miss.square() if self.squared else miss).sum(1).mean()
+
+
+class SelfCureWeighting(Loss):
+    """Self-cure network: an importance in (0, 1) learned for each item, so that doubtful labels count less.
+
+    The importance a = sigmoid(w . embedding + b) scales the logits of its item: cross-entropy of softmax(a logits).
+    Rank regularisation keeps the importances apart: in a batch, the mean of the highest ``high_share`` must exceed that
+    of the rest by ``margin``, max(0, margin - (high - low)). The loss is gamma times the second plus (1 - gamma) times
+    the first. Wang et al. 2020, section 3, https://arxiv.org/abs/2002.10392, without its relabelling.
+
+    It takes the place of CrossEntropy. The weights w and b belong to this loss: ``lr_scale: {losses.0: 10}`` gives them
+    a rate of their own. As the model's own logits are not scaled by a, its probabilities are sharper than those that
+    were trained: calibrate them before they are read as confidences.
+
+    Args:
+        embed_features: E, comes from the head.
+        class_counts: training images of each class, (K,), unused; comes from the data.
+        weight: factor of this loss in the sum.
+        high_share: share of a batch that is held to be of high importance, in (0, 1); the paper's beta.
+        margin: by how much the mean importances of the two groups must differ, in [0, 1]; the paper's delta 1.
+        gamma: share of the rank regularisation in the loss, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        embed_features: int,
+        class_counts: Sequence[int],
+        weight: float = 1.0,
+        high_share: float = 0.7,
+        margin: float = 0.15,
+        gamma: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.high_share = high_share
+        self.margin = margin
+        self.gamma = gamma
+        self.importance = nn.Linear(embed_features, 1)
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        importance = torch.sigmoid(self.importance(output.embedding))  # (B, 1)
+        classification = F.cross_entropy(importance * output.logits, batch["label"])
+        return self.gamma * self._rank(importance.flatten()) + (1 - self.gamma) * classification
+
+    def _rank(self, importance: Tensor) -> Tensor:
+        """How far the mean importances of the two groups fall short of the margin, (B,) -> scalar."""
+        n = len(importance)
+        if n < 2:  # one item makes no two groups
+            return importance.new_zeros(())
+        ranked = importance.sort(descending=True).values
+        high = min(max(int(self.high_share * n), 1), n - 1)
+        return (self.margin - (ranked[:high].mean() - ranked[high:].mean())).relu()

@@ -1,0 +1,275 @@
+"""The command line from outside: what a user types, sees and finds on disk."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from ferlightning.cli.main import main
+from ferlightning.data import SyntheticFaces
+from tests.conftest import SMALL, TINY, write_fer2013
+
+Ferl = Callable[..., Path]
+
+
+@pytest.fixture
+def fitted(ferl: Ferl) -> Path:
+    """The folder of a small run, trained for two epochs."""
+    return ferl("fit", *TINY, *SMALL, "--model.sequence=GRU", "--model.sequence.hidden=8", "--trainer.max_epochs=2")
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    report = json.loads((folder / "metrics.json").read_text())
+    return {name: entry["value"] for name, entry in report["metrics"].items()}
+
+
+def test_help_answers_at_once_and_names_every_command() -> None:
+    start = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-m", "ferlightning", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 1
+    for command in ("fit", "validate", "test", "predict", "components"):
+        assert command in shown.stdout
+
+
+def test_components_shows_every_part_with_its_line(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["components"])
+    shown = capsys.readouterr().out
+    for name in ("ConvStack", "ResNet", "Timm", "LSTM", "GRU", "SelfAttention", "AdditiveAttention",
+                 "DotProductAttention", "LinearHead", "MLPHead", "CrossEntropy", "FocalLoss", "FER2013",
+                 "ImageFolder", "SyntheticFaces"):  # fmt: skip
+        assert name in shown
+    assert "Any convolutional or hierarchical model of timm" in shown
+
+
+def test_fit_leaves_a_self_contained_run_folder(fitted: Path) -> None:
+    for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (fitted / name).is_file()
+    assert not (fitted / "report").exists(), "fit must not see the test split unless asked to"
+    assert (fitted / "report_val" / "metrics.json").is_file()
+    config = yaml.safe_load((fitted / "config.yaml").read_text())
+    assert config["seed_everything"] == 42
+    assert config["model"]["init_args"]["sequence"]["init_args"]["hidden"] == 8
+    assert config["data"]["init_args"]["items_per_class"] == 10
+    assert str(fitted) not in (fitted / "config.yaml").read_text(), "a run folder can be moved"
+
+
+def test_the_best_checkpoint_is_the_best_epoch_on_validation(fitted: Path) -> None:
+    rows = list(csv.DictReader((fitted / "metrics.csv").open()))
+    accuracy = {int(row["epoch"]): float(row["val/accuracy"]) for row in rows if row.get("val/accuracy")}
+    stored = torch.load(fitted / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+    assert accuracy[stored] == max(accuracy.values())
+    assert metrics(fitted / "report_val")["accuracy"] == pytest.approx(max(accuracy.values()), abs=1e-6)
+
+
+def test_a_checkpoint_restores_by_itself_even_when_its_folder_was_moved(fitted: Path, ferl: Ferl, tmp_path) -> None:
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    first = metrics(fitted / "report")
+    moved = fitted.rename(tmp_path / "elsewhere")
+    log = (moved / "metrics.csv").read_text()
+    ferl("test", f"--ckpt_path={moved}/checkpoints/best.ckpt")
+    assert metrics(moved / "report") == first
+    assert (moved / "metrics.csv").read_text() == log, "test must not touch the log of the fit"
+
+
+def test_equal_seeds_give_equal_numbers(ferl: Ferl) -> None:
+    words = ["fit", *TINY, *SMALL, "--trainer.max_epochs=2", "--data.augment+=Warp"]
+    one, other = ferl(*words), ferl(*words)
+    assert one != other
+    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    different = ferl(*words, "--seed_everything=1")
+    assert (one / "metrics.csv").read_text() != (different / "metrics.csv").read_text()
+
+
+def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
+    def made() -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((fitted / "report" / "metrics.json").read_text())["provenance"]
+        return facts
+
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.draw_seed=5")
+    changed = made()
+    assert changed["config"]["data"]["init_args"]["draw_seed"] == 5
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    assert made()["data"] != changed["data"]
+    assert made()["config"]["data"]["init_args"]["draw_seed"] == 0
+
+
+def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:
+    again = ferl("fit", f"--ckpt_path={fitted}/checkpoints/last.ckpt", "--trainer.max_epochs=3")
+    assert again == fitted
+    before = list(csv.DictReader((fitted / "metrics.001.csv").open()))
+    after = list(csv.DictReader((fitted / "metrics.csv").open()))
+    assert {row["epoch"] for row in before if row["epoch"]} == {"0", "1"}
+    assert {row["epoch"] for row in after if row["epoch"]} == {"2"}
+
+
+def test_test_after_fit_is_the_same_as_test(ferl: Ferl) -> None:
+    run = ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--test_after_fit=true")
+    inside = metrics(run / "report")
+    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
+    assert metrics(run / "report") == inside
+
+
+def test_predict_writes_a_row_an_item_that_agrees_with_test(fitted: Path, ferl: Ferl) -> None:
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
+    predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
+    assert predicted == tested
+
+
+def test_predict_reads_a_folder_of_unlabelled_images(fitted: Path, ferl: Ferl) -> None:
+    """Images that were drawn from the test split get the probabilities that the test split got."""
+    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+    tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
+    faces = SyntheticFaces(items_per_class=10, subjects=5)
+    Path("photos/inside").mkdir(parents=True)
+    for i, item in enumerate(faces.items["test"][:3]):
+        cv2.imwrite(f"photos/inside/{i}.png", faces.store.images[item])
+    ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.predict_folder=photos")
+    predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
+    assert [row["name"] for row in predicted] == ["inside/0.png", "inside/1.png", "inside/2.png"]
+    assert "label" not in predicted[0]
+    for row, true in zip(predicted, tested, strict=False):
+        assert row["prediction"] == true["prediction"]
+        assert float(row["confidence"]) == pytest.approx(float(true["confidence"]), abs=1e-5)
+
+
+def test_predict_says_that_a_folder_has_no_images(fitted: Path, ferl: Ferl, capsys) -> None:
+    Path("photos").mkdir()
+    with pytest.raises(SystemExit):
+        ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.predict_folder=photos")
+    assert "no images in photos" in capsys.readouterr().err
+    assert not (fitted / "predictions.csv").exists()
+
+
+def test_configurations_compose_and_null_leaves_a_part_out(ferl: Ferl, tmp_path: Path) -> None:
+    Path("a.yaml").write_text("model: {sequence: LSTM, attention: AdditiveAttention}\n")
+    Path("b.yaml").write_text("model: {attention: null, sequence: {class_path: GRU, init_args: {hidden: 4}}}\n")
+    words = ["fit", "--config=a.yaml", "--config=b.yaml", *TINY, *SMALL, "--trainer.max_epochs=1"]
+    run = ferl(*words, "--model.losses+=FocalLoss", "--model.losses.weight=.5")
+    assert run.parent.name == "a+b"
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+    assert model["attention"] is None
+    assert model["sequence"]["class_path"].endswith("GRU")
+    assert [loss["init_args"]["weight"] for loss in model["losses"] if "FocalLoss" in str(loss)] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["fitt"], ["'fitt'", "fit"]),
+        (["fit", "--model.backbone=ResNett"], ["model.backbone", "'ResNett'", "ResNet"]),
+        (["fit", "--model.backbone=LSTM"], ["model.backbone", "'LSTM'", "sequence", "ConvStack"]),
+        (["fit", "--model.losses=CrossEntropi"], ["model.losses", "'CrossEntropi'", "CrossEntropy"]),
+        (["fit", "--data=FER2014"], ["data", "'FER2014'", "FER2013"]),
+        (["fit", "--model.bakbone=ResNet"], ["'bakbone'", "backbone"]),
+        (["fit", "--model.sequence=LSTM", "--model.sequence.hiden=3"], ["model.sequence", "'hiden'", "hidden"]),
+        (["fit", "--model.sequence=LSTM", "--model.sequence.hidden=wide"], ["model.sequence.hidden", "'wide'", "int"]),
+        (["fit", "--trainr.max_epochs=3"], ["trainr", "trainer"]),
+        (["fit", "--config=nowhere.yaml"], ["nowhere.yaml"]),
+        (["fit", *TINY, "--model.lr_scale={bakbone: 0}"], ["lr_scale", "'bakbone'", "backbone"]),
+        (["fit", *TINY, "--model.init_from=no.ckpt"], ["init_from", "no.ckpt"]),
+        (["fit", "--data.classes=[happy,wink]"], ["'wink'", "happiness"]),
+        (["fit", "--data=FER2013"], ["FER2013", "FERL_DATA", "--data.root"]),
+        (["fit", "--data=FER2013", "--data.root=nowhere"], ["looked in nowhere", "FERL_DATA"]),
+        (["fit", "--data=ImageFolder", "--data.root=nowhere"], ["nowhere"]),
+        (["test", "--ckpt_path=no.ckpt"], ["no.ckpt"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_answered_in_words(words, expected, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        ferl(*words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    message = error[error.index("ferl: error:") :]
+    for part in expected:
+        assert part in message
+    assert "Traceback" not in error
+    assert message.count("\n") == 1, "one sentence, not the usage of everything"
+    assert not Path("runs").exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: {backbone: ResNett}", ["model.backbone", "'ResNett'", "ResNet"]),
+        ("model: {bakbone: ResNet}", ["'bakbone'", "backbone"]),
+        ("model: {backbone: {class_path: ResNet, init_args: {chanels: [8]}}}", ["'chanels'", "channels"]),
+        ("trainer: {max_epoch: 3}", ["'max_epoch'", "max_epochs"]),
+        ("modle: {sequence: LSTM}", ["modle", "model"]),
+        ("data: {class_path: FER2013, init_args: {rooot: x}}", ["'rooot'", "root"]),
+        ("model: {sequence: [", ["mine.yaml, line 1"]),
+    ],
+)
+def test_a_mistake_in_a_configuration_is_answered_in_words(text, expected, ferl: Ferl, capsys) -> None:
+    Path("mine.yaml").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        ferl("fit", "--config=mine.yaml")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    for part in expected:
+        assert part in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model.sequence.hidden=9"], "another architecture"),
+        (["--model.sequence=null"], "another architecture"),
+        (["--data.classes=[happiness,sadness]"], "trained on the classes"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(words, expected, fitted: Path, ferl: Ferl, capsys) -> None:
+    before = sorted(path.relative_to(fitted) for path in fitted.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", *words)
+    assert stop.value.code == 2
+    assert expected in capsys.readouterr().err
+    assert sorted(path.relative_to(fitted) for path in fitted.rglob("*")) == before, "nothing is left behind"
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(fitted: Path, ferl: Ferl, capsys) -> None:
+    cut, photos = fitted / "checkpoints" / "cut.ckpt", fitted / "checkpoints" / "photos.zip"
+    cut.write_bytes((fitted / "checkpoints" / "best.ckpt").read_bytes()[:1000])
+    with ZipFile(photos, "w") as archive:
+        archive.writestr("notes.txt", "no weights")
+    for path in (cut, photos):
+        with pytest.raises(SystemExit) as stop:
+            ferl("test", f"--ckpt_path={path}")
+        assert stop.value.code == 2
+        assert path.name in capsys.readouterr().err
+
+
+def test_a_second_run_into_a_folder_is_refused(ferl: Ferl, capsys) -> None:
+    words = ["fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--trainer.default_root_dir=mine"]
+    ferl(*words)
+    before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("*")}
+    with pytest.raises(SystemExit) as stop:
+        ferl(*words)
+    assert stop.value.code == 2
+    assert "mine holds a run already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in Path("mine").rglob("*")} == before
+
+
+def test_damaged_data_ends_the_command_before_anything_is_written(ferl: Ferl, capsys) -> None:
+    path = write_fer2013(Path("fer2013.csv"))
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(SystemExit) as stop:
+        ferl("fit", "--data=FER2013", "--data.root=fer2013.csv")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "fer2013.csv, row" in error and "cut short" in error and "Traceback" not in error
+    assert not Path("runs").exists()

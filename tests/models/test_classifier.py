@@ -1,0 +1,422 @@
+"""The classifier: padding, null parts, learning rates by prefix, and what it takes from checkpoints."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+from torch.utils.data import DataLoader
+
+from ferlightning.contracts.modules import Output, Restorer, Stage
+from ferlightning.errors import FerlError
+from ferlightning.models.classifier import Classifier
+from ferlightning.parts import LSTM, AdditiveAttention, ConvStack, CrossEntropy, FocalLoss, MLPHead, ResNet
+from ferlightning.plugins import parts
+
+CLASSES = ["happiness", "sadness", "surprise"]
+LENGTHS = (4, 1, 3)
+SMALL = partial(ConvStack, channels=(4, 8), depth=1)
+
+STAGES = [part for part in parts("sequence, attention") if part.__module__.startswith("ferlightning.")]
+POOLING = [part for part in STAGES if part.__module__.endswith(".attentions")]
+SEQUENCES = [part for part in STAGES if part not in POOLING]
+
+
+def model(**changes: Any) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(CLASSES, **{"backbone": SMALL, **changes})
+
+
+def clips(filling: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Three clips of 4, 1 and 3 frames, padded to 4 with ``filling``."""
+    image = torch.rand(3, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
+    image[~mask] = filling
+    return image, mask
+
+
+def frozen_state(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: x.clone() for name, x in module.state_dict().items()}
+
+
+def fit(module: Classifier, epochs: int = 1, **options: Any) -> Trainer:
+    items = [{"image": torch.rand(1, 1, 16, 16), "label": torch.tensor(i % 3)} for i in range(12)]
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(items, batch_size=4), DataLoader(items, batch_size=4))
+    return trainer
+
+
+# --- padding ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame_tokens", [True, False], ids=["frames", "cells"])
+@pytest.mark.parametrize("attention", [None, *POOLING])
+@pytest.mark.parametrize("sequence", [None, *SEQUENCES])
+@torch.no_grad()
+def test_a_clip_alone_and_padded_in_a_batch_is_the_same(
+    sequence: type[Stage] | None, attention: type[Stage] | None, frame_tokens: bool
+) -> None:
+    # In double precision, where a leak of a millionth part cannot hide in rounding.
+    classifier = model(sequence=sequence, attention=attention, frame_tokens=frame_tokens).eval().double()
+    image, mask = clips(filling=1e3)
+    image = image.double()
+    together: Output = classifier(image, mask)
+    cells = 1 if frame_tokens else 16
+    for item, length in enumerate(LENGTHS):
+        alone: Output = classifier(image[item : item + 1, :length])
+        for field in ("logits", "embedding"):
+            found, expected = getattr(together, field)[item], getattr(alone, field)[0]
+            torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+        if attention:
+            assert together.attention is not None
+            assert alone.attention is not None
+            weights = together.attention[item]
+            torch.testing.assert_close(weights[: length * cells], alone.attention[0], atol=1e-10, rtol=0)
+            assert (weights[length * cells :] == 0).all()
+
+
+def test_padding_does_not_reach_batch_norm() -> None:
+    states = []
+    for filling in (0.0, 1e3):
+        classifier = model().train()
+        before = frozen_state(classifier)
+        classifier(*clips(filling))
+        after = frozen_state(classifier)
+        states.append(after)
+        changed = [name for name in before if not before[name].equal(after[name])]
+        assert {name.rsplit(".", 1)[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+    for name, x in states[0].items():
+        assert x.equal(states[1][name]), name
+
+
+def test_batch_norm_sees_exactly_the_real_frames() -> None:
+    image, mask = clips()
+    padded, flat = model().train(), model().train()
+    padded(image, mask)
+    flat(image[mask].unsqueeze(1))
+    for name, x in padded.state_dict().items():
+        torch.testing.assert_close(x, flat.state_dict()[name], atol=1e-6, rtol=0)
+
+
+def test_padding_sends_no_gradient() -> None:
+    image, mask = clips()
+    image.requires_grad_()
+    model(sequence=LSTM, attention=AdditiveAttention)(image, mask).logits.square().sum().backward()
+    assert image.grad is not None
+    assert (image.grad[~mask] == 0).all()
+    assert (image.grad[mask].flatten(1).abs().sum(1) > 0).all()
+
+
+@torch.no_grad()
+def test_frame_tokens_are_one_a_frame() -> None:
+    for frame_tokens, length in ((True, 4), (False, 64)):
+        output = model(attention=AdditiveAttention, frame_tokens=frame_tokens).eval()(*clips())
+        assert output.attention.shape == (3, length)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_without_stages_logits_are_the_head_of_the_mean_feature() -> None:
+    """The whole forward, by hand; a still is a clip of one frame."""
+    classifier = model(pixel_mean=[0.4], pixel_std=[0.2]).eval()
+    images = torch.rand(5, 1, 16, 16)
+    output = classifier(images.unsqueeze(1))
+    features = classifier.backbone((images - 0.4) / 0.2).mean((2, 3))
+    torch.testing.assert_close(output.embedding, features, atol=1e-6, rtol=0)
+    torch.testing.assert_close(output.logits, classifier.head.classify(features), atol=1e-6, rtol=0)
+    assert output.attention is None
+    assert output.restored.equal(images.unsqueeze(1))
+
+
+@torch.no_grad()
+def test_a_clip_that_repeats_a_still_gives_the_result_of_the_still() -> None:
+    classifier = model(attention=AdditiveAttention).eval()
+    still = torch.rand(2, 1, 1, 16, 16)
+    repeated = classifier(still.expand(2, 3, 1, 16, 16))
+    torch.testing.assert_close(repeated.logits, classifier(still).logits, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_widths_travel_through_every_combination_of_parts() -> None:
+    heads = [None, partial(MLPHead, hidden=5)]
+    for sequence, attention, head in itertools.product([None, partial(LSTM, hidden=6)], [None, POOLING[0]], heads):
+        classifier = model(sequence=sequence, attention=attention, **({"head": head} if head else {})).eval()
+        output = classifier(*clips())
+        assert output.logits.shape == (3, 3)
+        assert output.embedding.shape == (3, classifier.head.embed_features)
+        assert classifier.sequence is None or sequence is not None
+        assert classifier.attention is None or attention is not None
+
+
+class _Halving(Restorer):
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.ndim == 4
+        return images / 2
+
+
+@torch.no_grad()
+def test_restored_is_what_the_restorer_returns_with_zeros_for_padding() -> None:
+    image, mask = clips(filling=1e3)
+    restored = model(restorer=_Halving).eval()(image, mask).restored
+    assert restored.shape == image.shape
+    assert restored[mask].equal(image[mask] / 2)
+    assert (restored[~mask] == 0).all()
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(FerlError, match="built for 1 channels, the images have 3"):
+        model()(torch.rand(2, 1, 3, 16, 16))
+
+
+@torch.no_grad()
+def test_rgb() -> None:
+    classifier = model(pixel_mean=[0.5, 0.4, 0.3], pixel_std=[0.2, 0.2, 0.2]).eval()
+    assert classifier(torch.rand(2, 1, 3, 16, 16)).logits.shape == (2, 3)
+
+
+def test_a_model_can_be_copied_between_training_steps() -> None:
+    classifier = model(attention=AdditiveAttention)
+    classifier(*clips()).logits.sum().backward()
+    twin = copy.deepcopy(classifier).eval()
+    assert twin(*clips()).logits.equal(classifier.eval()(*clips()).logits)
+
+
+def test_the_training_loss_is_the_weighted_sum() -> None:
+    classifier = model(losses=[partial(CrossEntropy, weight=0.5), partial(FocalLoss, weight=2.0)]).eval()
+    classifier.log = classifier.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
+    image, mask = clips()
+    batch = {"image": image, "mask": mask, "label": torch.tensor([0, 1, 2])}
+    output = classifier(image, mask)
+    expected = 0.5 * CrossEntropy(1, [1] * 3)(output, batch) + 2 * FocalLoss(1, [1] * 3)(output, batch)
+    torch.testing.assert_close(classifier.training_step(batch, 0), expected)
+
+
+# --- learning rates ---------------------------------------------------------------------------------------------------
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def rates(classifier: Classifier) -> dict[str, float]:
+    """Name of a parameter to its present rate."""
+    optimizer = classifier.optimizers().optimizer if classifier._trainer else classifier.configure_optimizers()
+    owner = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: owner[id(p)] for name, p in classifier.named_parameters() if id(p) in owner}
+
+
+def test_lr_scale_gives_each_prefix_its_rate_the_longest_wins() -> None:
+    classifier = model(optimizer=sgd, lr_scale={"backbone": 0.1, "backbone.layers.1": 0.5, "head": 2.0}, sequence=LSTM)
+    found = rates(classifier)
+    assert found.keys() == dict(classifier.named_parameters()).keys()
+    assert found["backbone.layers.0.weight"] == pytest.approx(0.01)
+    assert found["backbone.layers.1.weight"] == pytest.approx(0.05)
+    assert found["head.classify.weight"] == pytest.approx(0.2)
+    assert found["sequence.rnn.weight_ih_l0"] == pytest.approx(0.1)
+
+
+def test_an_unknown_prefix_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(FerlError, match=r"model.lr_scale: .* below 'backbon_'.*'backbone', 'head'"):
+        model(lr_scale={"backbon_": 0.1})
+
+
+def test_a_prefix_ends_where_a_name_does() -> None:
+    deep = partial(ConvStack, channels=(4, 8), depth=2)
+    found = rates(model(optimizer=sgd, backbone=deep, lr_scale={"backbone.layers.1": 0.5}))
+    assert found["backbone.layers.1.weight"] == pytest.approx(0.05)
+    assert found["backbone.layers.11.weight"] == pytest.approx(0.1)
+
+
+def test_zero_freezes_weights_and_batch_norm_through_a_fit() -> None:
+    classifier = model(optimizer=sgd, lr_scale={"backbone": 0.0})
+    before = frozen_state(classifier)
+    fit(classifier, epochs=2)
+    for name, x in classifier.state_dict().items():
+        # Validation switches modes, and back again, between the epochs.
+        assert x.equal(before[name]) == name.startswith(("backbone", "mean", "std")), name
+
+
+def test_a_longer_prefix_trains_part_of_what_is_frozen() -> None:
+    classifier = model(optimizer=sgd, lr_scale={"backbone": 0.0, "backbone.layers.6": 1.0})
+    before = frozen_state(classifier)
+    assert isinstance(classifier.backbone.layers[6], torch.nn.BatchNorm2d)
+    fit(classifier)
+    after = classifier.state_dict()
+    assert after["backbone.layers.1.running_mean"].equal(before["backbone.layers.1.running_mean"])
+    for name in ("weight", "running_mean"):
+        assert not after[f"backbone.layers.6.{name}"].equal(before[f"backbone.layers.6.{name}"])
+
+
+STEPS = 12
+
+SCHEDULES: dict[str, Callable[..., Any]] = {
+    "OneCycleLR": partial(OneCycleLR, max_lr=0.1, total_steps=STEPS),
+    "CosineAnnealingLR": partial(CosineAnnealingLR, T_max=STEPS),
+    "SequentialLR": lambda optimizer: SequentialLR(
+        optimizer, [LinearLR(optimizer, 0.1, total_iters=3), CosineAnnealingLR(optimizer, STEPS)], [3]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_keeps_the_factors_all_along(name: str) -> None:
+    schedule = SCHEDULES[name]
+    plain = torch.nn.Linear(1, 1)
+    reference_optimizer = sgd(plain.parameters())
+    reference = schedule(reference_optimizer)
+    classifier = model(optimizer=sgd, scheduler=schedule, lr_scale={"backbone": 0.1, "head": 0.5}, sequence=LSTM)
+    configured = classifier.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for _ in range(STEPS - 1):
+        rate = reference_optimizer.param_groups[0]["lr"]
+        found = [group["lr"] for group in optimizer.param_groups]
+        assert found == pytest.approx([rate * 0.1, rate, rate * 0.5])  # backbone, sequence, head
+        for x in (reference_optimizer, optimizer):
+            x.step()
+        reference.step()
+        scheduler.step()
+
+
+def test_a_schedule_that_would_ignore_the_factors_is_refused() -> None:
+    classifier = model(optimizer=sgd, scheduler=partial(CyclicLR, base_lr=0.1, max_lr=1.0), lr_scale={"head": 0.5})
+    with pytest.raises(FerlError, match="lr_scale.*CyclicLR"):
+        classifier.configure_optimizers()
+
+
+def test_two_losses_of_one_class_both_count() -> None:
+    batch = {"image": torch.rand(4, 1, 1, 16, 16), "label": torch.tensor([0, 1, 2, 0])}
+    twice = model(losses=[CrossEntropy, partial(CrossEntropy, weight=10.0)])
+    twice.log = twice.log_dict = lambda *args, **options: None  # there is no trainer
+    logits = twice(batch["image"]).logits
+    found = twice.training_step(batch, 0)
+    torch.testing.assert_close(found, 11 * torch.nn.functional.cross_entropy(logits, batch["label"]))
+
+
+def test_a_schedule_by_step_steps_by_step_in_a_fit() -> None:
+    schedule = partial(CosineAnnealingLR, T_max=STEPS)
+    classifier = model(optimizer=sgd, scheduler=schedule, scheduler_interval="step", lr_scale={"backbone": 0.1})
+    trainer = fit(classifier, epochs=2)
+    assert trainer.global_step == 6
+    # Half of the cosine.
+    assert rates(classifier)["head.classify.weight"] == pytest.approx(0.05)
+    assert rates(classifier)["backbone.layers.0.weight"] == pytest.approx(0.005)
+
+
+def test_plateau_watches_validation() -> None:
+    def schedule(optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(optimizer, threshold=10, threshold_mode="abs", patience=0, factor=0.5)
+
+    classifier = model(optimizer=sgd, scheduler=schedule)
+    fit(classifier, epochs=3)
+    assert rates(classifier)["head.classify.weight"] == pytest.approx(0.025)  # the first value is the best by default
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def saved(classifier: Classifier, path: Path) -> Path:
+    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
+    classifier.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_init_from_takes_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
+    old = model(head=MLPHead)
+    torch.nn.init.ones_(old.backbone.layers[0].weight)
+    new = model(init_from=str(saved(old, tmp_path / "old.ckpt")))
+    assert (new.backbone.layers[0].weight == 1).all()
+    assert new.head.classify.weight.equal(model().head.classify.weight)
+    assert new.head.classify.weight.shape != old.head.classify.weight.shape
+
+
+def test_init_from_takes_other_classes_all_but_the_last_layer(tmp_path: Path) -> None:
+    path = saved(model(), tmp_path / "old.ckpt")
+    new = Classifier(["a", "b"], backbone=SMALL, init_from=str(path))
+    assert new.backbone.layers[0].weight.equal(model().backbone.layers[0].weight)
+
+
+def test_init_from_does_not_bring_class_weights_of_other_data(tmp_path: Path) -> None:
+    weighted = [partial(CrossEntropy, class_weights="inverse")]
+    path = saved(model(class_counts=[50, 1, 1], losses=weighted), tmp_path / "old.ckpt")
+    new = model(class_counts=[1, 1, 50], losses=weighted, init_from=str(path))
+    assert new.losses[0].class_weights.argmin() == 2
+
+
+def test_init_from_refuses_a_checkpoint_of_which_nothing_fits(tmp_path: Path) -> None:
+    path = saved(Classifier(["a", "b"], backbone=partial(ResNet, channels=(16,), blocks=(1,))), tmp_path / "old.ckpt")
+    with pytest.raises(FerlError, match=r"model.init_from: no parameter of .*old.ckpt has the name and shape"):
+        model(init_from=str(path))
+
+
+def test_init_from_refuses_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match=r"model.init_from: there is no checkpoint .*none.ckpt"):
+        model(init_from=str(tmp_path / "none.ckpt"))
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b""])
+def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(FerlError, match=r"model.init_from: .*notes.txt"):
+        model(init_from=str(path))
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_init_from_refuses_a_checkpoint_that_was_cut_off(tmp_path: Path, part: float) -> None:
+    path = saved(model(), tmp_path / "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(FerlError, match=r"model.init_from: .*cut.ckpt is no checkpoint"):
+        model(init_from=str(tmp_path / "cut.ckpt"))
+
+
+def checkpoint_of(classifier: Classifier) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
+    classifier.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_a_checkpoint_of_the_same_model_is_taken() -> None:
+    model().on_load_checkpoint(checkpoint_of(model()))
+
+
+def test_a_checkpoint_of_other_classes_is_refused() -> None:
+    other = Classifier(CLASSES[::-1], backbone=SMALL)
+    with pytest.raises(FerlError, match=r"trained on the classes \['surprise', 'sadness', 'happiness'\], the data has"):
+        model().on_load_checkpoint(checkpoint_of(other))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequence": LSTM}, "sequence.rnn.weight_ih_l0 is only in the checkpoint"),
+        ({"backbone": partial(ConvStack, channels=(4, 9), depth=1)}, r"has shape \(9, 4, 3, 3\) in the checkpoint and"),
+    ],
+)
+def test_a_checkpoint_of_another_architecture_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(FerlError, match=f"another architecture.*{message}.*init_from"):
+        model().on_load_checkpoint(checkpoint_of(model(**change)))
+
+
+def test_a_checkpoint_that_lacks_tensors_is_refused() -> None:
+    with pytest.raises(FerlError, match=r"sequence.rnn.weight_ih_l0 is not in the checkpoint.*and 8 more"):
+        model(sequence=LSTM).on_load_checkpoint(checkpoint_of(model(head=partial(MLPHead, hidden=16))))

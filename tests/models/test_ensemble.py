@@ -1,0 +1,135 @@
+"""Ensembles by the command line: the mean of the members' own predictions, and what is refused."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ferlightning.cli.main import main
+from ferlightning.models.ensemble import Ensemble
+from tests.conftest import SMALL, write_fer2013
+
+Ferl = Callable[..., Path]
+CLASSES = ["happiness", "sadness", "surprise"]
+TURNED = ["surprise", "happiness", "sadness"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Six test images of each class, which are the same in any order of classes."""
+    path = write_fer2013(tmp_path_factory.mktemp("data") / "fer2013.csv", rows_per_class=6)
+    return ["--data=FER2013", f"--data.root={path}", "--data.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory, data: list[str]) -> list[Path]:
+    """Checkpoints of two models of different make and another order of classes."""
+    root, makes = tmp_path_factory.mktemp("members"), {
+        "one": [f"--data.classes={CLASSES}", "--model.attention=AdditiveAttention"],
+        "two": [f"--data.classes={TURNED}", "--model.sequence=LSTM", "--model.sequence.hidden=8"],
+    }  # fmt: skip
+    for seed, (name, words) in enumerate(makes.items()):
+        rate = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.03"]  # far from 1 / 3 for each class
+        where = [f"--trainer.default_root_dir={root / name}", f"--seed_everything={seed}"]
+        main(["fit", *data, *SMALL, *words, *rate, *where, "--trainer.max_epochs=2"])
+    return [root / name / "checkpoints" / "best.ckpt" for name in makes]
+
+
+def ensemble(*checkpoints: Path) -> list[str]:
+    return ["--model=Ensemble", f"--model.checkpoints=[{','.join(map(str, checkpoints))}]"]
+
+
+def probabilities(path: Path) -> dict[str, np.ndarray]:
+    """Name of an item to its probabilities, in the order of ``CLASSES``."""
+    with path.open(newline="") as file:
+        return {row["name"]: np.array([float(row[f"p_{k}"]) for k in CLASSES]) for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def alone(members: list[Path]) -> list[dict[str, np.ndarray]]:
+    """What each member says of the test images."""
+    for checkpoint in members:
+        main(["test", f"--ckpt_path={checkpoint}"])
+    return [probabilities(checkpoint.parents[1] / "report" / "predictions.csv") for checkpoint in members]
+
+
+@pytest.mark.parametrize("classes", [[], [f"--data.classes={TURNED}"]], ids=["of the first member", "another order"])
+def test_predictions_are_the_mean_of_the_members(members, alone, data, classes, ferl: Ferl) -> None:
+    run = ferl("test", *data, *classes, *ensemble(*members))
+    together = probabilities(run / "report" / "predictions.csv")
+    assert len(together) == 18
+    assert together.keys() == alone[0].keys() == alone[1].keys()
+    for name, found in together.items():
+        np.testing.assert_allclose(found, (alone[0][name] + alone[1][name]) / 2, atol=2e-6)
+    apart = [np.abs(alone[0][name] - alone[1][name]).max() for name in together]
+    assert np.median(apart) > 0.01, "members so alike show nothing"
+
+
+def test_the_report_names_the_members(members, data, ferl: Ferl) -> None:
+    run = ferl("validate", *data, *ensemble(*members))
+    report = json.loads((run / "report_val" / "metrics.json").read_text())
+    (note,) = [note for note in report["notes"] if "nsemble" in note]
+    assert "mean of the probabilities of 2" in note
+    assert str(members[0]) in note and str(members[1]) in note
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in members]
+    # Of these models all buffers are normalisation: mean, std, and the running moments of batch norm.
+    counted = sum(
+        x.numel()
+        for state in states
+        for name, x in state.items()
+        if name not in ("mean", "std") and "running_" not in name and "num_batches" not in name
+    )
+    assert report["provenance"]["parameters"] == counted
+    assert report["provenance"]["multiply_adds"] > 0
+
+
+def test_predict_agrees_with_test(members, data, ferl: Ferl) -> None:
+    tested = ferl("test", *data, *ensemble(*members))
+    ferl("predict", *data, *ensemble(*members), "--trainer.default_root_dir=mine")
+    assert Path("mine/predictions.csv").read_text() == (tested / "report" / "predictions.csv").read_text()
+
+
+def test_the_configuration_of_a_member_serves_as_that_of_the_data(members, alone, ferl: Ferl) -> None:
+    config = members[0].parents[1] / "config.yaml"
+    run = ferl("test", f"--config={config}", *ensemble(members[0]))
+    for name, found in probabilities(run / "report" / "predictions.csv").items():
+        np.testing.assert_allclose(found, alone[0][name], atol=2e-6)
+
+
+@torch.no_grad()
+def test_the_mean_does_not_round_to_zero(members) -> None:
+    """Every member is certain: the probabilities of other classes are too small for float32, their logarithms not."""
+    model = Ensemble(CLASSES, [str(path) for path in members]).eval()
+    for member in model.members:
+        linear = member.head.classify
+        linear.weight.zero_()
+        linear.bias.copy_(torch.tensor([200.0 * (name == "happiness") for name in member.class_names]))
+    logits = model(torch.rand(2, 1, 1, 48, 48)).logits
+    torch.testing.assert_close(logits, torch.tensor([[0.0, -200.0, -200.0]]).expand(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["test", "--model=Ensemble"], ["model.checkpoints", "members"]),
+        (["test", *ensemble(Path("no.ckpt"))], ["no.ckpt"]),
+        (["test", "MEMBERS", "--data.classes=[happy,sad]"], ["happiness, sadness, surprise apart", "--data.classes="]),
+        (["fit", "MEMBERS"], ["Ensemble", "fit those"]),
+    ],
+    ids=["none", "no file", "other classes", "fit"],
+)
+def test_a_mistake_is_answered_in_words(words, expected, members, data, ferl: Ferl, capsys) -> None:
+    capsys.readouterr()
+    full = [word for given in words for word in (ensemble(*members) if given == "MEMBERS" else [given])]
+    with pytest.raises(SystemExit) as stop:
+        ferl(*full, *data)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for part in expected:
+        assert part in error[error.index("ferl: error:") :]
+    assert not Path("runs").exists(), "nothing is left behind"
