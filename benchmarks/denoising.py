@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ferlightning.data import FER2013
-from ferlightning.restore import restore
+from ferlightning.checkpoint import load
 
 RESULT = Path(__file__).resolve().parent / "results" / "denoising.json"
 
@@ -31,7 +31,7 @@ def denoising(checkpoint: str, seeds: int = 3) -> None:
         seeds: draws of the corruption.
     """
     faces = torch.cat([batch["image"][:, 0] for batch in FER2013(batch_size=256).val_dataloader()]).float() / 255
-    restorer: Any = restore(checkpoint).restorer
+    restorer: Any = load(checkpoint).restorer
     trained = restorer.corruption
     kinds = {
         "as trained": trained,

@@ -1,16 +1,141 @@
-"""Reading a checkpoint, with one sentence for each way in which its file can be wrong."""
+"""Checkpoints that carry themselves: what is written beside the weights, and how a network is rebuilt from it.
 
+A checkpoint, and the safetensors file beside it, has a header of plain values: the format, the network's parts and
+their arguments, how it was trained, and what images it expects. Nothing in it is run: a class that it names is built
+only if it is a part of ours or of an installed plug-in.
+"""
+
+import dataclasses
+import json
+import os
 import pickle
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from ferlightning import __version__
 from ferlightning.errors import FerlError
+from ferlightning.models.network import Network
+
+FORMAT = 1
+HEADER = "ferlightning"
+"""Key of the header in a checkpoint, and in the metadata of a safetensors file."""
+CONFIG = "config"
+"""Key of the resolved configuration in a checkpoint of the command line."""
+OURS = ("ferlightning", "torch", "timm", "lightning")
+"""Packages whose parts, optimisers and schedulers may always be built."""
+KINDS = (nn.Module, Optimizer, LRScheduler)
 
 
-def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
-    """What Lightning stored: ``state_dict`` and more.
+# --- plain values -----------------------------------------------------------------------------------------------------
+
+
+def header_of(**sections: Any) -> dict[str, Any]:
+    """The header of a checkpoint: plain sections, the format, and the version that wrote it."""
+    return {"format": FORMAT, "version": __version__, **sections}
+
+
+def describe(value: Any) -> Any:
+    """Turn options of a model into plain values; a class, or a partial of one, becomes a class path with arguments.
+
+    Raises:
+        FerlError: the value is something else, such as a function or an object of a class that is no part.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, type):
+        return _described(value, {})
+    if isinstance(value, partial):
+        # The command line's parser puts functions of its own before the class.
+        given = [value.func, *value.args]
+        classes = [item for item in given if isinstance(item, type)]
+        if len(classes) == 1 and given[-1] is classes[0]:
+            return _described(classes[0], value.keywords)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _described(type(value), {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init})
+    if isinstance(value, Sequence):
+        return [describe(item) for item in value]
+    raise FerlError(f"{value!r} is no plain value: give a class, or a functools.partial of a class, with plain options")
+
+
+def _described(target: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    name = f"{target.__module__}.{target.__qualname__}"
+    return {"class_path": name, "init_args": {key: describe(item) for key, item in options.items()}}
+
+
+def rebuild(value: Any, trust: bool = False) -> Any:
+    """Turn plain values back into options: a class path with arguments becomes a partial of the class.
+
+    Args:
+        value: of ``describe``.
+        trust: take classes of any package.
+
+    Raises:
+        FerlError: a class is of a package that is neither ours nor an installed plug-in, or is no part.
+    """
+    if isinstance(value, Mapping):
+        if "class_path" not in value:
+            return {key: rebuild(item, trust) for key, item in value.items()}
+        target = trusted_class(str(value["class_path"]), trust)
+        options = {key: rebuild(item, trust) for key, item in value.get("init_args", {}).items()}
+        return target(**options) if dataclasses.is_dataclass(target) else partial(target, **options)
+    return [rebuild(item, trust) for item in value] if isinstance(value, list | tuple) else value
+
+
+def trusted_packages() -> set[str]:
+    """Packages whose parts may be built from a file: ours, the libraries that we build on, and installed plug-ins."""
+    plugins = entry_points(group="ferlightning.plugins")
+    return {*OURS, *(entry.value.partition(":")[0].partition(".")[0] for entry in plugins)}
+
+
+def trusted_class(path: str, trust: bool = False, kinds: tuple[type, ...] = KINDS) -> type:
+    """Import a class that a file names, if that is safe.
+
+    Args:
+        path: ``package.module.Class``.
+        trust: take classes of any package.
+        kinds: what it must be a subclass of; dataclasses of ours pass too.
+
+    Raises:
+        FerlError: it is of another package, cannot be imported, or is something else.
+    """
+    module, _, name = path.rpartition(".")
+    if not trust and path.partition(".")[0] not in trusted_packages():
+        raise FerlError(
+            f"refused to build {path}, which the file names: it is of no installed plug-in, so this would run code "
+            "that the file chooses. If you trust the file, say so with --trust (in Python: trust=True)"
+        )
+    try:
+        target = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FerlError(f"{path}, which the file names, cannot be imported: {error}. Install its package") from error
+    options_of_ours = module.startswith("ferlightning.") and dataclasses.is_dataclass(target)
+    if isinstance(target, type) and (issubclass(target, kinds) or options_of_ours):
+        return target
+    raise FerlError(f"refused to build {path}, which the file names: it is no part, optimiser or schedule")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
+    """Read what Lightning stored: ``state_dict`` and more. Nothing in the file is run.
 
     Args:
         path: of the file.
@@ -19,11 +144,139 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     Raises:
         FerlError: there is no such file, or it is damaged, or something else.
     """
+    stored = _read(path, device)
+    if not isinstance(stored.get("state_dict"), Mapping):
+        raise FerlError(f"{path} is no checkpoint: it has no state_dict")
+    return stored
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a file: a checkpoint, safetensors, or a state dict that other code has saved.
+
+    Raises:
+        FerlError: there is no such file, it is damaged, or it has no tensors.
+    """
+    if Path(path).suffix == ".safetensors":
+        return _read_safetensors(path)[0]
+    stored: Mapping[str, Any] = _read(path, "cpu")
+    for key in ("state_dict", "model_state_dict", "model", "net"):
+        if isinstance(stored.get(key), Mapping):
+            stored = stored[key]
+            break
+    tensors = {str(name).removeprefix("module."): x for name, x in stored.items() if isinstance(x, Tensor)}
+    if not tensors:
+        raise FerlError(
+            f"{path} holds no tensors by name: its keys are {', '.join(map(str, list(stored)[:5])) or 'none'}"
+        )
+    return tensors
+
+
+def _read(path: str | Path, device: Any) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FerlError(f"there is no checkpoint {path}")
     try:
-        stored: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        dict(stored["state_dict"])
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        stored = torch.load(path, map_location=device, weights_only=True)
+        return dict(stored)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and "global" in str(error).lower():
+            raise FerlError(
+                f"{path} holds more than tensors and plain values, and reading it would run code: it is no checkpoint "
+                "of ours. Save its state_dict alone and use that"
+            ) from error
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
-    return stored
+    except (EOFError, OSError, RuntimeError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
+
+
+def _read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and the header; an empty one if other code wrote the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  # no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FerlError(f"{path} is no safetensors file that can be read: {error}") from error
+
+
+def load(source: str | Path, *, trust: bool = False) -> Network:
+    """Rebuild a trained network from one file, on the CPU and in eval mode.
+
+    Args:
+        source: a checkpoint, a safetensors file of ours, or a run folder, of which the best checkpoint is taken.
+        trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
+
+    Raises:
+        FerlError: there is no such file, it is damaged, or it does not say how its network was built.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise FerlError(f"there is no file {path}")
+        state, header = _read_safetensors(path)
+    else:
+        stored = read_checkpoint(path)
+        header = stored.get(HEADER, {})
+        state = network_state(stored["state_dict"])
+    if "network" not in header:
+        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
+    if header["format"] > FORMAT:
+        raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on
+        network = Network(**rebuild(header["network"], trust))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FerlError(f"{path}: its weights do not fit the network that it describes: {error}") from error
+    network.input = header.get("input", {})
+    return network.eval()
+
+
+def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the network among those of a classifier, by their names within it."""
+    prefix = "network."
+    return {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes a checkpoint to a new file that then takes the place of the old one, and its weights beside it.
+
+    The weights are a safetensors file of the same name, with the header that ``load`` reads. A kill at any moment
+    leaves the old files or the new ones.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _replace(path, lambda file: torch.save(checkpoint, file))
+            if HEADER in checkpoint:
+                state = network_state(checkpoint["state_dict"])
+                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+                header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
+                metadata = {HEADER: json.dumps(header)}
+                _replace(path.with_suffix(".safetensors"), lambda file: save_file(tensors, file, metadata))
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
+            raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(path, map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+        Path(path).with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary name in the same folder, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

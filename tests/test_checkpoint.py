@@ -1,19 +1,29 @@
-"""A model rebuilt from its run folder gives what the run's own commands give."""
+"""Checkpoints carry themselves: from one file the network comes back, and nothing else is needed or run."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
+from safetensors import safe_open
 
+import ferlightning
+from ferlightning.checkpoint import HEADER, describe, load, rebuild
 from ferlightning.cli.main import main
 from ferlightning.data import SyntheticFaces
 from ferlightning.errors import FerlError
-from ferlightning.restore import restore
+from ferlightning.models.classifier import Classifier
+from ferlightning.models.network import Network
+from ferlightning.parts import LDA, LSTM, ConvStack, DenoisingAutoencoder, ProjectionHead
+from ferlightning.parts.corruption import Corruption
 from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]
@@ -28,108 +38,211 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
-    return shutil.copytree(trained, tmp_path / "copy")
-
-
 def best(run: Path) -> Path:
     return run / "checkpoints" / "best.ckpt"
 
 
-def predicted(run: Path) -> np.ndarray:
+def predicted(folder: Path) -> np.ndarray:
     """Probabilities of ``ferl predict``, (N, K)."""
-    rows = list(csv.DictReader((run / "predictions.csv").open()))
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
     return np.array([[float(value) for name, value in row.items() if name.startswith("p_")] for row in rows])
 
 
-def own(run: Path, **data: object) -> np.ndarray:
-    """Probabilities of the restored model on the same items, (N, K)."""
+def own(source: Path, **data: object) -> np.ndarray:
+    """Probabilities of the rebuilt network on the test items, (N, K)."""
     module = SyntheticFaces(items_per_class=10, subjects=5, batch_size=16, **data)
-    module.prepare_data()
-    module.setup("test")
-    model, parts = restore(best(run)), []
+    network, parts = load(source), []
     with torch.inference_mode():
         for batch in module.test_dataloader():
-            image = batch["image"]
-            image = image.float() / 255 if image.dtype == torch.uint8 else image
-            parts.append(model(image, batch.get("mask")).logits.softmax(1))
+            parts.append(network(batch["image"].float() / 255, batch.get("mask")).logits.softmax(1))
     return torch.cat(parts).numpy()
 
 
-def test_it_predicts_what_the_command_predicts(run: Path, ferl: Ferl) -> None:
-    ferl("predict", f"--ckpt_path={best(run)}")
-    np.testing.assert_allclose(own(run), predicted(run), atol=1e-5)
-    assert not restore(best(run)).training
+def test_a_network_from_any_of_its_files_predicts_what_the_command_predicts(trained: Path, ferl: Ferl) -> None:
+    ferl("predict", f"--ckpt_path={best(trained)}", "--trainer.default_root_dir=out")
+    for source in (trained, best(trained), best(trained).with_suffix(".safetensors")):
+        np.testing.assert_allclose(own(source), predicted(Path("out")), atol=1e-5)
+    network = load(trained)
+    assert isinstance(network, Network) and not network.training
+    assert network.input["size"] == [48, 48] and network.input["channels"] == 1
 
 
+@pytest.mark.slow
 def test_it_predicts_what_the_command_predicts_of_clips(ferl: Ferl) -> None:
     run = ferl("fit", *ONE_EPOCH, "--data.frames=[2,5]", "--model.sequence=GRU", "--model.sequence.hidden=8")
     ferl("predict", f"--ckpt_path={best(run)}")
     np.testing.assert_allclose(own(run, frames=[2, 5]), predicted(run), atol=1e-5)
 
 
-def test_what_serves_training_alone_is_not_needed(ferl: Ferl, tmp_path: Path) -> None:
-    """Losses with buffers, their learning rates, a starting point and a schedule."""
+def test_a_moved_checkpoint_serves_every_command(trained: Path, ferl: Ferl, tmp_path: Path) -> None:
+    """Without its run folder, and for ``predict`` without the data: both were left on another machine."""
+    moved = tmp_path / "alone.ckpt"
+    shutil.copy(best(trained), moved)
+    for command, report in (("test", "report"), ("validate", "report_val")):
+        ferl(command, f"--ckpt_path={moved}", "--trainer.default_root_dir=moved")
+        ferl(command, f"--ckpt_path={best(trained)}", "--trainer.default_root_dir=home")
+        here, there = (json.loads(Path(x, report, "metrics.json").read_text())["metrics"] for x in ("moved", "home"))
+        assert here == there
+    ferl("test", "--model=Ensemble", f"--model.checkpoints=[{moved}]", *TINY, "--trainer.default_root_dir=ensemble")
+    ferl(
+        "fit",
+        *ONE_EPOCH,
+        "--model.attention=AdditiveAttention",
+        f"--model.init_from={moved}",
+        "--trainer.fast_dev_run=1",
+    )
+    ferl(
+        "fit", *ONE_EPOCH, "--model.losses+=Distillation", f"--model.losses.teacher={moved}", "--trainer.fast_dev_run=1"
+    )
+
+
+def test_what_serves_training_alone_is_not_needed(ferl: Ferl) -> None:
+    """Losses with buffers, learning rates, a starting point and a schedule."""
     first = ferl("fit", *ONE_EPOCH)
     words = [
-        "--model.losses+=CenterLoss",
-        f"--model.init_from={best(first)}",
-        "--model.lr_scale={backbone.layers.0: 0}",
-    ]
-    run = ferl(
-        "fit", *ONE_EPOCH, *words, "--model.scheduler=torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size=1"
-    )
-    ferl("predict", f"--ckpt_path={best(run)}")
+        "--model.losses+=CenterLoss", f"--model.init_from={best(first)}", "--model.lr_scale={backbone.layers.0: 0}",
+        "--model.scheduler=torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size=1",
+    ]  # fmt: skip
+    run = ferl("fit", *ONE_EPOCH, *words)
     shutil.rmtree(first)
-    model = restore(best(run))
-    assert not list(model.losses) and all(parameter.requires_grad for parameter in model.parameters())
-    np.testing.assert_allclose(own(run), predicted(run), atol=1e-5)
+    ferl("test", f"--ckpt_path={best(run)}")  # needs no starting point either
+    assert all(parameter.requires_grad for parameter in load(run).parameters())
 
 
-def test_the_models_facts_come_from_the_checkpoint(ferl: Ferl) -> None:
-    run = ferl("fit", *ONE_EPOCH, "--data.classes=[surprise,anger,happiness]")
-    stored = torch.load(best(run), weights_only=True)
-    model = restore(str(best(run)))
-    assert model.class_names == stored["class_names"] and len(model.class_names) == 3
-    state = model.state_dict()
-    assert set(state) == set(stored["state_dict"])
-    assert all(state[name].equal(x) for name, x in stored["state_dict"].items())
+def test_the_safetensors_file_has_the_weights_and_the_header(trained: Path) -> None:
+    stored = torch.load(best(trained), weights_only=True)
+    with safe_open(best(trained).with_suffix(".safetensors"), framework="pt") as file:
+        header = json.loads(file.metadata()[HEADER])
+        assert {f"network.{name}" for name in file.keys()} <= set(stored["state_dict"])  # noqa: SIM118
+        assert all(stored["state_dict"][f"network.{name}"].equal(file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
+    assert header["format"] == 1 and header["version"] == ferlightning.__version__
+    assert header["network"] == stored[HEADER]["network"]
 
 
 def test_a_run_goes_on_with_its_own_random_numbers(trained: Path) -> None:
     state = torch.get_rng_state()
-    restore(best(trained))
+    load(trained)
     assert torch.get_rng_state().equal(state)
 
 
-def test_what_cannot_be_restored_is_told(run: Path, tmp_path: Path) -> None:
-    config = run / "config.yaml"
-    with pytest.raises(FerlError, match="there is no checkpoint .*other.ckpt"):
-        restore(run / "checkpoints" / "other.ckpt")
-    shutil.copy(best(run), tmp_path / "alone.ckpt")
-    with pytest.raises(FerlError, match="alone.ckpt is in no run folder: there is no .*config.yaml"):
-        restore(tmp_path / "alone.ckpt")
+def test_a_model_built_in_python_is_saved_and_comes_back(tmp_path: Path, ferl: Ferl) -> None:
+    """What a notebook does, without YAML; the checkpoint of that training is as good as any other."""
+    data = ferlightning.SyntheticFaces(items_per_class=10, subjects=5, batch_size=16)
+    model = ferlightning.Classifier(
+        data.class_names, data.class_counts, data.pixel_mean, data.pixel_std,
+        backbone=partial(ConvStack, channels=(8, 8), depth=1),
+        sequence=partial(LSTM, hidden=8),
+        head=partial(ProjectionHead, projection=partial(LDA, shrinkage=0.2)),
+    )  # fmt: skip
+    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, logger=False)
+    trainer.fit(model, data)
+    path = next(tmp_path.rglob("*.ckpt"))
 
-    whole, damaged = best(run).read_bytes(), run / "checkpoints" / "damaged.ckpt"
+    network, again = ferlightning.load(path), Classifier.load_from_checkpoint(path)
+    image = torch.rand(2, 1, 1, 48, 48)
+    expected = model.eval()(image).logits
+    assert network(image).logits.equal(expected) and again.eval()(image).logits.equal(expected)
+    assert network.head.projection.shrinkage == 0.2
+    ferl("test", f"--ckpt_path={path}", *TINY, "--trainer.default_root_dir=tested")
+    assert Path("tested/report/metrics.json").is_file()
+
+
+def test_options_become_plain_values_and_come_back() -> None:
+    corruption = Corruption(p=0.25, quality=30)
+    options = {
+        "restorer": partial(DenoisingAutoencoder, width=4, corruption=corruption),
+        "names": ("a", "b"),
+        "n": None,
+    }
+    plain = describe(options)
+    assert json.loads(json.dumps(plain)) == plain
+    again = rebuild(plain)
+    assert again["restorer"]().corruption == corruption and again["names"] == ["a", "b"] and again["n"] is None
+    with pytest.raises(FerlError, match=r"functools\.partial of a class"):
+        describe(lambda channels: ConvStack(channels))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match=r"there is no checkpoint .*other\.ckpt"):
+        load(tmp_path / "other.ckpt")
+    whole, damaged = best(trained).read_bytes(), tmp_path / "damaged.ckpt"
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint"):
         damaged.write_bytes(content)
-        with pytest.raises(FerlError, match="damaged.ckpt is no checkpoint that can be read, or is cut short"):
-            restore(damaged)
+        with pytest.raises(FerlError, match=r"damaged\.ckpt is no checkpoint that can be read, or is cut short"):
+            load(damaged)
     torch.save({"state_dict": {}}, damaged)
-    with pytest.raises(FerlError, match="damaged.ckpt does not tell its classes"):
-        restore(damaged)
+    with pytest.raises(FerlError, match=r"damaged\.ckpt does not say how its network was built"):
+        load(damaged)
+    (tmp_path / "x.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(FerlError, match=r"x\.safetensors is no safetensors file"):
+        load(tmp_path / "x.safetensors")
 
-    good = config.read_text()
-    changed = yaml.safe_load(good)
-    changed["model"]["init_args"]["backbone"]["init_args"]["channels"] = [8, 16]
-    config.write_text(yaml.safe_dump(changed))
-    with pytest.raises(FerlError, match="another architecture.*backbone.layers"):
-        restore(best(run))
-    config.write_text(good.replace("ConvStack", "ConvHeap"))
-    with pytest.raises(FerlError, match=r"(?s)config.yaml: .*ConvHeap"):
-        restore(best(run))
-    config.write_text("data: {}\n")
-    with pytest.raises(FerlError, match="config.yaml is not the configuration of a run"):
-        restore(best(run))
+
+def changed(trained: Path, path: Path, **network: Any) -> Path:
+    """A copy of a checkpoint whose header says something else of the network."""
+    stored = torch.load(best(trained), weights_only=True)
+    stored[HEADER]["network"] |= network
+    torch.save(stored, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "part", ["os.system", "subprocess.Popen", "torch.hub.load", "ferlightning.cli.main.main", "builtins.exec"]
+)
+def test_nothing_that_a_checkpoint_names_is_run(part: str, trained: Path, tmp_path: Path) -> None:
+    owned = tmp_path / "owned"
+    path = changed(
+        trained, tmp_path / "evil.ckpt", backbone={"class_path": part, "init_args": {"command": f"touch {owned}"}}
+    )
+    with pytest.raises(FerlError, match=f"refused to build {part}"):
+        load(path)
+    assert not owned.exists()
+
+
+def test_other_weights_than_those_of_the_header_are_told(trained: Path, tmp_path: Path) -> None:
+    wider = {
+        "class_path": "ferlightning.parts.backbones.stacks.ConvStack",
+        "init_args": {"channels": [8, 16], "depth": 1},
+    }
+    with pytest.raises(FerlError, match="weights do not fit"):
+        load(changed(trained, tmp_path / "other.ckpt", backbone=wider))
+
+
+@pytest.mark.parametrize(
+    ("section", "option"),
+    [
+        ("backbone", {"class_path": "os.system", "init_args": {"command": "touch owned"}}),
+        ("head", {"class_path": "subprocess.getoutput", "init_args": {"cmd": "touch owned"}}),
+        ("optimizer", {"class_path": "os.system", "init_args": {"command": "touch owned"}}),
+        ("scheduler", {"class_path": "runpy.run_path", "init_args": {"path_name": "owner.py"}}),
+        ("losses", ["os.system"]),
+        ("attention", "os.system"),
+    ],
+    ids=["backbone", "head", "optimizer", "scheduler", "losses", "attention"],
+)
+def test_nothing_that_a_run_folder_names_is_run(
+    section: str, option: object, trained: Path, tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = shutil.copytree(trained, tmp_path / "evil")
+    config = yaml.safe_load((evil / "config.yaml").read_text())
+    config["model"]["init_args"][section] = option
+    (evil / "config.yaml").write_text(yaml.safe_dump(config))
+    Path("owner.py").write_text("open('owned', 'w')")
+    with pytest.raises(SystemExit) as stop:
+        ferl("test", f"--ckpt_path={best(evil)}")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert section in said and "nothing was run" in said and "--trust" in said
+    assert not Path("owned").exists()
+
+
+def test_a_configuration_that_cannot_be_read_is_told(trained: Path, tmp_path: Path, ferl: Ferl, capsys) -> None:
+    run = shutil.copytree(trained, tmp_path / "copy")
+    for text in ("model: [1, 2", "model: 3\n"):
+        (run / "config.yaml").write_text(text)
+        with pytest.raises(SystemExit):
+            ferl("test", f"--ckpt_path={best(run)}")
+        assert "config.yaml is not the configuration of a run" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """fit, validate, test and predict: one LightningCLI, with run folders and checkpoints that restore by themselves."""
 
 import copy
+import json
 import logging
 import os
 import warnings
@@ -11,39 +12,52 @@ from pathlib import Path
 from typing import Any, cast
 from zipfile import is_zipfile
 
+import torch
 import yaml
+from jsonargparse import _typehints
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import read_checkpoint
+from ferlightning.checkpoint import CONFIG, HEADER, CheckpointFiles, read_checkpoint
 from ferlightning.cli.messages import explain
+from ferlightning.cli.precision import check_precision, fast_precision, is_fast
+from ferlightning.cli.trust import vet
 from ferlightning.data.datamodule import FaceData
+from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.models.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.models.ensemble import Ensemble
 
-# Nothing that a user could act on.
+log = logging.getLogger(__name__)
+
+# Nothing that a user could act on. Lightning's advice on workers is wrong for data that are mapped into memory.
 warnings.filterwarnings("ignore", ".*LeafSpec.*")
+warnings.filterwarnings("ignore", ".*does not have many workers.*")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
+ONE_COMMAND = ("ckpt_path", "weights_only", "test_after_fit", "verbose", "trust")
+"""Arguments of one command; a saved configuration serves the others too."""
 
 
 class SaveConfig(SaveConfigCallback):
-    """Gives the resolved configuration to the report; a fit's also to the run folder and to loggers that keep it."""
+    """Gives the resolved configuration to the report; a fit's also to run folder, checkpoints and loggers."""
+
+    resolved: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero or self.already_saved:
             return
         self.already_saved = True
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for key in ("ckpt_path", "weights_only", "test_after_fit", "verbose"):
-            config.pop(key, None)  # arguments of one command; the configuration serves the others too
+        for key in ONE_COMMAND:
+            config.pop(key, None)
+        self.resolved = config
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Report):
                 callback.config = config
@@ -57,6 +71,9 @@ class SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):
                 logger.log_hyperparams(config)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CONFIG] = self.resolved  # so that a checkpoint needs no folder around it
 
 
 class RefusedError(Exception):
@@ -72,7 +89,7 @@ class FerlParser(LightningArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:  # type: ignore[override]
         # On its way to the parser of a nested class, jsonargparse turns a null into the word None.
         if args is not None:
-            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in args]
+            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in _classes_first(args)]
         return super().parse_args(args, *others, **options)
 
 
@@ -83,19 +100,9 @@ class FerlCLI(LightningCLI):
         self.command = args[0]
         self.ckpt_path = _option(args, "ckpt_path")
         args = list(args)
-        if self.ckpt_path:
-            if not Path(self.ckpt_path).is_file():
-                raise FerlError(f"--ckpt_path: there is no file {self.ckpt_path}")
-            if not is_zipfile(self.ckpt_path):
-                raise FerlError(f"--ckpt_path: {self.ckpt_path} is not a checkpoint, or is cut short; use another one")
-            saved = Path(self.ckpt_path).resolve().parent.parent / "config.yaml"
-            if saved.is_file():
-                args[1:1] = ["--config", str(saved)]  # first, so that whatever the user types wins
-            elif _option(args, "config") is None:
-                raise FerlError(
-                    f"{self.ckpt_path} is in no run folder: there is no {saved}. Say with --config how it was built"
-                )
-        _check_yaml(_options(args, "config"))
+        self.saved = self._read_saved("--trust" in args) if self.ckpt_path else None
+        if self.saved is not None:
+            args[1:1] = ["--config", json.dumps(self.saved)]  # first, so that whatever the user types wins
         self.run_folder = self._choose_run_folder(args)
         super().__init__(
             LightningModule,
@@ -114,6 +121,11 @@ class FerlCLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint once."
         )
+        parser.add_argument(
+            "--trust",
+            action="store_true",
+            help="Build whatever the run folder or checkpoint names: this runs its code.",
+        )
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -127,6 +139,36 @@ class FerlCLI(LightningCLI):
             self.config = parser.parse_args(cast(Sequence[str], args))
         except RefusedError as error:
             raise FerlError(explain(str(error))) from None
+
+    def _read_saved(self, trust: bool) -> dict[str, Any]:
+        """The configuration of a checkpoint's run: from the run folder, else from the checkpoint itself."""
+        path = Path(cast(str, self.ckpt_path))
+        if not path.is_file():
+            raise FerlError(f"--ckpt_path: there is no file {path}")
+        stored = read_checkpoint(path, device="meta")
+        self.header = stored.get(HEADER, {})
+        source = path.resolve().parent.parent / "config.yaml"
+        if source.is_file():
+            try:
+                config = yaml.safe_load(source.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise FerlError(f"{source} is not the configuration of a run: {error}") from None
+        elif CONFIG in stored:
+            source, config = path, stored[CONFIG]
+        elif self.header:  # trained in Python
+            options = self.header["network"] | self.header["training"]
+            linked = {name: value for name, value in options.items() if name not in LINKED}
+            source, config = path, {"model": {"class_path": "Classifier", "init_args": linked}}
+        else:
+            raise FerlError(f"--ckpt_path: {path} does not say how its model was built, and there is no {source}")
+        saved = vet(config, source, trust)
+        trainer = saved.setdefault("trainer", {})
+        if not is_fast(trainer.get("precision"), trainer.get("accelerator", "auto")):
+            trainer["precision"] = None  # of another machine; chosen anew
+        options = saved.get("model", {}).get("init_args", {})
+        if self.command != "fit" and "init_from" in options:
+            options["init_from"] = None  # the checkpoint has all weights
+        return saved
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
@@ -157,15 +199,21 @@ class FerlCLI(LightningCLI):
         return folder
 
     def before_instantiate_classes(self) -> None:
-        model, checkpoint = self.config[self.command].model, self.ckpt_path
-        if model.class_path == f"{Ensemble.__module__}.{Ensemble.__name__}":
+        config = self.config[self.command]
+        model, checkpoint = config.model, self.ckpt_path
+        name = model.class_path.rpartition(".")[2]
+        if name == Ensemble.__name__:
             if self.command == "fit":
                 raise FerlError("model: an Ensemble is made of trained members; fit those, each in a run of its own")
             checkpoint = next((path for path in model.init_args.checkpoints if is_zipfile(path)), None)
         if self.command != "fit" and checkpoint:
             self._take_classes_of(checkpoint)
+        if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
+            raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
+        if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
+            self._read_photos()
+        self._choose_precision()
         # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
-        config = self.config[self.command]
         self.config_to_save = copy.deepcopy(config)
         trainer = config.trainer
         trainer.default_root_dir = str(self.run_folder)
@@ -185,21 +233,64 @@ class FerlCLI(LightningCLI):
         ):  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
+    def _choose_precision(self) -> None:
+        trainer = self.config[self.command].trainer
+        check_precision(trainer.precision, trainer.accelerator)
+        if trainer.precision is None:
+            trainer.precision, reason = fast_precision(trainer.accelerator)
+            if _is_first():
+                print(f"Precision: {trainer.precision}, as {reason}. Choose another with --trainer.precision")
+        elif not is_fast(trainer.precision, trainer.accelerator) and _is_first():
+            log.warning(
+                "trainer.precision is %s, for which this CPU has no instructions: 32-true is several times faster here",
+                trainer.precision,
+            )
+        if torch.cuda.is_available():
+            torch.set_float32_matmul_precision("high")
+
+    def _read_photos(self) -> None:
+        """To predict takes the photos alone: the data that the model was trained on need not be there."""
+        config = self.config[self.command]
+        options, shape = config.data.init_args, self.header.get("input")
+        if not shape:
+            return  # of a model that is no Classifier
+        kept = {name: options[name] for name in ("batch_size", "workers", "corrupt") if name in options}
+        photos = {
+            "folder": options.predict_folder, "class_names": self.header["network"]["class_names"],
+            "size": shape["read_size"], "color": shape["color"],
+            "preprocess": options.preprocess if "data" in (self.saved or {}) else shape["preprocess"],
+        }  # fmt: skip
+        parser, whole = self._parser(self.command), config.clone()
+        whole.data = {"class_path": f"{Photos.__module__}.Photos", "init_args": photos | kept}
+        config.data = parser.parse_object(whole).data
+
     def _take_classes_of(self, checkpoint: str) -> None:
         """Other data than a model was trained on have other classes, in another order: match them by name."""
         options = self.config[self.command].data.get("init_args", {})
         if options.get("classes", "") is None:
-            options["classes"] = read_checkpoint(checkpoint, device="meta").get("class_names")
+            options["classes"] = (
+                read_checkpoint(checkpoint, device="meta").get(HEADER, {}).get("network", {}).get("class_names")
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save
         try:
+            given = self.config_init[self.command].trainer
+            if str(given.strategy).startswith(("auto", "ddp", "single")):  # others write checkpoints in their own way
+                plugins = given.plugins if isinstance(given.plugins, list) else [given.plugins] if given.plugins else []
+                kwargs["plugins"] = [*plugins, CheckpointFiles()]
             return super().instantiate_trainer(**kwargs)
         finally:
             self.config[self.command] = changed
 
     def before_fit(self) -> None:
         self.datamodule.check_training()
+
+    def after_predict(self) -> None:
+        """Name the images that could not be read: the others are predicted, but the command has not done all of it."""
+        unreadable = getattr(self.datamodule, "unreadable", [])
+        if unreadable:
+            raise FerlError(f"{len(unreadable)} image(s) were left out: " + "; ".join(unreadable))
 
     def after_fit(self) -> None:
         """Report on the best checkpoint: on validation always, on test only if asked for."""
@@ -222,16 +313,27 @@ def _is_first() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _check_yaml(configs: Sequence[str]) -> None:
-    """Say where a configuration is not YAML: the parser tells neither the file nor what is meant by its line."""
-    for path in configs:
-        try:
-            yaml.safe_load(Path(path).read_text())
-        except OSError as error:
-            raise FerlError(f"--config: cannot read {path}: {error.strerror}") from None
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else "?"
-            raise FerlError(f"--config: {path}, line {line}: {error.problem}; this is not YAML") from None
+def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
+    """Options of a class belong to it. Jsonargparse keeps those that another class of the slot happens to have too."""
+    if previous and "init_args" in previous and previous["class_path"] != value["class_path"]:
+        previous["init_args"] = type(previous)()
+
+
+_typehints.discard_init_args_on_class_path_change = _discard_all
+
+
+def _classes_first(args: Sequence[str]) -> list[str]:
+    """Put the word that chooses a class before those that set its options, in whatever order they were typed."""
+    ordered: list[str] = []
+    for arg in args:
+        name, equals, _ = arg.partition("=")
+        options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
+        chosen = any(word.partition("=")[0] == name for word in ordered)
+        if equals and options and not chosen:
+            ordered.insert(options[0], arg)
+        else:
+            ordered.append(arg)
+    return ordered
 
 
 def _options(args: Sequence[str], name: str) -> list[str]:

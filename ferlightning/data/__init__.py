@@ -5,6 +5,7 @@ from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.folder import ImageFolder
+from ferlightning.data.sources.photos import Photos
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces
 from ferlightning.images.corruptions import (
     JPEG,
@@ -56,6 +57,7 @@ __all__ = [
     "MixUp",
     "MouthOcclusion",
     "Noise",
+    "Photos",
     "Resize",
     "Rotation",
     "SobelEdges",

@@ -28,13 +28,13 @@ from ferlightning.data.fingerprints import (
     pixel_moments,
     telling_frames,
 )
-from ferlightning.data.preprocessed import preprocess_store
+from ferlightning.data.photos import read_photos
+from ferlightning.data.preprocessed import described, preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import list_images, read_image
 
 Split = Literal["train", "val", "test"]
 
@@ -57,7 +57,7 @@ class FaceData(LightningDataModule):
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
         split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
-        predict_folder: folder of images, at any depth, that ``predict`` reads instead of the test split.
+        predict_folder: folder of images, at any depth, or one image, that ``predict`` reads instead of the test split.
     """
 
     label_names: list[str]
@@ -94,6 +94,8 @@ class FaceData(LightningDataModule):
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.predict_folder = predict_folder
+        self.unreadable: list[str] = []
+        """What could not be read, a sentence each."""
         self.trained_on: NDArray[np.uint64] | None = None  # set from a checkpoint: its model's ``training_frames``
 
     # --- what a concrete data set says ------------------------------------------------------------------------------
@@ -178,6 +180,22 @@ class FaceData(LightningDataModule):
     def pixel_std(self) -> list[float]:
         """Standard deviation of each channel over the training images."""
         return self._pixel_moments[1]
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What images a model is trained on: how they are read and preprocessed, and their size after that.
+
+        Plain values: ``read_size``, pixels; ``color``; ``preprocess``, class paths with arguments; ``size``, height and
+        width; ``channels``. A checkpoint keeps them.
+        """
+        shape = self.store.images.shape
+        return {
+            "read_size": self.raw.images.shape[1],
+            "color": self.raw.images.ndim == 4,
+            "preprocess": [described(part) for part in self.preprocess],
+            "size": list(shape[1:3]),
+            "channels": shape[3] if len(shape) == 4 else 1,
+        }
 
     def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
         """What a person would call each item of a split, or of what ``predict`` reads."""
@@ -343,16 +361,9 @@ class FaceData(LightningDataModule):
     @cached_property
     def _unlabelled(self) -> Store:
         """The images of ``predict_folder``, as large and as coloured as those of the data set."""
-        folder = Path(self.predict_folder or "").expanduser()
-        if not folder.is_dir():
-            raise FerlError(f"data.predict_folder: there is no folder {folder}")
-        files = list_images(folder)
-        if not files:
-            raise FerlError(f"data.predict_folder: there are no images in {folder}")
-        size, color = self.raw.images.shape[1], self.raw.images.ndim == 4
-        images = np.stack([read_image(path, size, color) for path in files])
-        names = np.array([str(path.relative_to(folder)) for path in files])
-        return Store.of(images, np.full(len(files), UNLABELLED), np.full(len(files), UNDECIDED, np.int8), names)
+        photos, unreadable = read_photos(Path(self.predict_folder or ""), self.input["read_size"], self.input["color"])
+        self.unreadable.extend(unreadable)
+        return photos
 
     @cached_property
     def _groups(self) -> tuple[NDArray[np.str_], bool]:

@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,12 @@ def preprocess_store(parts: Sequence[Preprocess], raw: Store) -> Store:
         return Store(**(vars(raw) | {"images": images}))
 
     return open_store({"preprocess": described, "of": _identity(raw)}, parse)
+
+
+def described(part: Preprocess) -> dict[str, Any]:
+    """A part as plain values: its class path, and the arguments that its attributes of the same name hold."""
+    options = {name: value for name, value in vars(part).items() if name in inspect.signature(type(part)).parameters}
+    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", "init_args": options}
 
 
 def _identity(store: Store) -> str:

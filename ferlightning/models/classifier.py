@@ -1,42 +1,36 @@
-"""The one model: restorer -> backbone -> tokens -> sequence -> attention -> head, and its training step."""
+"""The Lightning module around a network: losses, metrics, fitted parts, optimiser, checkpoints."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
-from ferlightning.checkpoint import read_checkpoint
-from ferlightning.contracts.modules import (
-    Backbone,
-    Batch,
-    Fitted,
-    Head,
-    Loss,
-    Output,
-    Restorer,
-    Stage,
-    Tokens,
-    class_index,
-)
+from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint, read_state, rebuild
+from ferlightning.contracts.modules import Backbone, Batch, Fitted, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
+from ferlightning.models.network import Network
+from ferlightning.models.optim import (
+    check_scale,
+    factor,
+    parameter_groups,
+    scale_rates,
+    scale_schedule,
+)
 from ferlightning.parts import ConvStack, CrossEntropy, LinearHead
 
 log = logging.getLogger(__name__)
 
-
-def adamw(parameters: Any) -> torch.optim.Optimizer:
-    """AdamW with a learning rate of 0.001 (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(parameters, lr=1e-3)
+Split = Literal["train", "val", "test"]
 
 
 class Classifier(LightningModule):
@@ -56,10 +50,11 @@ class Classifier(LightningModule):
         optimizer: made over the trained parameters.
         scheduler: learning-rate schedule.
         scheduler_interval: when the schedule steps. ``ReduceLROnPlateau`` always steps after a validation.
-        lr_scale: name of a module or parameter, as ``backbone`` or ``backbone.layers.0``, to factor of the learning
-            rate of all below it; the longest name counts; 0 freezes, batch norm included.
+        lr_scale: name of a module or parameter, such as ``backbone`` or ``backbone.layers.0``, to factor of the
+            learning rate of all below it; the longest name counts; 0 freezes, batch norm included.
         frame_tokens: average the cells of each frame, so that the tokens are frames instead of cells.
-        init_from: checkpoint whose tensors of equal name and shape are the starting point, its normalisation included.
+        init_from: checkpoint, or weights saved by other code, whose tensors of equal name and shape are the starting
+            point, the normalisation included. Names may be those of the whole network or of its backbone alone.
         compile: compile ``forward`` with torch.compile.
     """
 
@@ -75,7 +70,7 @@ class Classifier(LightningModule):
         attention: Callable[[int], Stage] | None = None,
         head: Callable[[int, int], Head] = LinearHead,
         losses: Sequence[Callable[[int, Sequence[int]], Loss]] = (CrossEntropy,),
-        optimizer: OptimizerCallable = adamw,
+        optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scale: dict[str, float] | None = None,
@@ -84,85 +79,53 @@ class Classifier(LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.class_names = list(class_names)
+        network: dict[str, Any] = {
+            "class_names": list(class_names), "backbone": backbone, "head": head, "restorer": restorer,
+            "sequence": sequence, "attention": attention, "pixel_mean": list(pixel_mean),
+            "pixel_std": list(pixel_std), "frame_tokens": frame_tokens,
+        }  # fmt: skip
+        self.network = Network(**network)
         k = len(self.class_names)
         counts = [1] * k if class_counts is None else list(class_counts)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(pixel_mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(pixel_std).view(-1, 1, 1))
-
-        self.restorer = restorer() if restorer else None
-        # Channels last is the faster layout of convolutions on CPUs and on tensor cores.
-        self.backbone = backbone(len(pixel_mean)).to(memory_format=torch.channels_last)
-        width = self.backbone.out_features
-        self.sequence = sequence(width) if sequence else None
-        width = self.sequence.out_features if self.sequence else width
-        self.attention = attention(width) if attention else None
-        width = self.attention.out_features if self.attention else width
-        self.head = head(width, k)
-        self.losses = nn.ModuleList(loss(self.head.embed_features, counts) for loss in losses)
+        self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
+        training: dict[str, Any] = {
+            "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
+            "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "compile": compile,
+        }  # fmt: skip
+        # Not described before it is saved: what cannot be written into a checkpoint can still be trained.
+        self._made_of = {"network": network, "training": training}
 
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.lr_scale = lr_scale or {}
-        self.frame_tokens = frame_tokens
         self.compile_forward = compile
         self._gathered = False  # whether fitted parts have seen batches since their last fit
 
         self.train_accuracy = MulticlassAccuracy(k, average="micro")
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
-        for prefix in self.lr_scale:
-            if not any(_below(name, prefix) for name, _ in self.named_parameters()):
-                parts = sorted({name.split(".")[0] for name, _ in self.named_parameters()})
-                raise FerlError(f"model.lr_scale: there is no parameter below {prefix!r}; the top names are {parts}")
-        for name, parameter in self.named_parameters():
-            if self._scale(name) == 0:
+        check_scale(self._parameters_by_name(), self.lr_scale)
+        for name, parameter in self._parameters_by_name():
+            if factor(name, self.lr_scale) == 0:
                 parameter.requires_grad_(False)
         if init_from:
             self._init_from(Path(init_from))
         self.train()  # the trainer keeps the modes it finds, so what is frozen must be in eval mode from the start
 
+    @property
+    def class_names(self) -> list[str]:
+        """The K classes."""
+        return self.network.class_names
+
     # --- what is computed -------------------------------------------------------------------------------------------
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
-        """Classify clips; a still is a clip of one frame.
+        """Classify clips, as ``Network`` does: image (B, T, C, H, W) in [0, 1], mask (B, T) bool, True = real frame."""
+        output: Output = self.network(image, mask)
+        return output
 
-        Args:
-            image: (B, T, C, H, W) in [0, 1].
-            mask: (B, T) bool, True = real frame; None if all are. Padding comes last.
-        """
-        b, t, c, _, _ = image.shape
-        if c != len(self.mean):
-            raise FerlError(f"the model was built for {len(self.mean)} channels, the images have {c}")
-        # Padding is left out, not masked, so that it can never enter a batch norm's statistics.
-        frames = image.flatten(0, 1) if mask is None else image[mask]  # (N, C, H, W)
-        restored = self.restorer(frames) if self.restorer else frames
-        features = self.backbone(((restored - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
-        tokens = self._tokens(features, b, t, mask)
-        if self.sequence:
-            tokens = self.sequence(tokens)
-        if self.attention:
-            tokens = self.attention(tokens)
-        logits, embedding = self.head(tokens)
-        weights = None
-        if self.attention:
-            # Taken away, not read: a tensor with a graph would keep the step's memory, and deepcopy refuses it.
-            weights, self.attention.attention = self.attention.attention, None
-        return Output(logits, embedding, _unpack(restored, b, t, mask), weights)
-
-    def _tokens(self, features: Tensor, b: int, t: int, mask: Tensor | None) -> Tokens:
-        """Feature maps of the real frames, (N, D, H', W'), to tokens (B, L, D)."""
-        if self.frame_tokens:
-            features = features.mean((2, 3), keepdim=True)
-        d, h, w = features.shape[1:]
-        cells = _unpack(features.flatten(2).transpose(1, 2), b, t, mask)  # (B, T, H' * W', D)
-        token_mask = None if mask is None else mask.repeat_interleave(h * w, 1)
-        return Tokens(cells.reshape(b, t * h * w, d), token_mask, (t, h, w))
-
-    def _step(self, batch: Batch, split: Literal["train", "val", "test"]) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, split: Split) -> dict[str, Tensor]:
         output: Output = self(batch["image"], batch.get("mask"))
         # Losses in full precision: half-precision log-softmax loses the tail.
         output = output._replace(
@@ -227,9 +190,7 @@ class Classifier(LightningModule):
         self._reset()  # an earlier fit may have been interrupted
 
     def on_validation_start(self) -> None:
-        # Validation runs within the epoch: at its end would be too late. By itself it changes nothing.
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            self._fit()
+        self._fit()  # validation runs within the epoch: at its end would be too late
 
     def on_train_epoch_end(self) -> None:
         self._fit()
@@ -241,39 +202,29 @@ class Classifier(LightningModule):
         if self.compile_forward:
             self.compile()
 
-    def train(self, mode: bool = True) -> "Classifier":
-        """As in torch, but what ``lr_scale`` freezes stays in eval mode: frozen batch norm must not drift."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch modes, but leave what ``lr_scale`` freezes in eval mode: its batch norm must not drift."""
         super().train(mode)
         for name, module in self.named_modules():
-            if name and self._scale(name) == 0:
-                module.training = False  # not eval(), which would reach into parts that a longer prefix trains
+            if name and factor(_own_name(name), self.lr_scale) == 0:
+                module.training = False  # not eval(), which would reach into parts that a longer name trains
         return self
 
-    def _scale(self, name: str) -> float:
-        """Factor of the learning rate of a parameter or module: that of the longest prefix that it is below."""
-        fitting = [prefix for prefix in self.lr_scale if _below(name, prefix)]
-        return self.lr_scale[max(fitting, key=len)] if fitting else 1.0
+    def _parameters_by_name(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters by the names that ``lr_scale`` uses: ``backbone.…``, ``losses.0.…``."""
+        return ((_own_name(name), parameter) for name, parameter in self.named_parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(self._scale(name), []).append(parameter)
+        groups = parameter_groups(self._parameters_by_name(), self.lr_scale)
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
-        for factor, group in zip(groups, optimizer.param_groups, strict=True):
-            group["lr"] *= factor
+        scale_rates(optimizer, groups)
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
-        if isinstance(scheduler, CyclicLR) and self.lr_scale:
-            raise FerlError("model.lr_scale: CyclicLR sets every rate itself; use another scheduler, as OneCycleLR")
-        if isinstance(scheduler, OneCycleLR):
-            # It has put rates of its own in the place of those scaled above.
-            for factor, group in zip(groups, optimizer.param_groups, strict=True):
-                group.update({key: group[key] * factor for key in ("lr", "initial_lr", "max_lr", "min_lr")})
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+        scale_schedule(scheduler, list(groups))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
@@ -282,15 +233,22 @@ class Classifier(LightningModule):
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["class_names"] = self.class_names
         data: Any = getattr(self._trainer, "datamodule", None)
+        try:
+            made_of = {name: describe(options) for name, options in self._made_of.items()}
+        except FerlError as error:
+            log.warning("The checkpoint cannot be rebuilt without the code that made the model: %s", error)
+        else:
+            made_of["input"] = self.network.input | getattr(data, "input", {})
+            checkpoint[HEADER] = header_of(**made_of)
         if hasattr(data, "training_frames"):
             # As int64, which every version of torch reads; a test tells by them which images the model has seen.
             checkpoint["training_frames"] = torch.from_numpy(data.training_frames.view("int64").copy())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes or another architecture, in words."""
-        names = checkpoint.get("class_names", self.class_names)
+        header = checkpoint.get(HEADER, {})
+        names = header.get("network", {}).get("class_names", self.class_names)
         data: Any = getattr(self._trainer, "datamodule", None)
         if hasattr(data, "trained_on") and "training_frames" in checkpoint:
             data.trained_on = checkpoint["training_frames"].numpy().view("uint64")
@@ -299,11 +257,13 @@ class Classifier(LightningModule):
                 f"the checkpoint was trained on the classes {names}, the data has {self.class_names}: use the data it "
                 "was trained on"
             )
+        self.network.input = header.get("input", {})
         stored, own = checkpoint["state_dict"], self.state_dict()
-        wrong = [f"{name} is not in the checkpoint" for name in own if name not in stored]
-        wrong += [f"{name} is only in the checkpoint" for name in stored if name not in own]
+        wrong = [f"{_own_name(name)} is not in the checkpoint" for name in own if name not in stored]
+        wrong += [f"{_own_name(name)} is only in the checkpoint" for name in stored if name not in own]
         wrong += [
-            f"{name} has shape {tuple(stored[name].shape)} in the checkpoint and {tuple(own[name].shape)} in the model"
+            f"{_own_name(name)} has shape {tuple(stored[name].shape)} in the checkpoint and {tuple(own[name].shape)} "
+            "in the model"
             for name in own
             if name in stored and stored[name].shape != own[name].shape
         ]
@@ -315,31 +275,66 @@ class Classifier(LightningModule):
                 + ". Leave out the model options that you changed, or use model.init_from to start from what fits"
             )
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes what it needs from hyper-parameters
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, trust: bool = False, **changed: Any
+    ) -> Self:
+        """Rebuild a classifier, with its losses and optimiser, from a checkpoint alone.
+
+        Args:
+            checkpoint_path: of the file.
+            map_location: device, or anything else that ``torch.load`` takes.
+            trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
+            changed: arguments of ``Classifier`` that replace the stored ones.
+
+        Raises:
+            FerlError: the file is missing, damaged, or does not say how it was built.
+        """
+        stored = read_checkpoint(checkpoint_path, map_location)
+        header = stored.get(HEADER)
+        if header is None:
+            raise FerlError(
+                f"{checkpoint_path} does not say how its model was built: give load_from_checkpoint the arguments of "
+                "Classifier"
+            )
+        options = {name: rebuild(header[name], trust) for name in ("network", "training")}
+        model = cls(**{**options["network"], **options["training"], **changed})
+        model.on_load_checkpoint(stored)
+        model.load_state_dict(stored["state_dict"])
+        return model
+
     def _init_from(self, path: Path) -> None:
         try:
-            stored = read_checkpoint(path)["state_dict"]
+            stored = read_state(path)
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
         own = self.state_dict()
-        fitting = {name: x for name, x in stored.items() if name in own and own[name].shape == x.shape}
+        # Weights of other code have the names of a backbone alone, or those of a network that others put in a wrapper.
+        prefixes = ("", "network.", "network.backbone.", "network.backbone.model.")
+        found = [
+            {f"{prefix}{name}": x for name, x in stored.items() if _same_shape(own.get(f"{prefix}{name}"), x)}
+            for prefix in prefixes
+        ]
+        fitting = max(found, key=len)
         # Buffers do not count: the pixel moments and the counters of batch norm fit any model.
         if not fitting.keys() & dict(self.named_parameters()).keys():
-            raise FerlError(f"model.init_from: no parameter of {path} has the name and shape of one of this model")
+            raise FerlError(
+                f"model.init_from: no parameter of {path} has the name and shape of one of this model. Its names begin "
+                f"like {next(iter(stored), 'nothing')!r}, those of this model like "
+                f"{_own_name(next(iter(own)))!r}"
+            )
         self.load_state_dict(fitting, strict=False)
+        left = sorted(_own_name(name) for name in set(own) - set(fitting))
         log.info(
             "init_from %s: %d of %d tensors taken; left as initialised: %s",
-            path, len(fitting), len(own), sorted(set(own) - set(fitting)) or "none",
+            path, len(fitting), len(own), left or "none",
         )  # fmt: skip
 
 
-def _below(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix}.")
+def _own_name(name: str) -> str:
+    """The name of a parameter or module within the network; that of a loss is left as it is."""
+    return name.removeprefix("network.")
 
 
-def _unpack(x: Tensor, b: int, t: int, mask: Tensor | None) -> Tensor:
-    """Per-frame results of the real frames, (N, ...), to (B, T, ...) with zeros where there is padding."""
-    if mask is None:
-        return x.view(b, t, *x.shape[1:])
-    full = x.new_zeros(b, t, *x.shape[1:])
-    full[mask] = x
-    return full
+def _same_shape(own: Tensor | None, stored: Tensor) -> bool:
+    return own is not None and own.shape == stored.shape

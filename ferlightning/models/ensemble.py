@@ -2,44 +2,45 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from ferlightning.checkpoint import load
 from ferlightning.contracts.modules import Batch, Output, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
+from ferlightning.models.network import Network
 
 
 class Ensemble(LightningModule):
     """The mean of the probabilities of trained models, for validate, test and predict.
 
-    A member may be any model that ``ferl`` trained, whatever its parts, if it tells the same classes apart. The images
-    are those of the configured data: preprocess them as those that the members were trained on.
+    A member may be any network that was trained here, whatever its parts, if it tells the same classes apart. The
+    images are those of the configured data: preprocess them in the way that the members' training images were.
 
     Args:
         class_names: the K classes; comes from the data.
-        checkpoints: one of each member, in its run folder.
+        checkpoints: one of each member: a checkpoint, its safetensors file, or a run folder.
 
     Raises:
-        FerlError: there is no checkpoint, one cannot be restored, or it tells other classes apart.
+        FerlError: there is no checkpoint, one cannot be rebuilt, or it tells other classes apart.
     """
 
     def __init__(self, class_names: Sequence[str], checkpoints: Sequence[str] = ()) -> None:
         super().__init__()
-        from ferlightning.restore import restore  # late: it builds by the command line, which imports this module
-
         if not checkpoints:
             raise FerlError(
                 "model.checkpoints: name the checkpoints of the members, as [RUN/checkpoints/best.ckpt, ...]"
             )
         self.class_names = list(class_names)
         self.checkpoints = list(checkpoints)
-        self.members = nn.ModuleList(restore(path) for path in checkpoints)
+        self.members = nn.ModuleList(load(path) for path in checkpoints)
         self.order: list[list[int]] = []  # of each member, the place of our k-th class among its own
         for path, member in zip(checkpoints, self.members, strict=True):
-            names: list[str] = list(member.class_names)  # type: ignore[arg-type]
+            names = list(cast(Network, member).class_names)
             if sorted(names) != sorted(self.class_names):
                 raise FerlError(
                     f"model.checkpoints: {path} tells {', '.join(names)} apart, the data has "
@@ -66,11 +67,10 @@ class Ensemble(LightningModule):
             Logits whose softmax is the mean of the members' probabilities, and as embedding their log-probabilities
             side by side, (B, members * K).
         """
-        batch = {"image": image} if mask is None else {"image": image, "mask": mask}
         probs = []
         for member, order in zip(self.members, self.order, strict=True):
-            logits: Tensor = member.predict_step(batch, 0)["logits"]  # type: ignore[operator]
-            probs.append(logits.float().log_softmax(1)[:, order])
+            output: Output = member(image, mask)
+            probs.append(output.logits.float().log_softmax(1)[:, order])
         members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
         return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
 

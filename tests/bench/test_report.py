@@ -287,9 +287,7 @@ def test_several_folders(tmp_path: Path) -> None:
 
 def test_needs_its_packages(tmp_path: Path) -> None:
     finish_all(start(tmp_path, suite_of(["A"], ["X"])), {"A": 0.5})
-    hidden = (
-        "import sys; sys.modules['scikit_posthocs'] = None; from ferlightning.cli.main import main; main()"
-    )
+    hidden = "import sys; sys.modules['scikit_posthocs'] = None; from ferlightning.cli.main import main; main()"
     command = [sys.executable, "-c", hidden, "bench", "report", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2 and "pip install 'ferlightning[bench]'" in ended.stderr

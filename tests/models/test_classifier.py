@@ -50,7 +50,7 @@ def clips(filling: float = 0.0) -> tuple[Tensor, Tensor]:
 
 
 def frozen_state(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: x.clone() for name, x in module.state_dict().items()}
+    return {name.removeprefix("network."): x.clone() for name, x in module.state_dict().items()}
 
 
 def fit(module: Classifier, epochs: int = 1, **options: Any) -> Trainer:
@@ -140,9 +140,9 @@ def test_without_stages_logits_are_the_head_of_the_mean_feature() -> None:
     classifier = model(pixel_mean=[0.4], pixel_std=[0.2]).eval()
     images = torch.rand(5, 1, 16, 16)
     output = classifier(images.unsqueeze(1))
-    features = classifier.backbone((images - 0.4) / 0.2).mean((2, 3))
+    features = classifier.network.backbone((images - 0.4) / 0.2).mean((2, 3))
     torch.testing.assert_close(output.embedding, features, atol=1e-6, rtol=0)
-    torch.testing.assert_close(output.logits, classifier.head.classify(features), atol=1e-6, rtol=0)
+    torch.testing.assert_close(output.logits, classifier.network.head.classify(features), atol=1e-6, rtol=0)
     assert output.attention is None
     assert output.restored.equal(images.unsqueeze(1))
 
@@ -162,9 +162,9 @@ def test_widths_travel_through_every_combination_of_parts() -> None:
         classifier = model(sequence=sequence, attention=attention, **({"head": head} if head else {})).eval()
         output = classifier(*clips())
         assert output.logits.shape == (3, 3)
-        assert output.embedding.shape == (3, classifier.head.embed_features)
-        assert classifier.sequence is None or sequence is not None
-        assert classifier.attention is None or attention is not None
+        assert output.embedding.shape == (3, classifier.network.head.embed_features)
+        assert classifier.network.sequence is None or sequence is not None
+        assert classifier.network.attention is None or attention is not None
 
 
 class _Halving(Restorer):
@@ -221,13 +221,14 @@ def rates(classifier: Classifier) -> dict[str, float]:
     """Name of a parameter to its present rate."""
     optimizer = classifier.optimizers().optimizer if classifier._trainer else classifier.configure_optimizers()
     owner = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    return {name: owner[id(p)] for name, p in classifier.named_parameters() if id(p) in owner}
+    named = ((name.removeprefix("network."), p) for name, p in classifier.named_parameters())
+    return {name: owner[id(p)] for name, p in named if id(p) in owner}
 
 
 def test_lr_scale_gives_each_prefix_its_rate_the_longest_wins() -> None:
     classifier = model(optimizer=sgd, lr_scale={"backbone": 0.1, "backbone.layers.1": 0.5, "head": 2.0}, sequence=LSTM)
     found = rates(classifier)
-    assert found.keys() == dict(classifier.named_parameters()).keys()
+    assert found.keys() == dict(classifier.network.named_parameters()).keys()
     assert found["backbone.layers.0.weight"] == pytest.approx(0.01)
     assert found["backbone.layers.1.weight"] == pytest.approx(0.05)
     assert found["head.classify.weight"] == pytest.approx(0.2)
@@ -250,7 +251,7 @@ def test_zero_freezes_weights_and_batch_norm_through_a_fit() -> None:
     classifier = model(optimizer=sgd, lr_scale={"backbone": 0.0})
     before = frozen_state(classifier)
     fit(classifier, epochs=2)
-    for name, x in classifier.state_dict().items():
+    for name, x in classifier.network.state_dict().items():
         # Validation switches modes, and back again, between the epochs.
         assert x.equal(before[name]) == name.startswith(("backbone", "mean", "std")), name
 
@@ -258,9 +259,9 @@ def test_zero_freezes_weights_and_batch_norm_through_a_fit() -> None:
 def test_a_longer_prefix_trains_part_of_what_is_frozen() -> None:
     classifier = model(optimizer=sgd, lr_scale={"backbone": 0.0, "backbone.layers.6": 1.0})
     before = frozen_state(classifier)
-    assert isinstance(classifier.backbone.layers[6], torch.nn.BatchNorm2d)
+    assert isinstance(classifier.network.backbone.layers[6], torch.nn.BatchNorm2d)
     fit(classifier)
-    after = classifier.state_dict()
+    after = frozen_state(classifier)
     assert after["backbone.layers.1.running_mean"].equal(before["backbone.layers.1.running_mean"])
     for name in ("weight", "running_mean"):
         assert not after[f"backbone.layers.6.{name}"].equal(before[f"backbone.layers.6.{name}"])
@@ -342,17 +343,17 @@ def saved(classifier: Classifier, path: Path) -> Path:
 
 def test_init_from_takes_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
     old = model(head=MLPHead)
-    torch.nn.init.ones_(old.backbone.layers[0].weight)
+    torch.nn.init.ones_(old.network.backbone.layers[0].weight)
     new = model(init_from=str(saved(old, tmp_path / "old.ckpt")))
-    assert (new.backbone.layers[0].weight == 1).all()
-    assert new.head.classify.weight.equal(model().head.classify.weight)
-    assert new.head.classify.weight.shape != old.head.classify.weight.shape
+    assert (new.network.backbone.layers[0].weight == 1).all()
+    assert new.network.head.classify.weight.equal(model().network.head.classify.weight)
+    assert new.network.head.classify.weight.shape != old.network.head.classify.weight.shape
 
 
 def test_init_from_takes_other_classes_all_but_the_last_layer(tmp_path: Path) -> None:
     path = saved(model(), tmp_path / "old.ckpt")
     new = Classifier(["a", "b"], backbone=SMALL, init_from=str(path))
-    assert new.backbone.layers[0].weight.equal(model().backbone.layers[0].weight)
+    assert new.network.backbone.layers[0].weight.equal(model().network.backbone.layers[0].weight)
 
 
 def test_init_from_does_not_bring_class_weights_of_other_data(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_report_names_the_members(members, data, ferl: Ferl) -> None:
         x.numel()
         for state in states
         for name, x in state.items()
-        if name not in ("mean", "std") and "running_" not in name and "num_batches" not in name
+        if name not in ("network.mean", "network.std") and "running_" not in name and "num_batches" not in name
     )
     assert report["provenance"]["parameters"] == counted
     assert report["provenance"]["multiply_adds"] > 0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ferlightning.checkpoint import load
 from ferlightning.contracts.modules import Batch, Loss, Output
 from ferlightning.errors import FerlError
 
@@ -18,13 +19,13 @@ class Distillation(Loss):
     student and teacher agree. Put it beside a cross-entropy of the labels; alone it reads none.
 
     The teacher sees the images that the student sees, augmented alike. It is no part of the student: it is not trained,
-    and no checkpoint of the student has it, so that every command on the student needs the teacher's run folder. What
-    ``ferlightning.restore`` makes of the student does not.
+    and no checkpoint of the student has it, so every command that computes this loss needs the teacher's file.
+    ``ferlightning.load`` of the student does not.
 
     Args:
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,); comes from the data.
-        teacher: checkpoint in the run folder of a model for the same classes in the same order.
+        teacher: checkpoint or safetensors file of a network for the same classes in the same order.
         weight: factor of this loss in the sum.
         temperature: T, > 0; the larger, the more the classes count that are not the most probable.
     """
@@ -37,12 +38,10 @@ class Distillation(Loss):
         weight: float = 1.0,
         temperature: float = 4.0,
     ) -> None:
-        from ferlightning.restore import restore  # late: it builds models, of which this is a part
-
         super().__init__()
         self.weight, self.temperature = weight, temperature
-        model = restore(teacher).requires_grad_(False)
-        names: Sequence[str] = model.class_names  # type: ignore[assignment]
+        model = load(teacher).requires_grad_(False)
+        names = model.class_names
         if len(names) != len(class_counts):
             raise FerlError(
                 f"Distillation: the teacher {teacher} tells {len(names)} classes apart ({', '.join(names)}), the data "

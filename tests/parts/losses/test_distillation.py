@@ -15,7 +15,7 @@ from ferlightning.cli.main import main
 from ferlightning.contracts.modules import Output
 from ferlightning.errors import FerlError
 from ferlightning.parts import Distillation
-from ferlightning.restore import restore
+from ferlightning.checkpoint import load
 from ferlightning.testing.checks import check_loss
 from tests.conftest import SMALL, TINY
 
@@ -45,7 +45,7 @@ def test_it_keeps_the_contract(teacher: str) -> None:
 def test_it_is_the_formula_of_hinton_et_al(t: float, teacher: str) -> None:
     """Stills and padded clips; the teacher's logits are those of the restored model, asked by itself."""
     torch.manual_seed(0)
-    model, loss = restore(teacher), Distillation(4, COUNTS, teacher, temperature=t)
+    model, loss = load(teacher), Distillation(4, COUNTS, teacher, temperature=t)
     mask = torch.tensor([[True, True], [True, False], [True, True]])
     for batch in ({"image": torch.rand(3, 1, 1, 16, 16)}, {"image": torch.rand(3, 2, 1, 16, 16), "mask": mask}):
         logits = 3 * torch.randn(3, 3, requires_grad=True)
@@ -63,7 +63,7 @@ def test_it_is_the_formula_of_hinton_et_al(t: float, teacher: str) -> None:
 def test_it_is_zero_where_student_and_teacher_agree(teacher: str) -> None:
     image = torch.rand(4, 1, 1, 16, 16)
     with torch.no_grad():
-        told = restore(teacher)(image).logits
+        told = load(teacher)(image).logits
     assert Distillation(4, COUNTS, teacher)(output(told + 7.0), {"image": image}).item() == pytest.approx(0, abs=1e-5)
 
 
@@ -95,4 +95,4 @@ def test_a_student_learns_by_the_command_line(teacher: str, ferl: Ferl) -> None:
     assert not [name for name in state if "teacher" in name or name.startswith("losses")]
     ferl("test", f"--ckpt_path={best}")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(teacher, "gone.ckpt"))
-    restore(best)  # the student alone needs no teacher
+    load(best)  # the student alone needs no teacher

@@ -1,0 +1,1 @@
+"""What parts become: the network, and the Lightning modules that train and evaluate it."""

@@ -1,0 +1,109 @@
+"""The network: restorer -> backbone -> tokens -> sequence -> attention -> head. It knows no Lightning.
+
+Shapes: B batch, T frames, C channels, H W image, N images, L tokens, D features, E embedding, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferlightning.contracts.modules import Backbone, Head, Output, Restorer, Stage, Tokens
+from ferlightning.errors import FerlError
+
+
+class Network(nn.Module):
+    """A facial-expression recogniser put together from parts. It is what is trained, saved, exported and deployed.
+
+    Normalisation is part of it, so images go in as they are, in [0, 1].
+
+    Args:
+        class_names: the K classes.
+        backbone: builds the part from images to a feature map, given C.
+        head: builds the part from tokens to logits and embedding, given D and K.
+        restorer: builds the part from images to cleaner images; None leaves it out.
+        sequence: builds the stage that relates the tokens to each other, given D; None leaves it out.
+        attention: builds the stage that weighs the tokens, given D; None leaves it out.
+        pixel_mean: mean of each channel over the training images, (C,), in [0, 1].
+        pixel_std: standard deviation of each channel, (C,).
+        frame_tokens: average the cells of each frame, so that tokens are frames instead of cells.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone: Callable[[int], Backbone],
+        head: Callable[[int, int], Head],
+        restorer: Callable[[], Restorer] | None = None,
+        sequence: Callable[[int], Stage] | None = None,
+        attention: Callable[[int], Stage] | None = None,
+        pixel_mean: Sequence[float] = (0.5,),
+        pixel_std: Sequence[float] = (0.25,),
+        frame_tokens: bool = False,
+    ) -> None:
+        super().__init__()
+        self.class_names = list(class_names)
+        self.frame_tokens = frame_tokens
+        self.input: dict[str, Any] = {}
+        """Size, channels and preprocessing of the images that it was trained on; empty if never saved."""
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(pixel_mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(pixel_std).view(-1, 1, 1))
+
+        self.restorer = restorer() if restorer else None
+        # Channels last is the faster layout of convolutions on CPUs and on tensor cores.
+        self.backbone = backbone(len(pixel_mean)).to(memory_format=torch.channels_last)
+        width = self.backbone.out_features
+        self.sequence = sequence(width) if sequence else None
+        width = self.sequence.out_features if self.sequence else width
+        self.attention = attention(width) if attention else None
+        width = self.attention.out_features if self.attention else width
+        self.head = head(width, len(self.class_names))
+
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
+        """Classify clips; a still is a clip of one frame.
+
+        Args:
+            image: (B, T, C, H, W) in [0, 1].
+            mask: (B, T) bool, True = real frame; None if all are. Padding comes last.
+
+        Raises:
+            FerlError: the images have another number of channels than the network was built for.
+        """
+        b, t, c, _, _ = image.shape
+        if c != self.mean.shape[0]:
+            raise FerlError(f"the model was built for {self.mean.shape[0]} channels, the images have {c}")
+        # While training, padding is left out, so that it never enters a batch norm's statistics. In evaluation all
+        # frames run and padding is masked afterwards: shapes that depend on values cannot be exported.
+        packed = mask if self.training else None
+        frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
+        restored = self.restorer(frames) if self.restorer else frames
+        features = self.backbone(((restored - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        if self.frame_tokens:
+            features = features.mean((2, 3), keepdim=True)
+        d, h, w = features.shape[1:]
+        cells = _of_clips(features.flatten(2).transpose(1, 2), b, t, mask, packed)  # (B, T, H' * W', D)
+        token_mask = None if mask is None else mask.repeat_interleave(h * w, 1)
+        tokens = Tokens(cells.reshape(b, t * h * w, d), token_mask, (t, h, w))
+        if self.sequence:
+            tokens = self.sequence(tokens)
+        if self.attention:
+            tokens = self.attention(tokens)
+        logits, embedding = self.head(tokens)
+        weights = None
+        if self.attention:
+            # Taken away, not read: a tensor with a graph would keep the step's memory, and deepcopy refuses it.
+            weights, self.attention.attention = self.attention.attention, None
+        return Output(logits, embedding, _of_clips(restored, b, t, mask, packed), weights)
+
+
+def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:
+    """Results of frames, (N, ...), as (B, T, ...) with zeros where there is padding."""
+    if packed is not None:
+        full = x.new_zeros(b, t, *x.shape[1:])
+        full[packed] = x
+        return full
+    x = x.reshape(b, t, *x.shape[1:])
+    return x if mask is None else x.masked_fill(~mask.view(b, t, *[1] * (x.ndim - 2)), 0)

@@ -1,0 +1,59 @@
+"""Learning rates that differ between parameters: ``lr_scale``, a factor for everything below a name."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+
+from ferlightning.errors import FerlError
+
+Scale = Mapping[str, float]
+"""Name of a module or parameter, such as ``backbone.layers.0``, to the factor of the learning rate of all below it."""
+Named = Iterable[tuple[str, nn.Parameter]]
+
+
+def below(name: str, prefix: str) -> bool:
+    """Whether a parameter or module is the named one or below it."""
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def factor(name: str, scale: Scale) -> float:
+    """The factor of a parameter or module: that of the longest name that it is below; 1 if it is below none."""
+    fitting = [prefix for prefix in scale if below(name, prefix)]
+    return scale[max(fitting, key=len)] if fitting else 1.0
+
+
+def check_scale(parameters: Named, scale: Scale) -> None:
+    """Refuse names without a parameter, and a scale that freezes everything."""
+    names = [name for name, _ in parameters]
+    for prefix in scale:
+        if not any(below(name, prefix) for name in names):
+            top = sorted({name.split(".")[0] for name in names})
+            raise FerlError(f"model.lr_scale: there is no parameter below {prefix!r}; the top names are {top}")
+    if names and all(factor(name, scale) == 0 for name in names):
+        raise FerlError("model.lr_scale: every factor is 0, so nothing is left to train; leave a part out of it")
+
+
+def parameter_groups(parameters: Named, scale: Scale) -> dict[float, list[nn.Parameter]]:
+    """The trained parameters by their factor."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            groups.setdefault(factor(name, scale), []).append(parameter)
+    return groups
+
+
+def scale_rates(optimizer: Optimizer, factors: Iterable[float]) -> None:
+    """Multiply the rate of each group by its factor. Do this before a schedule is made."""
+    for value, group in zip(factors, optimizer.param_groups, strict=True):
+        group["lr"] *= value
+
+
+def scale_schedule(scheduler: LRScheduler, factors: list[float]) -> None:
+    """Scale the rates that a schedule has put in the place of those of the optimiser."""
+    if isinstance(scheduler, CyclicLR) and factors != [1.0]:
+        raise FerlError("model.lr_scale: CyclicLR sets every rate itself; use another scheduler, such as OneCycleLR")
+    if isinstance(scheduler, OneCycleLR):
+        for value, group in zip(factors, scheduler.optimizer.param_groups, strict=True):
+            group.update({key: group[key] * value for key in ("lr", "initial_lr", "max_lr", "min_lr")})
