@@ -1,0 +1,71 @@
+"""Every command and every piece of Python in the README does what it says, on small drawn data."""
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlightning.cli.main import main
+from tests.conftest import SMALL, TINY
+from tests.data.ckplus_layouts import write_ck48
+from tests.data.fer2013_layouts import draw, write_csv, write_votes
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """The lines of the shell blocks, those that go on joined, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    found = [re.sub(r"\s#.*", "", line).strip() for line in lines]
+    return [line for line in found if line.startswith("ferl ")]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with what the README's commands name: data, photographs, and two runs for seven classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FERL_DATA", str(tmp_path / "data"))
+    for folder in ("data", "data/fer2013"):
+        write_csv(Path(folder), draw())
+        write_votes(Path(folder), draw())
+    write_ck48(Path("ck"))
+    write_ck48(Path("data"))
+    Path("PHOTOS").mkdir()
+    for i in range(2):
+        cv2.imwrite(f"PHOTOS/{i}.png", np.random.default_rng(i).integers(0, 256, (60, 60), dtype=np.uint8))
+    for run in ("RUN", "RUN1", "RUN2"):
+        main(["fit", "--data=FER2013", *SMALL, "--trainer.max_epochs=1", f"--trainer.default_root_dir={run}"])
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_command_works(home: Path) -> None:
+    assert len(commands()) > 15
+    for command in commands():
+        words = shlex.split(command.replace("runs/fer2013_cnn_bilstm/<time>", "RUN").replace("~", os.environ["HOME"]))
+        if words[1] == "fit":
+            drawn = "quickstart" in words
+            words += ["--trainer.fast_dev_run=1", *(TINY if drawn else ["--data.batch_size=4"])]
+        if words[1] == "bench" and words[2] == "run":
+            words += ["--limit_cells=1"]
+        if words[1] == "sweep":
+            continue  # tests/sweep runs these
+        try:
+            main(words[1:])
+        except SystemExit as stop:
+            pytest.fail(f"{command}: exit status {stop.code}") if stop.code else None
+
+
+@pytest.mark.slow
+def test_the_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})  # the point of this test
