@@ -1,9 +1,9 @@
-"""Plug-ins, and the table of all parts by slot."""
+"""Plug-ins, and the slots that parts fit."""
 
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 
 from ferlightning.errors import FerlError
 
@@ -28,21 +28,26 @@ BUILT_IN = ("ferlightning.parts", "ferlightning.data")
 """Importing these makes the parts we ship known."""
 
 
+def installed() -> EntryPoints:
+    """The entry points of installed plug-ins."""
+    return entry_points(group=GROUP)
+
+
 def load_plugins() -> None:
-    """Import our parts and every installed plug-in, then see to it that each name means one class.
+    """Import our parts and every installed plug-in, and make sure that each name means one class.
 
     Raises:
         FerlError: a plug-in cannot be imported, or two classes of one slot have one name.
     """
     for module in BUILT_IN:
         import_module(module)
-    for entry in entry_points(group=GROUP):
+    for entry in installed():
         try:
             entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise FerlError(
                 f"the plug-in {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
-                "Mend or uninstall it"
+                "Fix it or uninstall it"
             ) from error
     for slot in SLOTS:
         seen: dict[str, type] = {}
@@ -72,18 +77,3 @@ def _subclasses(base: type) -> Iterator[type]:
 
 def _path(part: type) -> str:
     return f"{part.__module__}.{part.__qualname__}"
-
-
-def components() -> None:
-    """Show every part by slot: ours and those of installed plug-ins."""
-    from rich.console import Console
-    from rich.table import Table
-
-    load_plugins()
-    table = Table("slot", "name", "what it is", "from", title="Components")
-    for slot in SLOTS:
-        for i, part in enumerate(parts(slot)):
-            line = (inspect.getdoc(part) or "").partition("\n")[0]
-            table.add_row(slot if i == 0 else "", part.__name__, line, part.__module__)
-        table.add_section()
-    Console().print(table)

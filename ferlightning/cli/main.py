@@ -1,7 +1,7 @@
 """The command ``ferl``. Heavy imports happen inside the branch taken, so that ``ferl --help`` answers at once."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ferlightning import __version__
 from ferlightning.errors import FerlError
@@ -31,7 +31,7 @@ def usage() -> str:
             *lines,
             "",
             "ferl COMMAND --help shows the options of a command.",
-            "Try: ferl fit --config configs/quickstart.yaml",
+            "Try: ferl fit --config quickstart",
         ]
     )
 
@@ -50,43 +50,49 @@ def main(args: Sequence[str] | None = None) -> None:
         elif command == "--version":
             print(f"ferlightning {__version__}")
         elif command in TRAINER_COMMANDS:
-            from ferlightning.cli.trainer import FerlCLI
-            from ferlightning.plugins import load_plugins
+            _train([command, *args[1:]])
+        elif command in COMMANDS:
+            from ferlightning.cli import commands
 
-            load_plugins()
-            FerlCLI(args)
-        elif command == "data":
-            from ferlightning.cli.data import run
-
-            run(args[1:])
-        elif command == "bench":
-            from ferlightning.bench.commands import run as bench
-
-            bench(args[1:])
-        elif command == "sweep":
-            from ferlightning.sweep.commands import run as sweep
-
-            sweep(args[1:])
-        elif command == "components":
-            from jsonargparse import auto_cli
-
-            from ferlightning.plugins import components
-
-            auto_cli(components, args=args[1:], prog="ferl components")
+            getattr(commands, command)(args[1:])
         else:
             from difflib import get_close_matches
 
             close = get_close_matches(command, COMMANDS, 1)
-            raise FerlError(
-                f"there is no command {command!r}"
-                + (f"; did you mean {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}")
-            )
+            hint = f"; did you mean {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
+            raise FerlError(f"there is no command {command!r}{hint}")
     except Exception as error:
-        # The parser wraps what a part raises while it is built.
-        mistake: BaseException | None = error
-        while mistake is not None and not isinstance(mistake, FerlError):
-            mistake = mistake.__cause__ or mistake.__context__
+        chain = list(_chain(error))
+        mistake = next((cause for cause in chain if isinstance(cause, FerlError)), None)
+        if mistake is None and "Given value" in str(error):  # the parser's account of what a class raised when built
+            if not isinstance(chain[-1], ModuleNotFoundError):
+                raise chain[-1] from None
+            mistake = FerlError(f"a package is missing. {chain[-1]}; install it")
         if mistake is None:
             raise
         print(f"ferl: error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, the first cause last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _train(args: list[str]) -> None:
+    """Run one of Lightning's commands, once nothing is found wrong with it that can be seen without torch."""
+    from ferlightning.cli.check import check
+    from ferlightning.cli.configs import expand
+    from ferlightning.cli.deferred import import_lightning
+    from ferlightning.plugins import load_plugins
+
+    args = expand(args)
+    check(args)
+    import_lightning()
+    load_plugins()
+    from ferlightning.cli.trainer import FerlCLI
+
+    FerlCLI(args)

@@ -1,79 +1,153 @@
 """From the parser's long account of a mistake to one sentence: which key, what was found, what is meant perhaps."""
 
-import inspect
 import re
+import sys
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any, Never
 
-from lightning.pytorch import Trainer
-
-from ferlightning.models.classifier import Classifier
-from ferlightning.plugins import SLOTS, parts
+from ferlightning import plugins
+from ferlightning.cli import index
+from ferlightning.plugins import SLOTS
 
 TOP_LEVEL = ("seed_everything", "trainer", "model", "data", "test_after_fit", "ckpt_path", "config")
+LIBRARIES = {
+    "callbacks": "lightning.pytorch.callbacks",
+    "logger": "lightning.pytorch.loggers",
+    "optimizer": "torch.optim",
+    "scheduler": "torch.optim.lr_scheduler",
+}
+"""Where the classes are that fill keys other than slots."""
+WARM_UP = (
+    "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=torch.optim.lr_scheduler."
+    "OneCycleLR, with --model.scheduler_interval=step"
+)
 
 
-def explain(message: str) -> str:
+class RefusedError(Exception):
+    """The parser's own words, to be made readable once all nested parsers have had their say."""
+
+
+class Refusing:
+    """A parser that takes no abbreviations, and raises where jsonargparse's own prints the usage and exits."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str, ex: Exception | None = None) -> Never:
+        raise RefusedError(message) from ex
+
+
+def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     """Shorten a message of jsonargparse; one that fits no pattern is returned as it is.
 
     Args:
         message: what the parser says, which for nested classes tells every type that was tried.
+        known: options of the command.
     """
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    key, reasons = _deepest(message)
     if found := re.search(r"does not accept option '([^']+)'|[Uu]nrecognized arguments?: (?:--)?(\S+)", message):
-        return _unknown_option((found[1] or found[2]).partition("=")[0])
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"{key} has no option {found[1]!r}" + _meant(found[1], _option_names(key, found[1]))
-    if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", message):
-        return _unknown_class(key, found[1] or found[2])
-    values = re.findall(r"Expected an? (.+?)\. Got value: (.+)", message)
-    if key and values:
-        kind, value = values[0]
-        return f"{key} is {value!r}, expected {kind.removeprefix('<class ').rstrip('>')}"
+        return _unknown_option((found[1] or found[2]).partition("=")[0], known)
+    if found := re.search(r"Option '([^']+)' is not accepted", reasons):
+        return f"{key} has no option {found[1]!r}{_hint(found[1], _option_names(key))}"
+    if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
+        return f"{key}: {found[1]} is the name of several classes; give the full path of one: {found[2]}"
+    if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", reasons):
+        return unknown_part(key, found[1] or found[2], slot_of(key))
+    if found := re.search(r"arguments? (?:is|are) required: (.+)", reasons):
+        return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {found[1]} is missing"
+    if "Dict must include a class_path" in reasons:
+        return f"{key} has no options before its class is chosen: give --{key}=NAME first"
+    kinds = [_kind(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)]
+    if key and kinds and (value := re.search(r"(?:Given|Got) value: (.+)", reasons)):
+        return f"{key} is {value[1]!r}, expected {' or '.join(dict.fromkeys(kinds))}"
     return message
 
 
-def _unknown_option(option: str) -> str:
-    head, _, rest = option.partition(".")
-    if head in ("trainer", "model", "data") and rest:
-        name = rest.split(".")[0]
-        return f"{head} has no option {name!r}" + _meant(name, _option_names(head, name))
-    return f"there is no option {option!r}" + _meant(head, TOP_LEVEL)
+def unknown_part(key: str, name: str, slot: str | None) -> str:
+    """What is said of a class that is not there, or that fits another slot.
 
-
-def _unknown_class(key: str, name: str) -> str:
-    slot = _slot(key)
+    Args:
+        key: where it was given, such as ``model.backbone``.
+        name: the class.
+        slot: that the key fills; None if it takes classes that are not parts, such as optimisers.
+    """
     if slot is None:
-        return f"{key}: there is no class {name!r}; give its full path, as package.module.{name}"
-    names = [part.__name__ for part in parts(slot)]
+        names = getattr(sys.modules.get(LIBRARIES.get(key.split(".")[-1], "")), "__all__", [])
+        path = LIBRARIES.get(key.split(".")[-1], "package.module")
+        return f"{key}: there is no class {name!r}{_hint(name, names) or f'; give its full path, as {path}.{name}'}"
+    names = part_names(slot)
     if name in names:
         return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
-    elsewhere = [other for other in SLOTS if other != slot and name in {part.__name__ for part in parts(other)}]
-    text = f"{key}: there is no part called {name!r}" + _meant(name, names)
+    elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
+    text = f"{key}: there is no part called {name!r}{meant(name, names)}"
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"
 
 
-def _slot(key: str) -> str | None:
+def meant(name: str, known: Iterable[str]) -> str:
+    """A hint: the close names, or all of them if none is close."""
+    known = list(known)
+    close = get_close_matches(name, known, 3)
+    return f" (did you mean {' or '.join(close)}?)" if close else f" (known: {', '.join(known) or 'none'})"
+
+
+def part_names(slot: str) -> list[str]:
+    """Names of the parts that fit a slot; those of plug-ins too, once these are imported."""
+    imported = plugins.parts(slot) if "ferlightning.parts" in sys.modules and slot in SLOTS else []
+    return sorted({*index.parts(slot), *(part.__name__ for part in imported)})
+
+
+def slot_of(key: str) -> str | None:
     """The slot that a key such as ``model.backbone`` fills."""
     last = key.split(".")[-1]
     last = "loss" if last == "losses" else last
-    return next((slot for slot in SLOTS if last in slot.split(", ")), None)
+    return next((slot for slot in index.BASES if last in slot.split(", ")), None)
 
 
-def _option_names(key: str, option: str) -> list[str]:
-    """Names of the options that are possible at a key; those of all parts where none of these is close."""
+def _deepest(message: str) -> tuple[str, str]:
+    """The key of the innermost option that was refused, and what is said of it."""
+    keys: list[str] = []
+    reasons: list[str] = []
+    depth = -1
+    for line in filter(str.strip, message.splitlines()):
+        indent = len(line) - len(line.lstrip(" -"))
+        if keys and indent <= depth:
+            break
+        if found := re.match(r'[ -]*Parser key "([^"]+)"', line):
+            keys, reasons, depth = [*keys, found[1]], [], indent
+        else:
+            reasons.append(line)
+    for typed in re.findall(r"NestedArg\(key='([^']+)'", message):  # what the user typed tells every step
+        if len(keys) > 1 and typed.endswith(f".{keys[-1]}"):
+            keys = [keys[0], typed]
+    return ".".join(keys), "\n".join(reasons)
+
+
+def _kind(kind: str) -> str:
+    """A type as a person would call it."""
+    kind = kind.removeprefix("<class '").removesuffix("'>")
+    if kind.startswith("typing.Literal"):
+        return kind.removeprefix("typing.Literal[").removesuffix("]").replace(", ", " or ")
+    return {"NoneType": "null", "collections.abc.Sequence": "a list, such as [a,b]"}.get(kind, kind)
+
+
+def _unknown_option(option: str, known: Sequence[str]) -> str:
+    head, _, rest = option.partition(".")
+    if rest and head in known:
+        name = rest.split(".")[0]
+        return f"{head} has no option {name!r}{_hint(name, _option_names(head))}"
+    return f"there is no option {option!r}{meant(head, known)}"
+
+
+def _option_names(key: str) -> set[str]:
+    """Names of the options that a key may have, whichever of its parts is chosen; none if they are not known."""
     if key == "trainer":
-        return list(inspect.signature(Trainer).parameters)
-    slot = _slot(key)
-    own = _parameters(Classifier) if slot is None else [name for part in parts(slot) for name in _parameters(part)]
-    anywhere = [name for slot in SLOTS for part in parts(slot) for name in _parameters(part)]
-    return sorted(set(own if get_close_matches(option, own) else own + anywhere))
+        return {*index.trainer_options()}
+    slot = slot_of(key)
+    parts = index.parts(slot).values() if slot else []
+    return {name for part in parts for name in index.options(part) or {}}
 
 
-def _parameters(part: type) -> list[str]:
-    return list(inspect.signature(part).parameters)
-
-
-def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """A hint: the close names, or all of them if none is close."""
-    close = get_close_matches(name, known, 3)
-    return f" (did you mean {' or '.join(close)}?)" if close else f" (known: {', '.join(known)})"
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = [other for other in get_close_matches(name, known, 3) if other != name]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,6 +1,5 @@
 """``ferl sweep``: run a search on this machine."""
 
-from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,6 +18,10 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
         trials: number of trials of the whole search; that of the file (run_cap), or the whole grid, if not given.
         workers: trials to run at a time.
     """
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError:
+        raise FerlError("a search needs Optuna: pip install 'ferlightning[sweep]'") from None
     from rich.console import Console
 
     from ferlightning.sweep.file import read
@@ -64,18 +67,3 @@ def _work(file: str, folder: Path, total: int) -> None:
         Search(read(Path(file)), folder, total).work()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def run(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: the words after ``ferl sweep``.
-    """
-    from jsonargparse import auto_cli
-
-    try:
-        import optuna  # noqa: F401
-    except ModuleNotFoundError:
-        raise FerlError("a search needs Optuna: pip install 'ferlightning[sweep]'") from None
-    auto_cli(sweep, args=list(args), prog="ferl sweep")

@@ -1,6 +1,5 @@
-"""``ferl data``: what lies on disk, and what is wrong with it."""
+"""The functions behind ``ferl data``: what lies on disk, and what is wrong with it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -55,31 +54,3 @@ def audit(path: str | None = None, data: FaceData | None = None, output: str = "
     print_audit(found, console)
     files = write_audit(Path(output), found, console.export_text(), data.raw.images)
     console.print(f"Written: {', '.join(map(str, files))}", markup=False, soft_wrap=True)
-
-
-def run(args: Sequence[str]) -> None:
-    """Run a command.
-
-    Args:
-        args: the words after ``ferl data``.
-    """
-    from jsonargparse import auto_cli
-
-    from ferlightning.cli.messages import explain
-    from ferlightning.cli.trainer import FerlParser, RefusedError
-    from ferlightning.plugins import load_plugins
-
-    load_plugins()
-    words = list(args) or ["--help"]
-    if words[0] == "audit" and len(words) > 1 and not words[1].startswith("-"):
-        words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
-    try:
-        auto_cli(
-            {"inspect": inspect, "audit": audit},
-            args=words,
-            prog="ferl data",
-            parser_class=FerlParser,
-            description=__doc__,
-        )
-    except RefusedError as error:
-        raise FerlError(explain(str(error))) from None

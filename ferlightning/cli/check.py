@@ -1,0 +1,239 @@
+"""What is surely wrong in a command, found before torch is imported; everything else is left to the parser.
+
+Takes in the defaults, the configurations and the words in their order, and keeps account of which part each slot holds.
+It looks at names of options and parts, at numbers, lists and paths. Where it is not sure, it says nothing: what it
+refuses, the parser would refuse too, seconds later.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ferlightning.cli import index
+from ferlightning.cli.configs import load, read
+from ferlightning.cli.index import Option, Part
+from ferlightning.cli.messages import meant, unknown_part
+from ferlightning.errors import FerlError
+from ferlightning.plugins import SLOTS, installed
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+ROOTS = ("model", "data")
+PATHS = ("data.root", "data.predict_folder", "ckpt_path", "model.init_from")
+
+
+def check(args: Sequence[str]) -> None:
+    """Refuse a command that cannot work.
+
+    Args:
+        args: ``fit``, ``validate``, ``test`` or ``predict`` with its options; configurations by their paths.
+
+    Raises:
+        FerlError: an option, a part, a value or a file is wrong; the message says which, and what is meant perhaps.
+    """
+    words = list(_options(args[1:]))
+    if any(name.split(".")[-1] in ("help", "print_shtab") or name == "h" for name, _, _ in words):
+        return
+    checked = _Check(args[0])
+    checkpoint = next((text for name, _, text in reversed(words) if name == "ckpt_path"), None)
+    if checkpoint is None:
+        checked.take(read(DEFAULTS))
+    else:  # the run says which parts there are; it was checked when it was made
+        run = Path(checkpoint).resolve().parent.parent / "config.yaml"
+        checked.strict = False
+        checked.take(read(run) if run.is_file() else {})
+        checked.strict = True
+    for name, append, text in words:
+        if name in ("config", "c"):
+            checked.take(read(Path(text or "")))
+        elif text is None:
+            checked.put(name.split("."), ..., append)
+        else:
+            checked.put(name.split("."), _value(text), append)
+
+
+class Slot(NamedTuple):
+    """What a parameter that takes a part says."""
+
+    name: str
+    """One of ``SLOTS``, or ``model``."""
+    many: bool
+    """Whether it takes a list of parts."""
+    default: str | None
+
+
+class _Check:
+    """The account of what each slot holds."""
+
+    def __init__(self, command: str) -> None:
+        self.strict = True
+        self.plugins = bool(installed())
+        self.held: dict[str, Part | None] = {}
+        """By key: the part in a slot, None for null. A class that the index does not know is not here."""
+        self.unknown: set[str] = set()
+        """Keys of slots that hold such a class."""
+        self.own = {"seed_everything": Option("", ""), "print_config": Option("", "")} | index.command_options(command)
+
+    def fail(self, message: str) -> None:
+        if self.strict:
+            raise FerlError(message)
+
+    def take(self, values: dict[str, Any]) -> None:
+        """Take in a configuration."""
+        for key, value in values.items():
+            self.put([key], value)
+
+    def put(self, path: Sequence[str], value: Any, append: bool = False) -> None:
+        """Take in one value of a configuration or of the command line; ``...`` stands for one that is not given."""
+        if "dict_kwargs" in path:
+            return
+        head, *rest = (name.removesuffix("+") for name in path if name not in ("init_args", "class_path"))
+        if head == "trainer":
+            below = {rest[0]: value} if rest else value if isinstance(value, dict) else {}
+            for name, inside in below.items():
+                self.option("trainer", name.removesuffix("+"), rest[1:], inside, index.trainer_options())
+        elif head in ROOTS:
+            self.slot(head, Slot(head, False, None), rest, value, append)
+        elif head in self.own:
+            self.value(head, self.own[head], value)
+        else:
+            groups = {"trainer": index.trainer_options(), **{root: self.options_of(root) or {} for root in ROOTS}}
+            elsewhere = [f"{group}.{head}" for group, options in groups.items() if head in options]
+            hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, [*groups, *self.own])
+            self.fail(f"there is no option {head!r}{hint}")
+
+    def option(
+        self, key: str, name: str, rest: Sequence[str], value: Any, known: dict[str, Option], append: bool = False
+    ) -> None:
+        """Take in one option of the trainer or of a part."""
+        if name not in known:
+            mine = key == "trainer" and name in self.own
+            self.fail(f"{key} has no option {name!r}" + (f"; give --{name}" if mine else meant(name, known)))
+        elif slot := _slot(known[name]):
+            self.slot(f"{key}.{name}", slot, rest, value, append)
+        elif not rest:
+            self.value(f"{key}.{name}", known[name], value)
+
+    def slot(self, key: str, slot: Slot, rest: Sequence[str], value: Any, append: bool = False) -> None:
+        """Take in the part of a slot, or one of its options."""
+        if rest:
+            self.default(key, slot)
+            known = self.options_of(key)
+            if key in self.held and self.held[key] is None:
+                names = ", ".join(index.parts(slot.name))
+                self.fail(f"{key} is null and has no option {rest[0]!r}; choose a part first, --{key}=NAME of {names}")
+            elif known is not None:
+                self.option(key, rest[0], rest[1:], value, known, append)
+        elif isinstance(value, dict):
+            if "class_path" in value:
+                self.hold(key, slot, value["class_path"])
+            inside = value.get("init_args") or {} if {"class_path", "init_args"} & {*value} else value
+            for name, below in inside.items() if isinstance(inside, dict) else ():
+                self.slot(key, slot, [name], below)
+        elif isinstance(value, list):
+            for part in value if slot.many else ():
+                self.slot(key, slot._replace(many=False), [], part)
+        elif value is None or isinstance(value, str):
+            self.hold(key, slot, value)
+            if value in index.parts(slot.name) and slot.many and not append:
+                self.fail(f"{key} is a list: give --{key}=[{value}], or --{key}+={value} to add to it")
+
+    def hold(self, key: str, slot: Slot, name: Any) -> None:
+        """Put the part of a name into a slot; None makes it null."""
+        before = self.held.pop(key, None)
+        self.unknown.discard(key)
+        known = index.parts(slot.name)
+        short = str(name).rsplit(".", 1)[-1]
+        if name is None:
+            self.held[key] = None
+        elif short in known and (name == short or str(name).startswith("ferlightning.")):
+            self.held[key] = known[short]
+        else:
+            self.unknown.add(key)
+            if name == short != index.base(slot.name) and not self.plugins:  # a plug-in may have it
+                self.fail(unknown_part(key, name, slot.name))
+        if self.held.get(key) is not before:
+            for below in [other for other in self.held if other.startswith(f"{key}.")]:
+                del self.held[below]
+
+    def default(self, key: str, slot: Slot) -> None:
+        """Put into a slot that nobody has filled what the signature says."""
+        if key in self.held or key in self.unknown or slot.default is None:
+            return
+        names = re.findall(r"\w+", slot.default)
+        if names == ["None"]:
+            self.held[key] = None
+        elif names and names[-1] in index.parts(slot.name):
+            self.held[key] = index.parts(slot.name)[names[-1]]
+
+    def options_of(self, key: str) -> dict[str, Option] | None:
+        """Options of the part in a slot; None if that is unknown."""
+        part = self.held.get(key)
+        return None if part is None else index.options(part)
+
+    def value(self, key: str, option: Option, value: Any) -> None:
+        """Look at a number, a truth value, a list or a path."""
+        if value is None or value is ...:
+            return
+        words = re.findall(r"\w+", option.annotation)
+        kinds = [word for word in words if word not in ("None", "Optional", "Union")]
+        if kinds and {*kinds} <= {"int", "float", "bool"}:
+            if not _fits(value, kinds):
+                self.fail(f"{key} is {value!r}, expected {' or '.join(dict.fromkeys(kinds))}")
+        elif kinds and kinds[0] in ("Sequence", "list") and {*kinds[1:]} <= {"str", "int", "float"}:
+            if isinstance(value, str | int | float):
+                inside = ", ".join(part.strip() for part in str(value).split(","))
+                self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
+        elif key in PATHS and not (path := Path(str(value)).expanduser()).exists():
+            self.fail(_absent(key, path))
+
+
+def _value(text: str) -> Any:
+    try:
+        return load(text)
+    except (yaml.YAMLError, OverflowError):
+        return text
+
+
+def _options(args: Sequence[str]) -> Iterator[tuple[str, bool, str | None]]:
+    """Name, whether it appends, and value of each ``--name value``, ``--name=value`` and ``--name+=value``."""
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") and word not in ("-c", "-h"):
+            continue
+        name, given, text = word.lstrip("-").partition("=")
+        if not given and words and not words[0].startswith("--"):
+            text, given = words.pop(0), "="
+        yield name.removesuffix("+"), name.endswith("+"), text if given else None
+
+
+def _slot(option: Option) -> Slot | None:
+    """What a parameter that takes a part, or a list of parts, is a slot for."""
+    words = re.findall(r"\w+", option.annotation)
+    slots = {index.base(slot): slot for slot in SLOTS}
+    name = next((slots[word] for word in words if word in slots), None)
+    return None if name is None else Slot(name, words[0] in ("Sequence", "list", "tuple"), option.default)
+
+
+def _fits(value: Any, kinds: Sequence[str]) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, int | float)
+    if "bool" in kinds and value.lower() in ("true", "false", "yes", "no", "on", "off"):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _absent(key: str, path: Path) -> str:
+    if key == "data.root":
+        return (
+            f"data.root: looked in {path}, which does not exist. Give the folder of the data by --data.root, or by the "
+            "environment variable FERL_DATA"
+        )
+    return f"--{key}: there is no {'folder' if key == 'data.predict_folder' else 'file'} {path}"

@@ -1,0 +1,104 @@
+"""``ferl data``, ``bench``, ``sweep`` and ``components``: plain functions behind one parser."""
+
+import json
+from collections.abc import Callable, Sequence
+from inspect import getdoc, signature
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, auto_cli
+
+from ferlightning import plugins
+from ferlightning.cli import configs, index
+from ferlightning.cli.deferred import import_lightning
+from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
+from ferlightning.errors import FerlError
+
+Function = Callable[..., None]
+
+
+class _Parser(Refusing, ArgumentParser):
+    pass
+
+
+def data(args: Sequence[str]) -> None:
+    """Inspect or audit data: what lies on disk, and what is wrong with it."""
+    words = _checked("data", args, ["inspect", "audit"])
+    if len(words) > 1 and not words[1].startswith("-"):
+        if not Path(words[1]).exists():
+            raise FerlError(f"there is no file or folder {words[1]}")
+        if words[0] == "audit":
+            words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
+    import_lightning()
+    from ferlightning.data.commands import audit, inspect
+
+    plugins.load_plugins()
+    _run("data", {"inspect": inspect, "audit": audit}, words)
+
+
+def bench(args: Sequence[str]) -> None:
+    """Run a suite, or report on one."""
+    from ferlightning.bench.report import report
+    from ferlightning.bench.runner import run
+
+    words = _checked("bench", args, ["run", "report"])
+    if words[0] == "report":
+        folders = list(takewhile(lambda word: not word.startswith("-"), words[1:]))
+        if folders:  # one word is all that the parser takes as a list
+            words[1 : 1 + len(folders)] = [json.dumps(folders)]
+    elif words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
+        words[1] = configs.find(words[1], configs.SUITES, "suite")
+    _run("bench", {"run": run, "report": report}, words)
+
+
+def sweep(args: Sequence[str]) -> None:
+    """Search for hyper-parameters on this machine."""
+    from ferlightning.sweep.commands import sweep
+
+    words = list(args)
+    if words and not words[0].startswith("-"):
+        words[0] = configs.find(words[0], configs.SWEEPS, "sweep")
+    _run("sweep", sweep, words)
+
+
+def components(args: Sequence[str]) -> None:
+    """Show every part by slot: ours, and those of installed plug-ins."""
+    _run("components", show_components, args)
+
+
+def show_components() -> None:
+    """Show every part by slot: ours, and those of installed plug-ins."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if plugins.installed():
+        import_lightning()
+        plugins.load_plugins()
+    table = Table("slot", "name", "what it is", "from", title="Components")
+    for slot in plugins.SLOTS:
+        rows = {(part.name, part.module): part.line for part in index.parts(slot).values()}
+        if plugins.installed():
+            for part in plugins.parts(slot):
+                rows[part.__name__, part.__module__] = (getdoc(part) or "").partition("\n")[0]
+        for i, ((name, module), line) in enumerate(sorted(rows.items())):
+            table.add_row(slot if i == 0 else "", name, line, module)
+        table.add_section()
+    Console().print(table)
+
+
+def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The words after a command that has commands of its own; the help if there are none."""
+    words = list(args) or ["--help"]
+    if not words[0].startswith("-") and words[0] not in names:
+        raise FerlError(f"ferl {command}: there is no command {words[0]!r}{meant(words[0], names)}")
+    return words
+
+
+def _run(command: str, functions: Function | dict[str, Any], words: Sequence[str]) -> None:
+    """Call a function with the arguments that the words give it."""
+    try:
+        auto_cli(functions, args=list(words), prog=f"ferl {command}", parser_class=_Parser)
+    except RefusedError as error:
+        function = functions[words[0]] if isinstance(functions, dict) else functions
+        raise FerlError(explain(str(error), [*signature(function).parameters])) from None

@@ -1,0 +1,114 @@
+"""Configurations: found by short name, such as ``quickstart`` or ``models/cnn``, and read; suites and sweeps alike."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ferlightning.errors import FerlError
+
+PACKAGE = Path(__file__).parents[1]
+CONFIGS, SUITES, SWEEPS = "configs", "benchmarks/suites", "configs/sweeps"
+VALUES = 100_000
+"""The most values in a configuration, each alias counted as what it stands for."""
+
+
+def find(name: str, folder: str, what: str) -> str:
+    """The path of a file that the user names; a file in the working folder comes before one of ours.
+
+    Args:
+        name: a path, or the name of one of our files, such as ``quickstart`` or ``configs/quickstart.yaml``.
+        folder: ``CONFIGS``, ``SUITES`` or ``SWEEPS``.
+        what: kind of file, for the message.
+
+    Raises:
+        FerlError: there is no such file.
+    """
+    if Path(name).is_file():
+        return name
+    ours = shipped(folder)
+    short = name.removeprefix("./").removeprefix(f"{folder}/").removesuffix(".yaml")
+    if short in ours:
+        return str(ours[short])
+    tails = {path.split("/")[-1]: path for path in ours}
+    close = [*get_close_matches(short, ours, 3), *(tails[tail] for tail in get_close_matches(short, tails, 3))]
+    top = [path for path in ours if "/" not in path]
+    hint = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else f". Ours are {', '.join(top or ours)}"
+    raise FerlError(f"{what}: there is no file {name}{hint}")
+
+
+def expand(args: Sequence[str]) -> list[str]:
+    """Arguments with the path of each configuration in place of its short name."""
+    expanded = list(args)
+    for i, word in enumerate(args):
+        option, given, value = word.partition("=")
+        if option == "--config" and given:
+            expanded[i] = f"--config={find(value, CONFIGS, '--config')}"
+        elif word in ("--config", "-c") and i + 1 < len(args):
+            expanded[i + 1] = find(args[i + 1], CONFIGS, "--config")
+    return expanded
+
+
+def shipped(folder: str) -> dict[str, Path]:
+    """Our files in a folder and below it by short name, from the checkout, or from the wheel, which has them inside."""
+    root = PACKAGE.parent / folder
+    if not root.is_dir():
+        root = PACKAGE / folder.removeprefix("benchmarks/")
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        FerlError: the file cannot be read, is no YAML, is empty, or grows beyond all bounds by its aliases.
+    """
+    try:
+        text = path.read_text("utf-8")
+        values = load(text)
+    except OSError as error:
+        raise FerlError(f"--config: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise FerlError(f"--config: {path} is not UTF-8, byte {error.start}; save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise FerlError(f"--config: {path}, line {line}: {error.problem}; this is not YAML") from None
+    except yaml.YAMLError as error:
+        raise FerlError(f"--config: {path}: {error}; this is not YAML") from None
+    except OverflowError as error:
+        raise FerlError(f"--config: {path}: {error}") from None
+    if values is None:
+        raise FerlError(f"--config: {path} is empty; write options into it, or leave it out")
+    if not isinstance(values, dict):
+        raise FerlError(f"--config: {path} holds no options; they are written as `key: value`, such as `trainer:`")
+    return {str(key): value for key, value in values.items()}
+
+
+def load(text: str) -> Any:
+    """A value from YAML. Its size is counted first, because merged aliases multiply while the value is made.
+
+    Raises:
+        OverflowError: it has more than ``VALUES`` values.
+        yaml.YAMLError: it is no YAML.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > VALUES:
+            raise OverflowError(f"its aliases stand for more than {VALUES} values; write them out")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Number of values below a node, each alias counted as what it stands for; endless for one that holds itself."""
+    if id(node) not in sizes:
+        sizes[id(node)] = float("inf")
+        below = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in below if isinstance(part, yaml.Node))
+    return sizes[id(node)]
