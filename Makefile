@@ -6,6 +6,7 @@ lint:
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports
 
 test:
 	pytest

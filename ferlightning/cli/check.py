@@ -52,6 +52,9 @@ def check(args: Sequence[str]) -> None:
             checked.put(name.split("."), ..., append)
         else:
             checked.put(name.split("."), _value(text), append)
+    for key, path in checked.paths.items():
+        if not path.exists():
+            raise FerlError(_absent(key, path))
 
 
 class Slot(NamedTuple):
@@ -74,6 +77,7 @@ class _Check:
         """By key: the part in a slot, None for null. A class that the index does not know is not here."""
         self.unknown: set[str] = set()
         """Keys of slots that hold such a class."""
+        self.paths: dict[str, Path] = {}
         self.own = {"seed_everything": Option("", ""), "print_config": Option("", "")} | index.command_options(command)
 
     def fail(self, message: str) -> None:
@@ -155,8 +159,9 @@ class _Check:
             if name == short != index.base(slot.name) and not self.plugins:  # a plug-in may have it
                 self.fail(unknown_part(key, name, slot.name))
         if self.held.get(key) is not before:
-            for below in [other for other in self.held if other.startswith(f"{key}.")]:
-                del self.held[below]
+            for account in (self.held, self.paths):
+                for below in [other for other in account if other.startswith(f"{key}.")]:
+                    del account[below]
 
     def default(self, key: str, slot: Slot) -> None:
         """Put into a slot that nobody has filled what the signature says."""
@@ -186,8 +191,8 @@ class _Check:
             if isinstance(value, str | int | float):
                 inside = ", ".join(part.strip() for part in str(value).split(","))
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
-        elif key in PATHS and not (path := Path(str(value)).expanduser()).exists():
-            self.fail(_absent(key, path))
+        elif key in PATHS and self.strict:
+            self.paths[key] = Path(str(value)).expanduser()
 
 
 def _value(text: str) -> Any:
