@@ -6,7 +6,7 @@ refuses, the parser would refuse too, seconds later.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ferlightning.cli import index
 from ferlightning.cli.configs import load, read
 from ferlightning.cli.index import Option, Part
 from ferlightning.cli.messages import meant, unknown_part
+from ferlightning.cli.words import classes_first, options
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS, installed
 
@@ -33,7 +34,7 @@ def check(args: Sequence[str]) -> None:
     Raises:
         FerlError: an option, a part, a value or a file is wrong; the message says which, and what is meant perhaps.
     """
-    words = list(_options(args[1:]))
+    words = list(options(classes_first(args[1:])))
     if any(name.split(".")[-1] in ("help", "print_shtab") or name == "h" for name, _, _ in words):
         return
     checked = _Check(args[0])
@@ -200,19 +201,6 @@ def _value(text: str) -> Any:
         return load(text)
     except (yaml.YAMLError, OverflowError):
         return text
-
-
-def _options(args: Sequence[str]) -> Iterator[tuple[str, bool, str | None]]:
-    """Name, whether it appends, and value of each ``--name value``, ``--name=value`` and ``--name+=value``."""
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") and word not in ("-c", "-h"):
-            continue
-        name, given, text = word.lstrip("-").partition("=")
-        if not given and words and not words[0].startswith("--"):
-            text, given = words.pop(0), "="
-        yield name.removesuffix("+"), name.endswith("+"), text if given else None
 
 
 def _slot(option: Option) -> Slot | None:

@@ -21,9 +21,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, HEADER, CheckpointFiles, read_checkpoint
-from ferlightning.cli.messages import explain
+from ferlightning.cli.messages import RefusedError, Refusing, explain
 from ferlightning.cli.precision import check_precision, fast_precision, is_fast
 from ferlightning.cli.trust import vet
+from ferlightning.cli.words import classes_first
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
@@ -76,20 +77,13 @@ class SaveConfig(SaveConfigCallback):
         checkpoint[CONFIG] = self.resolved  # so that a checkpoint needs no folder around it
 
 
-class RefusedError(Exception):
-    """The parser's own words, to be made readable once all nested parsers have had their say."""
-
-
-class FerlParser(LightningArgumentParser):
-    """Raises where the original prints the usage of everything and exits."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise RefusedError(message)
+class FerlParser(Refusing, LightningArgumentParser):
+    """Chooses classes before their options are set."""
 
     def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:  # type: ignore[override]
         # On its way to the parser of a nested class, jsonargparse turns a null into the word None.
         if args is not None:
-            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in _classes_first(args)]
+            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in classes_first(args)]
         return super().parse_args(args, *others, **options)
 
 
@@ -320,20 +314,6 @@ def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
 
 
 _typehints.discard_init_args_on_class_path_change = _discard_all
-
-
-def _classes_first(args: Sequence[str]) -> list[str]:
-    """Put the word that chooses a class before those that set its options, in whatever order they were typed."""
-    ordered: list[str] = []
-    for arg in args:
-        name, equals, _ = arg.partition("=")
-        options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
-        chosen = any(word.partition("=")[0] == name for word in ordered)
-        if equals and options and not chosen:
-            ordered.insert(options[0], arg)
-        else:
-            ordered.append(arg)
-    return ordered
 
 
 def _options(args: Sequence[str], name: str) -> list[str]:

@@ -99,8 +99,8 @@ def test_every_shipped_suite_and_sweep_passes() -> None:
         ["--model.init_args.backbone.init_args.channels=[8,8]", "--model.backbone.recalibration=CBAM"],
         [
             "--model.backbone=ResNet",
-            "--model.backbone.recalibration=CBAM",
             "--model.backbone.recalibration.reduction=4",
+            "--model.backbone.recalibration=CBAM",
         ],
         ["--model.backbone={class_path: ferlightning.parts.ResNet, init_args: {channels: [8]}}"],
         ["--model=some.module.Model", "--model.what=3", "--data=other.Faces", "--data.root=nowhere"],

@@ -1,0 +1,30 @@
+"""The words of a command line, before any parser."""
+
+from collections.abc import Iterator, Sequence
+
+
+def classes_first(args: Sequence[str]) -> list[str]:
+    """Put the word that chooses a class before those that set its options, in whatever order they were typed."""
+    ordered: list[str] = []
+    for arg in args:
+        name, equals, _ = arg.partition("=")
+        options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
+        chosen = any(word.partition("=")[0] == name for word in ordered)
+        if equals and options and not chosen:
+            ordered.insert(options[0], arg)
+        else:
+            ordered.append(arg)
+    return ordered
+
+
+def options(args: Sequence[str]) -> Iterator[tuple[str, bool, str | None]]:
+    """Name, whether it appends, and value of each ``--name value``, ``--name=value`` and ``--name+=value``."""
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") and word not in ("-c", "-h"):
+            continue
+        name, given, text = word.lstrip("-").partition("=")
+        if not given and words and not words[0].startswith("--"):
+            text, given = words.pop(0), "="
+        yield name.removesuffix("+"), name.endswith("+"), text if given else None

@@ -1,0 +1,43 @@
+"""Lightning is imported without what it seldom needs, and all of that works when it is needed."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from ferlightning.cli.deferred import import_lightning
+
+import_lightning()
+absent = {"torchvision", "scipy.signal", "scipy.optimize", "matplotlib"}
+assert not absent & set(sys.modules), absent & set(sys.modules)
+
+import torch
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.detection import IntersectionOverUnion
+from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_noise_ratio
+
+box = {"boxes": torch.tensor([[0.0, 0, 2, 2]]), "labels": torch.tensor([1])}
+half = {"boxes": torch.tensor([[0.0, 0, 2, 1]]), "labels": torch.tensor([1])}
+assert IntersectionOverUnion()([box], [half])["iou"] == 0.5
+accuracy = MulticlassAccuracy(3)
+accuracy.update(torch.tensor([0, 1]), torch.tensor([0, 1]))
+assert type(accuracy.plot()[0]).__name__ == "Figure"
+speakers = torch.randn(1, 4, 50)  # of four, scipy assigns the voices
+_, order = permutation_invariant_training(speakers, speakers.flip(1), scale_invariant_signal_noise_ratio)
+assert order.tolist() == [[3, 2, 1, 0]]
+
+import scipy.signal
+import torchvision
+from matplotlib import pyplot
+
+arniqa = sys.modules["torchmetrics.functional.image.arniqa"]
+assert scipy.signal.windows.hamming(3)[1] == 1
+assert arniqa.resnet50.__name__ == torchvision.models.resnet50.__name__
+assert arniqa.transforms.Normalize is torchvision.transforms.Normalize
+assert pyplot is sys.modules["matplotlib.pyplot"]
+"""
+
+
+def test_what_is_deferred_is_there_when_it_is_used() -> None:
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
