@@ -1,32 +1,30 @@
-"""Data sets, preprocessing, augmentation and corruptions. Importing this makes their short names work."""
+"""Data sets, preprocessing, augmentations and corruptions. Importing this package makes their short names work."""
 
-from ferlightning.data.augment import Blur, CutMix, Erase, Kornia, Light, MixUp, Noise, Warp
+from ferlightning.data.augment import CutMix, Erase, MixUp, Warp
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.folder import ImageFolder
 from ferlightning.data.sources.photos import Photos
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces
-from ferlightning.images.corruptions import (
+from ferlightning.images import (
+    CLAHE,
     JPEG,
+    CannyEdges,
     EyesOcclusion,
     GaussianBlur,
-    GaussianNoise,
-    LowLight,
-    LowResolution,
-    MouthOcclusion,
-    Rotation,
-)
-from ferlightning.images.preprocess import (
-    CLAHE,
-    CannyEdges,
     GaussianFilter,
+    GaussianNoise,
     GlobalContrast,
     HistogramEqualization,
     KernelFilter,
     LocalBinaryPattern,
+    LowLight,
+    LowResolution,
     MedianFilter,
+    MouthOcclusion,
     Resize,
+    Rotation,
     SobelEdges,
 )
 
@@ -34,7 +32,6 @@ __all__ = [
     "CLAHE",
     "FER2013",
     "JPEG",
-    "Blur",
     "CKPlus",
     "CannyEdges",
     "CutMix",
@@ -48,15 +45,12 @@ __all__ = [
     "HistogramEqualization",
     "ImageFolder",
     "KernelFilter",
-    "Kornia",
-    "Light",
     "LocalBinaryPattern",
     "LowLight",
     "LowResolution",
     "MedianFilter",
     "MixUp",
     "MouthOcclusion",
-    "Noise",
     "Photos",
     "Resize",
     "Rotation",

@@ -1,12 +1,13 @@
-"""Augmentations of whole batches on the device: a draw for every item, held over the frames of its clip."""
+"""Augmentations of whole batches on the device, each with a draw for every item, held over the frames of its clip.
+
+These are the ones that kornia lacks or is slow at; ``data.augment`` takes any of kornia beside them, by name.
+"""
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from kornia.augmentation import AugmentationBase2D, VideoSequential
 from torch import Tensor
 from torch.distributions import Beta
 
@@ -17,22 +18,22 @@ Range = tuple[float, float]
 
 
 class Warp(Augmentation):
-    """Mirror, affine transform and random resized crop, as one resampling.
+    """Mirror, transform affinely and crop at random, in one resampling.
 
-    The three are composed to one matrix an item, and the pixels are interpolated once (bilinear). In turn they would
-    be interpolated up to three times, which takes three times as long and blurs each time.
+    The three are composed into one matrix per item, and the pixels are interpolated once (bilinearly). One after
+    another, they would be interpolated up to three times, which takes three times as long and blurs each time.
 
-    A pixel of the result shows what a chain of these would, with real pixels beyond the box where the image goes on:
-    the crop (a box of random area, shape and place, stretched to the whole image), mirrored, scaled, sheared, rotated
-    about its centre, and shifted. Without a draw that does anything the image stays as it is.
+    The result is that of a chain: the crop (a box of random area, shape and place, stretched to the whole image) is
+    mirrored, scaled, sheared, rotated about its centre, and shifted; where the box ends and the image goes on, real
+    pixels are shown.
 
     Args:
         flip: probability that an item is mirrored left to right.
         degrees: the angle is uniform in [-degrees, degrees].
-        translate: the shift is uniform in [-translate, translate], as share of width and of height.
+        translate: the shift is uniform in [-translate, translate], as a share of width and of height.
         scale: range of the magnification, uniform; above 1 the face grows.
         shear: the angle of a horizontal shear is uniform in [-shear, shear] degrees.
-        crop: range of the area of a random resized crop as share of the image, uniform, within (0, 1]; null: no crop.
+        crop: range of the area of a random resized crop as a share of the image, uniform, within (0, 1]; null: no crop.
         ratio: range of width / height of the crop in pixels, uniform in the logarithm among the shapes that fit.
         padding: what lies outside the image: black, its nearest pixel, or its reflection.
     """
@@ -89,13 +90,13 @@ class Warp(Augmentation):
 
 
 class Erase(Augmentation):
-    """Random erasing: a rectangle of random area, shape and place is painted over (Zhong et al. 2020, algorithm 1).
+    """Paint over a rectangle of random area, shape and place: random erasing (Zhong et al. 2020, algorithm 1).
 
     https://arxiv.org/abs/1708.04896
 
     Args:
         p: probability that an item loses a rectangle.
-        area: range of the rectangle's area as share of the image, uniform, within [0, 1].
+        area: range of the rectangle's area as a share of the image, uniform, within [0, 1].
         ratio: range of its width / height in pixels, uniform in the logarithm among the shapes that fit.
         value: what it is painted with: a grey level in [0, 1], or ``noise``, uniform for each pixel.
     """
@@ -126,82 +127,11 @@ class Erase(Augmentation):
         return batch | {"image": torch.lerp(image, paint, inside)}
 
 
-class Light(Augmentation):
-    """Brightness and contrast: ``contrast * (x - mean) + mean + shift``, cut to [0, 1].
-
-    The mean is that of all pixels of the item, of all channels and real frames.
-
-    Args:
-        brightness: the shift is uniform in [-brightness, brightness].
-        contrast: the contrast is uniform in [1 - contrast, 1 + contrast].
-    """
-
-    def __init__(self, brightness: float = 0.2, contrast: float = 0.2) -> None:
-        _check("Light.brightness", brightness, 1)
-        _check("Light.contrast", contrast, 1)
-        self.brightness, self.contrast = brightness, contrast
-
-    def __call__(self, batch: Batch, num_classes: int) -> Batch:
-        image = batch["image"]
-        n, device = len(image), image.device
-        real = batch.get("mask", torch.ones(image.shape[:2], device=device))
-        mean = (image.mean((2, 3, 4)) * real).sum(1) / real.sum(1)
-        contrast = _uniform((1 - self.contrast, 1 + self.contrast), n, device)
-        offset = (1 - contrast) * mean + _uniform((-self.brightness, self.brightness), n, device)
-        return batch | {"image": torch.addcmul(_per_item(offset), image, _per_item(contrast)).clamp_(0, 1)}
-
-
-class Noise(Augmentation):
-    """Gaussian noise, cut to [0, 1]; the same on all frames of a clip.
-
-    Args:
-        std: range of its standard deviation, on images in [0, 1]; uniform, an item each.
-    """
-
-    def __init__(self, std: Range = (0.0, 0.05)) -> None:
-        _check("Noise.std", std)
-        self.std = std
-
-    def __call__(self, batch: Batch, num_classes: int) -> Batch:
-        image = batch["image"]
-        std = _uniform(self.std, len(image), image.device)
-        noise = torch.randn(len(image), 1, *image.shape[2:], device=image.device)
-        return batch | {"image": torch.addcmul(image, noise, _per_item(std)).clamp_(0, 1)}
-
-
-class Blur(Augmentation):
-    """Gaussian blur; beyond the edge the nearest pixel goes on.
-
-    Args:
-        sigma: range of its standard deviation in pixels, uniform, an item each.
-        p: probability that an item is blurred.
-    """
-
-    def __init__(self, sigma: Range = (0.1, 1.5), p: float = 0.5) -> None:
-        _check("Blur.sigma", sigma)
-        _check("Blur.p", p, 1)
-        self.sigma, self.p = sigma, p
-
-    def __call__(self, batch: Batch, num_classes: int) -> Batch:
-        image = batch["image"]
-        n, t, c, height, width = image.shape
-        sigma = _uniform(self.sigma, n, image.device) * _chosen(self.p, n, image.device)
-        radius = max(1, math.ceil(3 * self.sigma[1]))
-        x = torch.arange(-radius, radius + 1, device=image.device)
-        # A sigma near 0 leaves 1 in the middle and 0 beside it, so an item not chosen stays as it is.
-        kernel = (-0.5 * (x / sigma.clamp(min=0.01).unsqueeze(1)) ** 2).softmax(1)
-        weight = kernel.repeat_interleave(t * c, 0)[:, None, None]  # (B * T * C, 1, 1, 2 * radius + 1)
-        planes = F.pad(image.reshape(1, n * t * c, height, width), [radius] * 4, mode="replicate")
-        planes = F.conv2d(planes, weight, groups=n * t * c)
-        planes = F.conv2d(planes, weight.transpose(2, 3), groups=n * t * c)
-        return batch | {"image": planes.view_as(image).clamp_(0, 1)}  # rounding may leave it
-
-
 class MixUp(Augmentation):
-    """Every item becomes a weighted sum of itself and another of the batch, and so does its label (Zhang et al. 2018).
+    """Mix every item, and its label, with another of the batch as a weighted sum (Zhang et al. 2018).
 
-    https://arxiv.org/abs/1710.09412. Labels become class probabilities (B, K). Where clips differ in length, the
-    shorter one goes on in black, and the mixture is as long as the longer.
+    https://arxiv.org/abs/1710.09412. Labels become class probabilities (B, K). Of two clips that differ in
+    length, the shorter one is continued in black, and the mixture is as long as the longer one.
 
     Args:
         alpha: an item's own weight is drawn from Beta(alpha, alpha).
@@ -223,11 +153,11 @@ class MixUp(Augmentation):
 
 
 class CutMix(Augmentation):
-    """A box of every item is replaced by that of another of the batch, and as much of its label (Yun et al. 2019).
+    """Replace a box of every item, and as much of its label, by those of another of the batch (Yun et al. 2019).
 
     https://arxiv.org/abs/1905.04899, algorithm 1. Labels become class probabilities (B, K); the other item's share is
-    that of the pixels it got. The box is the same in all frames. Where clips differ in length, the shorter one goes
-    on in black, and the mixture is as long as the longer.
+    that of the pixels it got. The box is the same in all frames. Of two clips that differ in length, the shorter one
+    is continued in black, and the mixture is as long as the longer one.
 
     Args:
         alpha: the share of the box, before the part outside the image is cut off, is drawn from Beta(alpha, alpha).
@@ -250,22 +180,6 @@ class CutMix(Augmentation):
         return _mixed(batch, image, partner, other, num_classes)
 
 
-class Kornia(Augmentation):
-    """Any augmentations of kornia, one after another.
-
-    Args:
-        transforms: classes of ``kornia.augmentation`` by name, such as ``RandomMotionBlur``, with their options.
-    """
-
-    def __init__(self, transforms: Sequence[AugmentationBase2D]) -> None:
-        if not transforms:
-            raise FerlError("Kornia.transforms is empty: name augmentations of kornia, or leave Kornia out")
-        self.transforms = VideoSequential(*transforms, data_format="BTCHW", same_on_frame=True)
-
-    def __call__(self, batch: Batch, num_classes: int) -> Batch:
-        return batch | {"image": self.transforms(batch["image"]).clamp(0, 1)}
-
-
 # --- draws, each (n,) -------------------------------------------------------------------------------------------------
 
 
@@ -284,10 +198,10 @@ def _beta(alpha: float, n: int, device: torch.device) -> Tensor:
 
 
 def _boxes(area: Range, ratio: Range, height: int, width: int, n: int, device: torch.device) -> list[Tensor]:
-    """Boxes within the image, at uniform places: left, top, width, height as shares of the image, each (n,).
+    """Draw boxes within the image, at uniform places: left, top, width, height as shares of the image, each (n,).
 
     The usual way draws area and ratio until the box fits. Here the ratio is drawn from those that fit the area, so that
-    all boxes have an area that is uniform, and no loop waits for the device.
+    the area is uniform and no loop waits for the device.
     """
     share = _uniform(area, n, device)
     square = width / height
@@ -312,9 +226,9 @@ def _per_item(x: Tensor) -> Tensor:
 
 
 def _inside(left: Tensor, top: Tensor, w: Tensor, h: Tensor, height: int, width: int) -> Tensor:
-    """1 where the middle of a pixel is in its item's box, else 0. Shape: (B,) each -> (B, 1, 1, H, W).
+    """Mark the pixels whose middle is in their item's box by 1, others by 0. Shape: (B,) each -> (B, 1, 1, H, W).
 
-    Numbers, since a weighted sum of two images is several times as fast on a processor as a choice by bool.
+    Numbers, because on a CPU a weighted sum of two images is several times as fast as a choice by bool.
     """
 
     def along(start: Tensor, length: Tensor, n: int) -> Tensor:
@@ -325,12 +239,12 @@ def _inside(left: Tensor, top: Tensor, w: Tensor, h: Tensor, height: int, width:
 
 
 def _black_padding(batch: Batch) -> Batch:
-    """Padding as black as it was loaded: an augmentation before may have made it anything."""
+    """Make padding black again: an earlier augmentation may have made it anything."""
     return batch | {"image": batch["image"] * batch["mask"][:, :, None, None, None]} if "mask" in batch else batch
 
 
 def _mixed(batch: Batch, image: Tensor, partner: Tensor, other: Tensor, num_classes: int) -> Batch:
-    """The batch with its mixed images, and labels and masks to fit; ``other`` (B,) is the share of the partner."""
+    """Return the batch with mixed images, and labels and masks to match; ``other`` (B,) is the partner's share."""
     label = batch["label"]
     if label.ndim == 1:
         label = F.one_hot(label, num_classes)
@@ -345,7 +259,7 @@ def _mixed(batch: Batch, image: Tensor, partner: Tensor, other: Tensor, num_clas
 
 
 def _check(name: str, value: float | Range, most: float = math.inf, positive: bool = False) -> None:
-    """Refuse a number, or a range of numbers, that is not within [0, most]."""
+    """Refuse a number, or a range, that is not within [0, most]."""
     low, high = (value, value) if isinstance(value, int | float) else value
     if not 0 <= low <= high <= most or (positive and not low):
         allowed = f"{'above' if positive else 'from'} 0{f' up to {most:g}' if most < math.inf else ' on'}"

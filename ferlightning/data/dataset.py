@@ -1,8 +1,8 @@
-"""Items of a store as a torch data set that hands out whole batches."""
+"""A torch data set over items of a store, which fetches a whole batch per call."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import albumentations
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Batch
 from ferlightning.data.preprocessed import preprocess_image
 from ferlightning.data.store import Store
-from ferlightning.errors import FerlError
+from ferlightning.data.transforms import apply_albumentations
 
 
-class Items(Dataset[Batch]):
+class StoreDataset(Dataset[Batch]):
     """Some items of a store, fetched a whole batch per call.
 
     Args:
         store: where the frames are.
         numbers: (n,) numbers of the items within the store.
         label: (n,) class index or (n, K) class probabilities.
-        augment: albumentations that change the frames of an item alike; seeded from torch's generator.
-        preprocess: applied to each frame in turn, first, where the store's frames are not preprocessed yet.
+        augment: an ``albumentations.Compose`` that changes the frames of an item alike, seeded from torch's generator.
+        preprocess: applied first, to each frame in turn, where the frames of the store are not preprocessed yet.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Items(Dataset[Batch]):
         store: Store,
         numbers: NDArray[np.int64],
         label: Tensor,
-        augment: albumentations.Compose | None = None,
+        augment: Any | None = None,
         preprocess: Sequence[Preprocess | GradedCorruption] = (),
     ) -> None:
         self.store = store
@@ -48,7 +48,10 @@ class Items(Dataset[Batch]):
         return {key: x[0] for key, x in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A batch with uint8 images (B, T, C, H, W), short clips padded with black frames, and its mask."""
+        """Fetch a batch: uint8 images (B, T, C, H, W), ``label``, ``index`` (B,), and ``mask`` (B, T) if clips differ.
+
+        Short clips are padded with black frames.
+        """
         store, index = self.store, torch.as_tensor(indices)
         items = self.numbers[index.numpy()]
         first, length = store.start[items], store.start[items + 1] - store.start[items]
@@ -60,19 +63,10 @@ class Items(Dataset[Batch]):
         frames = frames[..., None] if frames.ndim == 4 else frames  # (B, T, H, W, C)
         if self.augment is not None:
             self.augment.set_random_seed(int(torch.randint(2**31, ())))
-            frames = np.stack([_augmented(self.augment, clip) for clip in frames])
+            frames = np.stack([apply_albumentations("data.worker_augment", self.augment, clip) for clip in frames])
         images = torch.from_numpy(frames).movedim(4, 2)
         batch = {"image": images, "label": self.label[index], "index": index}
         if not real.all():
             batch["mask"] = torch.from_numpy(real)
             images[~batch["mask"]] = 0
         return batch
-
-
-def _augmented(augment: albumentations.Compose, clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(T, H, W, C) to (T, H', W', C)."""
-    try:
-        changed: NDArray[np.uint8] = augment(images=clip)["images"]
-    except Exception as error:  # of many kinds: one for grey or RGB only given edges too, a crop larger than the image
-        raise FerlError(f"data.worker_augment: fails on an image of shape {clip.shape[1:]}: {error}") from error
-    return changed

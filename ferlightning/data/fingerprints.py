@@ -1,4 +1,4 @@
-"""What is measured over items of a store: moments of the pixels, and hashes that tell data apart."""
+"""Measurements over items of a store: moments of the pixels, and hashes that tell images and data apart."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ BLOCK = 4096  # frames at a time, to keep memory flat
 
 
 def frames_of(store: Store, items: Ints) -> Ints:
-    """Numbers of the frames of some items, one item after another."""
+    """List the frames of some items, one item after another, by their numbers in the store. Shape: (n,) -> (F,)."""
     lengths = store.start[items + 1] - store.start[items]
     before = np.cumsum(lengths) - lengths
     frames: Ints = np.arange(lengths.sum()) + np.repeat(store.start[items] - before, lengths)
@@ -20,10 +20,10 @@ def frames_of(store: Store, items: Ints) -> Ints:
 
 
 def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, with pixels in [0, 1]; 0 and 1 where there are no items."""
+    """Compute mean and standard deviation of each channel, with pixels in [0, 1]; 0 and 1 if there are no items."""
     channels = store.images.shape[3] if store.images.ndim == 4 else 1
     frames = frames_of(store, items)
-    if not len(frames):  # tested only, with a checkpoint's own statistics
+    if not len(frames):  # data for a test only; the checkpoint has its own statistics
         return [0.0] * channels, [1.0] * channels
     histogram = np.zeros((channels, 256))
     for i in range(0, len(frames), BLOCK):
@@ -37,45 +37,45 @@ def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
 
 
 def frame_hashes(images: NDArray[np.uint8], frames: Ints) -> NDArray[np.uint64]:
-    """A hash of the pixels of some frames, (F,).
+    """Hash the pixels of each of some frames, (F,).
 
     Args:
         images: uint8 (N, H, W) or (N, H, W, C).
-        frames: (F,) which of them.
+        frames: (F,) numbers of the frames.
     """
     digests = b"".join(hashlib.blake2b(images[n].tobytes(), digest_size=8).digest() for n in frames)
     return np.frombuffer(digests, np.uint64)
 
 
 def blank_frames(images: NDArray[np.uint8], frames: Ints) -> NDArray[np.bool_]:
-    """Which frames are of one grey value throughout, (F,); arguments as of ``frame_hashes``."""
+    """Tell which frames have one grey value throughout, (F,); the arguments are those of ``frame_hashes``."""
     return np.array([images[n].min() == images[n].max() for n in frames], bool)
 
 
 def telling_frames(owner: Ints, blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Frames that make a copy, (F,): a blank one says nothing of its clip, unless the whole clip is blank.
+    """Tell which frames can make their item a copy, (F,): a blank one cannot, unless the whole clip is blank.
 
     Args:
         owner: (F,) item of each frame, counted from 0.
-        blank: (F,) as from ``blank_frames``.
+        blank: (F,) from ``blank_frames``.
     """
     all_blank: NDArray[np.bool_] = np.bincount(owner, ~blank) == 0
     return ~blank | all_blank[owner]
 
 
 def item_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
-    """A hash of the pixels of each item, that of its only frame for a still. Shape: (n,)."""
+    """Hash the pixels of each item; that of a still is the hash of its frame. Shape: (n,) -> (n,)."""
     frames = frame_hashes(store.images, frames_of(store, items))
     starts = np.cumsum([0, *(store.start[items + 1] - store.start[items])[:-1]])
     return np.bitwise_xor.reduceat(frames, starts)
 
 
 def content_hash(store: Store, items: Ints, label: Ints) -> str:
-    """A hash of pixels, lengths and labels of some items.
+    """Hash pixels, lengths and labels of some items together.
 
     Args:
         store: where the frames are.
-        items: (n,) numbers of the items.
+        items: (n,) numbers of the items in the store.
         label: (n,) class index.
     """
     digest = hashlib.sha256(label.tobytes())

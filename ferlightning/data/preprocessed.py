@@ -1,4 +1,4 @@
-"""Images and stores after preprocessing."""
+"""Preprocessed images and stores."""
 
 import hashlib
 import inspect
@@ -16,7 +16,7 @@ from ferlightning.data.store import Store, cache_dir, open_store
 
 
 def preprocess_image(parts: Sequence[Preprocess | GradedCorruption], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, C) to (H', W') or (H', W', C'), each part in turn."""
+    """Apply each part in turn: (H, W) or (H, W, C) to (H', W') or (H', W', C')."""
     if not parts:
         return image
     image = image[..., None] if image.ndim == 2 else image
@@ -26,11 +26,11 @@ def preprocess_image(parts: Sequence[Preprocess | GradedCorruption], image: NDAr
 
 
 def preprocess_store(parts: Sequence[Preprocess], raw: Store) -> Store:
-    """A store with every frame preprocessed, done once and kept."""
+    """Preprocess every frame of a store, once: the result is kept in the cache."""
     if not parts:
         return raw
-    # A part of other code or other arguments is another part, and makes another store.
-    described = [(type(part).__name__, vars(part), _source(type(part))) for part in parts]
+    # A part whose code or arguments changed is another part, and makes another store.
+    described = [(type(part).__name__, vars(part), _source_hash(type(part))) for part in parts]
 
     def parse() -> Store:
         shape = (len(raw.images), *preprocess_image(parts, raw.images[0]).shape)
@@ -53,14 +53,14 @@ def described(part: Preprocess) -> dict[str, Any]:
 
 
 def _identity(store: Store) -> str:
-    """What tells a store from another: where it is mapped from, or a hash of its pixels."""
+    """What tells one store from another: the file it is mapped from, or a hash of its pixels."""
     if isinstance(store.images, np.memmap) and store.images.filename:
         return str(store.images.filename)
     return hashlib.sha256(store.images.tobytes()).hexdigest()
 
 
-def _source(part: type) -> str:
-    """Hash of the modules that a part and its bases are written in, helper functions included."""
+def _source_hash(part: type) -> str:
+    """Hash the modules that a part and its bases are written in, helper functions included."""
     modules = {inspect.getmodule(base) for base in part.__mro__[:-1]}
     code = sorted(inspect.getsource(module) for module in modules if module is not None)
     return hashlib.sha256("".join(code).encode()).hexdigest()

@@ -1,0 +1,56 @@
+"""Work on single images in OpenCV and NumPy: decode, align, preprocess, corrupt.
+
+Nothing here imports torch, so that a recogniser in use can prepare images as the training did.
+"""
+
+from ferlightning.images.align import align_eyes, find_eyes, read_eyes
+from ferlightning.images.corruptions import (
+    JPEG,
+    EyesOcclusion,
+    GaussianBlur,
+    GaussianNoise,
+    LowLight,
+    LowResolution,
+    MouthOcclusion,
+    Rotation,
+)
+from ferlightning.images.decode import decode_image, list_images, read_image
+from ferlightning.images.preprocess import (
+    CLAHE,
+    CannyEdges,
+    GaussianFilter,
+    GlobalContrast,
+    HistogramEqualization,
+    KernelFilter,
+    LocalBinaryPattern,
+    MedianFilter,
+    Resize,
+    SobelEdges,
+)
+
+__all__ = [
+    "CLAHE",
+    "JPEG",
+    "CannyEdges",
+    "EyesOcclusion",
+    "GaussianBlur",
+    "GaussianFilter",
+    "GaussianNoise",
+    "GlobalContrast",
+    "HistogramEqualization",
+    "KernelFilter",
+    "LocalBinaryPattern",
+    "LowLight",
+    "LowResolution",
+    "MedianFilter",
+    "MouthOcclusion",
+    "Resize",
+    "Rotation",
+    "SobelEdges",
+    "align_eyes",
+    "decode_image",
+    "find_eyes",
+    "list_images",
+    "read_eyes",
+    "read_image",
+]
