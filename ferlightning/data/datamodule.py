@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-import albumentations
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Augmentation, Batch
-from ferlightning.data.dataset import Items
+from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.fingerprints import (
     blank_frames,
     content_hash,
@@ -33,6 +32,7 @@ from ferlightning.data.preprocessed import described, preprocess_store
 from ferlightning.data.samplers import ClassBalancedSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
+from ferlightning.data.transforms import Spec, build_augment, build_preprocess, build_worker_augment
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 
@@ -47,10 +47,11 @@ class FaceData(LightningDataModule):
         workers: loader processes; 0 loads in the training process, which is the faster for memory-mapped arrays.
         classes: the classes to tell apart, in this order, by name or alias as ``happiness`` or ``happy``; items of
             others are left out; null: those of the data set.
-        preprocess: applied to every image in turn, once, when the data are first opened.
+        preprocess: parts, or albumentations by name, applied to every image in turn, once, when the data are first
+            opened. Albumentations apply to every image, and their draws are seeded by the image.
         worker_augment: albumentations by name, for training items only, applied where items are loaded; the frames of
             a clip are changed alike.
-        augment: changes of training batches on the device, in turn.
+        augment: changes of training batches on the device, in turn: parts, or augmentations of kornia by name.
         corrupt: spoils the images of validation, test and prediction before ``preprocess``, to measure robustness; all
             that is said of the data (statistics, hashes, copies) is of the clean images. Not for a fit.
         balanced_sampling: draw training items with replacement so that every class is equally likely.
@@ -67,9 +68,9 @@ class FaceData(LightningDataModule):
         batch_size: int = 64,
         workers: int = 0,
         classes: Sequence[str] | None = None,
-        preprocess: Sequence[Preprocess] = (),
-        worker_augment: Sequence[albumentations.BasicTransform] = (),
-        augment: Sequence[Augmentation] = (),
+        preprocess: Sequence[Preprocess | Spec] = (),
+        worker_augment: Sequence[Spec] = (),
+        augment: Sequence[Augmentation | Spec] = (),
         corrupt: GradedCorruption | None = None,
         balanced_sampling: bool = False,
         val_fraction: float = 0.15,
@@ -86,9 +87,9 @@ class FaceData(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.classes = classes
-        self.preprocess = preprocess
-        self.worker_augment = albumentations.Compose(list(worker_augment)) if worker_augment else None
-        self.augment = augment
+        self.preprocess = build_preprocess(preprocess)
+        self.worker_augment = build_worker_augment(worker_augment)
+        self.augment = build_augment(augment)
         self.corrupt = corrupt
         self.balanced_sampling = balanced_sampling
         self.val_fraction = val_fraction
@@ -291,7 +292,7 @@ class FaceData(LightningDataModule):
     def _loader(self, split: Split | Literal["predict"]) -> DataLoader[Batch]:
         training = split == "train"
         store, items, label, preprocess = self._select(split)
-        data = Items(store, items, label, self.worker_augment if training else None, preprocess)
+        data = StoreDataset(store, items, label, self.worker_augment if training else None, preprocess)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left by Lightning's seed_everything
         sampler: Sampler[int] | None = None
@@ -383,5 +384,5 @@ class FaceData(LightningDataModule):
 
 
 def _as_it_is(batch: Any) -> Any:
-    """Items has put the batch together already; the loader need not."""
+    """Return the batch that ``StoreDataset`` has put together already."""
     return batch

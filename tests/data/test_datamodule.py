@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ferlightning.contracts.images import Preprocess
-from ferlightning.data.augment import Kornia
 from ferlightning.data.datamodule import FaceData
-from ferlightning.data.dataset import Items
+from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.store import Store
 from ferlightning.errors import FerlError
 from ferlightning.images.preprocess import MedianFilter
 
-AFFINE = Kornia([RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)])
+AFFINE = RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)
 
 
 def clips(lengths: Sequence[int], channels: int = 1, seed: int = 0, subjects: int = 0, **fields: Any) -> Store:
@@ -54,8 +53,8 @@ class Faces(FaceData):
         return self.made
 
 
-def items_of(store: Store, numbers: NDArray[np.int64]) -> Items:
-    return Items(store, numbers, torch.from_numpy(store.label[numbers]))
+def items_of(store: Store, numbers: NDArray[np.int64]) -> StoreDataset:
+    return StoreDataset(store, numbers, torch.from_numpy(store.label[numbers]))
 
 
 def split_of(*sizes: int) -> NDArray[np.int8]:
@@ -172,7 +171,7 @@ def test_without_augmentation_training_batches_are_the_images() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "augment",
-    [[AFFINE], [Kornia([RandomErasing(p=0.5, scale=(0.1, 0.3))])], [Kornia([RandomHorizontalFlip(p=0.5)]), AFFINE]],
+    [[AFFINE], [RandomErasing(p=0.5, scale=(0.1, 0.3))], [RandomHorizontalFlip(p=0.5), AFFINE]],
     ids=["affine", "erasing", "flip and affine"],
 )
 def test_items_differ_in_their_transform_and_frames_of_a_clip_do_not(augment: Sequence[Any]) -> None:
@@ -190,9 +189,7 @@ def test_padding_stays_black_under_augmentation() -> None:
     from kornia.augmentation import RandomBrightness, RandomInvert
 
     store = clips([1, 4, 2, 3] * 6, split=split_of(12, 8, 4))
-    data = Faces(
-        store, batch_size=12, augment=[AFFINE, Kornia([RandomInvert(p=1.0), RandomBrightness((1.2, 1.5), p=1.0)])]
-    )
+    data = Faces(store, batch_size=12, augment=[AFFINE, RandomInvert(p=1.0), RandomBrightness((1.2, 1.5), p=1.0)])
     model = run(data)
     for batches in model.seen.values():
         for batch in batches:
