@@ -1,4 +1,9 @@
-"""What spoils a face image: uneven light, sensor noise and compression, each with strengths of its own for each image.
+"""Random degradation of face images while a restorer trains: uneven light, sensor noise and compression.
+
+Every image has strengths of its own, drawn on the device from a generator that may be given, so that an evaluation can
+repeat its draw. Kornia's parts do not serve: its JPEG takes three channels only, its noise has one strength for all
+images, and its draws take no generator. (The graded corruptions of ``ferlightning.images`` are another thing: they have
+fixed severities, to measure robustness.)
 
 Shapes: N images, C channels, H W image.
 """
@@ -26,18 +31,18 @@ QUANTISATION = (
 
 
 @dataclass(frozen=True)
-class Corruption:
-    """Spoils images as cameras do: a light gradient, then sensor noise, then JPEG compression.
+class Degradation:
+    """Degrade images as cameras do: by a light gradient, then sensor noise, then JPEG compression.
 
-    Each image gets each of the three with probability ``p``, at a strength drawn evenly between none and the largest,
-    so that some images stay clean. The draws are torch's, on the device of the images.
+    Each image gets each of the three with probability ``p``, at a strength drawn uniformly between none and the
+    largest, so some images stay clean.
 
     Args:
-        p: probability of each of the three, in [0, 1]; 0 corrupts nothing.
+        p: probability of each of the three, in [0, 1]; 0 leaves images clean.
         light: largest change of brightness between the middle and the rim of the light, as a share of it, in [0, 1].
-        noise: largest standard deviation of noise that is the same everywhere, in units of the range [0, 1].
-        shot_noise: largest standard deviation of noise that grows with the light, at white.
-        quality: lowest JPEG quality, from 1 to 100, the highest.
+        noise: largest standard deviation of the noise that is the same everywhere; images are in [0, 1].
+        shot_noise: largest standard deviation, at white, of the noise that grows with the light.
+        quality: lowest JPEG quality, from 1 to 100 (the best).
     """
 
     p: float = 0.5
@@ -52,10 +57,10 @@ class Corruption:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Corrupt images, (N, C, H, W) in [0, 1] to the same.
+        """Degrade images, (N, C, H, W) in [0, 1] to the same.
 
         Args:
-            images: to corrupt; they are left as they are.
+            images: the clean images, which are left as they are.
             generator: to draw from, on the device of the images; None for torch's own.
         """
         n, device = len(images), images.device
@@ -89,10 +94,10 @@ def illuminate(images: Tensor, strength: Tensor, generator: torch.Generator | No
 
 
 def add_noise(images: Tensor, noise: Tensor, shot_noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Sensor noise: normal, of variance ``noise**2 + shot_noise**2 * image``.
+    """Add sensor noise: normal, of variance ``noise**2 + shot_noise**2 * image``.
 
     Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data", eq. 1-6: the
-    photons that are counted make the second term, here in the normal approximation of Poisson's law.
+    second term is that of counted photons, here in the normal approximation of Poisson's law.
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -105,10 +110,10 @@ def add_noise(images: Tensor, noise: Tensor, shot_noise: Tensor, generator: torc
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """JPEG's artefacts: the cosine transform of 8x8 blocks, rounded to the steps that a quality allows.
+    """Add the artefacts of JPEG: transform blocks of 8x8 by the DCT, and round to the steps that a quality allows.
 
     Wallace 1992, "The JPEG still picture compression standard"; the steps of a quality are those of the Independent
-    JPEG Group's library. Every channel is treated as luminance: colours keep their resolution.
+    JPEG Group's library. Every channel is treated as luminance, so colours keep their resolution.
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -128,7 +133,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
 
 @cache  # else each batch would copy them to the device
 def _jpeg(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The orthonormal cosine transform of eight values, (8, 8), and the quantisation table, (8, 8)."""
+    """The orthonormal DCT of eight values, (8, 8), and the quantisation table, (8, 8)."""
     k = torch.arange(8)
     cosine = 0.5 * torch.cos(torch.pi / 8 * k[:, None] * (k + 0.5))
     cosine[0] /= 2**0.5
@@ -136,5 +141,5 @@ def _jpeg(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _column(x: Tensor) -> Tensor:
-    """A value for each image, (N,), to a shape that goes with images, (N, 1, 1, 1)."""
+    """Shape: (N,) -> (N, 1, 1, 1)."""
     return x.view(-1, 1, 1, 1)

@@ -6,38 +6,39 @@ from torch.nn import functional as F
 
 from ferlightning.contracts.modules import Restorer
 from ferlightning.errors import FerlError
-from ferlightning.parts.corruption import Corruption
+from ferlightning.parts.degradation import Degradation
 
-CORRUPTION = Corruption()
+DEGRADATION = Degradation()
 EVAL_SEED = 0
 
 
 class DenoisingAutoencoder(Restorer):
-    """Convolutional encoder-decoder that learns to undo noise, compression and uneven light: (N, C, H, W) to the same.
+    """A convolutional encoder-decoder that learns to undo noise, compression and uneven light.
 
     Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders". The encoder halves
     height and width three times; the decoder doubles them and adds the encoder's maps of equal size (Chaurasia and
-    Culurciello 2017, https://arxiv.org/abs/1707.03718). The result is what to add to the input (Zhang et al. 2017,
-    https://arxiv.org/abs/1608.03981, section III), nothing at first, so an untrained one returns its input. Any height
-    and width.
+    Culurciello 2017, https://arxiv.org/abs/1707.03718). The result is added to the input (residual learning, Zhang et al. 2017,
+    https://arxiv.org/abs/1608.03981, section III), and is zero at first, so an untrained one returns its input.
 
-    In train mode the input is corrupted first, so that the loss ``Reconstruction`` compares what is restored from the
-    corrupted image with the clean one. In eval mode it is not, and that loss then tells only how little clean images
-    suffer. Pre-training wants to choose its best epoch by what it trains: ``corrupt_eval`` corrupts in eval mode too.
+    Shape: (N, C, H, W) in [0, 1] -> the same, of any height and width.
+
+    In train mode the input is corrupted first, so the loss ``Reconstruction`` compares what is restored from the
+    corrupted image with the clean one. In eval mode it is not, and the loss only tells how little clean images suffer.
+    Pre-training should choose its best epoch by what it trains: ``corrupt_eval`` corrupts in eval mode too.
 
     Args:
         in_channels: C of the images, 1 for grey and 3 for RGB.
         width: channels of the first stage; the second has twice, the third and fourth four times as many.
-        corruption: what is done to the input in train mode.
-        corrupt_eval: corrupt in eval mode too, every batch with the same draw, so that two epochs or models are
-            compared on equal terms. For pre-training alone: predictions are then made of corrupted images.
+        corruption: how the input is degraded in train mode.
+        corrupt_eval: corrupt in eval mode too, every batch with the same draw, so that epochs and models are compared
+            on equal terms. For pre-training only: predictions are then made from corrupted images.
     """
 
     def __init__(
         self,
         in_channels: int = 1,
         width: int = 16,
-        corruption: Corruption = CORRUPTION,
+        corruption: Degradation = DEGRADATION,
         corrupt_eval: bool = False,
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.errors import FerlError
-from ferlightning.parts.corruption import Corruption, add_noise, compress, illuminate
+from ferlightning.parts.degradation import Degradation, add_noise, compress, illuminate
 
 FACES = torch.from_numpy(draw_faces(["happiness", "fear"], 8, 4).images / np.float32(255)).unsqueeze(1)  # (16, 1, H, W)
 ALWAYS = {"light": 0.0, "noise": 0.0, "shot_noise": 0.0, "quality": 100, "p": 1.0}
@@ -83,23 +83,23 @@ def test_light_is_a_plane_or_a_round_spot_of_the_strength_asked_for() -> None:
 
 def test_nothing_is_changed_without_strength_or_chance() -> None:
     torch.manual_seed(0)
-    assert Corruption(p=0)(FACES).equal(FACES)
-    assert Corruption(**ALWAYS | {"quality": 100, "p": 0.0})(FACES).equal(FACES)
-    torch.testing.assert_close(Corruption(**ALWAYS)(FACES), FACES, rtol=0, atol=2.1 / 255)  # quality 100 rounds
+    assert Degradation(p=0)(FACES).equal(FACES)
+    assert Degradation(**ALWAYS | {"quality": 100, "p": 0.0})(FACES).equal(FACES)
+    torch.testing.assert_close(Degradation(**ALWAYS)(FACES), FACES, rtol=0, atol=2.1 / 255)  # quality 100 rounds
 
 
 def test_an_eighth_of_the_images_stays_clean() -> None:
     torch.manual_seed(0)
     images = FACES[:1].expand(1000, -1, -1, -1)
-    clean = (Corruption()(images) == images).flatten(1).all(1).double().mean().item()
+    clean = (Degradation()(images) == images).flatten(1).all(1).double().mean().item()
     assert clean == pytest.approx(0.125, abs=0.04)  # four standard deviations
-    clean = (Corruption(p=0.2)(images) == images).flatten(1).all(1).double().mean().item()
+    clean = (Degradation(p=0.2)(images) == images).flatten(1).all(1).double().mean().item()
     assert clean == pytest.approx(0.8**3, abs=0.064)
 
 
 def test_strengths_are_drawn_evenly_for_each_image() -> None:
     torch.manual_seed(0)
-    corrupted = Corruption(**ALWAYS | {"noise": 0.1, "p": 0.999})(grey(0.5, 500, 32))
+    corrupted = Degradation(**ALWAYS | {"noise": 0.1, "p": 0.999})(grey(0.5, 500, 32))
     deviation = (corrupted - 0.5).flatten(1).std(1)
     quartiles = torch.quantile(deviation, torch.tensor([0.25, 0.5, 0.75]))
     assert quartiles.tolist() == pytest.approx([0.025, 0.05, 0.075], abs=0.012)
@@ -110,7 +110,7 @@ def test_strengths_are_drawn_evenly_for_each_image() -> None:
 )
 def test_every_kind_changes_images_within_their_range(kind: dict[str, float]) -> None:
     before = FACES.clone()
-    corrupt = Corruption(**ALWAYS | kind)
+    corrupt = Degradation(**ALWAYS | kind)
     torch.manual_seed(0)
     one = corrupt(FACES)
     assert FACES.equal(before), "writes into its input"
@@ -123,34 +123,34 @@ def test_every_kind_changes_images_within_their_range(kind: dict[str, float]) ->
 
 def test_equal_seeds_give_equal_corruptions() -> None:
     torch.manual_seed(3)
-    one = Corruption()(FACES)
+    one = Degradation()(FACES)
     torch.manual_seed(3)
-    assert Corruption()(FACES).equal(one)
-    assert not Corruption()(FACES).equal(one)
+    assert Degradation()(FACES).equal(one)
+    assert not Degradation()(FACES).equal(one)
     state = torch.get_rng_state()
-    own = [Corruption()(FACES, torch.Generator().manual_seed(3)) for _ in range(2)]
+    own = [Degradation()(FACES, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert own[0].equal(own[1]) and own[0].equal(one)
     assert torch.get_rng_state().equal(state), "a generator leaves torch's own alone"
 
 
 def test_half_precision_corrupts_as_single_does() -> None:
     torch.manual_seed(0)
-    single = Corruption()(FACES)
+    single = Degradation()(FACES)
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert Corruption()(FACES).equal(single)
+        assert Degradation()(FACES).equal(single)
     torch.manual_seed(0)
-    half = Corruption()(FACES.bfloat16())
+    half = Degradation()(FACES.bfloat16())
     assert half.dtype == torch.bfloat16
     assert (half - single).abs().mean() < 0.01
 
 
 def test_images_of_any_size_and_number_of_channels() -> None:
     for shape in [(2, 3, 48, 40), (1, 1, 5, 7), (3, 2, 1, 1)]:
-        assert Corruption(p=1)(torch.rand(shape)).shape == shape
+        assert Degradation(p=1)(torch.rand(shape)).shape == shape
 
 
 @pytest.mark.parametrize("wrong", [{"p": 1.5}, {"light": -0.1}, {"quality": 0}])
 def test_impossible_strengths_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(FerlError, match=f"corruption: .*{next(iter(wrong))}"):
-        Corruption(**wrong)
+        Degradation(**wrong)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.errors import FerlError
 from ferlightning.parts import DenoisingAutoencoder
-from ferlightning.parts.corruption import Corruption
+from ferlightning.parts.degradation import Degradation
 from ferlightning.testing.checks import check_restorer
 from tests.conftest import SMALL, TINY
 
@@ -59,7 +59,7 @@ def test_images_of_other_channels_are_refused() -> None:
 
 def test_it_corrupts_its_input_in_train_mode_only() -> None:
     """A new one adds nothing, so it shows what it reads."""
-    images, corruption = faces(), Corruption(noise=0.2)
+    images, corruption = faces(), Degradation(noise=0.2)
     restorer = DenoisingAutoencoder(width=8, corruption=corruption)
     assert restorer.eval()(images).equal(images)
     torch.manual_seed(1)
@@ -83,7 +83,7 @@ def test_it_corrupts_every_evaluation_alike_if_told_to() -> None:
 
 def test_a_short_training_halves_the_error_of_faces_it_has_not_seen() -> None:
     torch.manual_seed(0)
-    corruption = Corruption(p=0.9, light=0.0, noise=0.2, quality=100)  # uneven light takes longer to learn
+    corruption = Degradation(p=0.9, light=0.0, noise=0.2, quality=100)  # uneven light takes longer to learn
     restorer, seen, unseen = DenoisingAutoencoder(width=8, corruption=corruption), faces(0, 50), faces(1)
     optimizer = torch.optim.Adam(restorer.parameters(), 0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
