@@ -1,4 +1,4 @@
-"""The base class of each kind of part that works on single images, before there are tensors: NumPy only."""
+"""The base classes of parts that work on single images, before there are tensors: NumPy only."""
 
 from typing import ClassVar
 
@@ -11,8 +11,8 @@ from ferlightning.errors import FerlError
 class Preprocess:
     """One image to one image, uint8 (H, W, C) to uint8 (H', W', C'), the same for every split and without chance.
 
-    Applied once, when a data set is first opened. What a part keeps in its attributes, plain values only, is what tells
-    one preprocessed copy from another.
+    Applied once, when a data set is first opened. The attributes of a part, plain values only, tell one preprocessed
+    copy from another.
     """
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -20,17 +20,17 @@ class Preprocess:
 
 
 class GradedCorruption:
-    """One kind of damage to a face image, at severities from 1; uint8 (H, W, C), C = 1 or 3, to the same.
+    """One kind of damage to a face image, at severities from 1 to 5; uint8 (H, W, C), C = 1 or 3, to the same.
 
-    Applied to images that are evaluated, before preprocessing, to measure robustness. A higher severity spoils more.
-    The result depends on nothing but the image and the severity: whatever is drawn is seeded by the image itself.
+    Applied in evaluation, before preprocessing, to measure robustness. A higher severity damages more. The result
+    depends on nothing but the image and the severity: whatever is drawn is seeded by the image itself.
 
     Args:
-        severity: how much, from 1 to 5; 0 leaves the images clean.
+        severity: how much damage, from 1 to 5; 0 leaves the images clean.
     """
 
     strengths: ClassVar[tuple[float, ...]]
-    """What each severity means, from 1 up, in a unit of the part's own; five of them."""
+    """What each of the five severities means, in a unit of the part's own."""
 
     def __init__(self, severity: int) -> None:
         if not 0 <= severity <= len(self.strengths):
@@ -44,5 +44,5 @@ class GradedCorruption:
         return self.corrupt(image, self.strengths[self.severity - 1]) if self.severity else image
 
     def corrupt(self, image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
-        """The image, (H, W, C), spoiled by one of the strengths; the one that is given stays as it is."""
+        """Return a damaged copy of the image, (H, W, C), by one of the strengths."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Faces turned, scaled and shifted so that the eyes are on fixed places.
+"""Alignment of faces: a similarity transform that puts the eyes in fixed places.
 
-Points of a picture are complex numbers, x + iy in pixels, y down, 0 in the middle of the first pixel. A similarity,
-which is a turn with a scale and a shift, is then z -> a z + b, and two points with their images fix a and b.
+Points of a picture are complex numbers, x + iy in pixels, y down, 0 in the middle of the first pixel. A similarity
+(rotation, scale and shift) is then z -> a z + b, and two points and their images determine a and b.
 """
 
 import cmath
@@ -21,23 +21,23 @@ Eyes = tuple[complex, complex]
 """The centres of the eyes, the one further left in the picture first."""
 
 PLACES = (0.35 + 0.3j, 0.65 + 0.3j)
-"""Where the eyes come to stand, as shares of the square: at 35 and 65 % of its width, which is usual, and at 30 % of
-its height, a little above the usual 35 %. So 2.3 distances of the eyes fit below them: a chin is some 1.8 below, and
-the rest is for an open mouth."""
+"""Where the eyes are put, as shares of the square: at 35 and 65 % of its width, as usual, and at 30 % of its height, a
+little above the usual 35 %. This leaves 2.3 eye distances below them: a chin is about 1.8 below, and the rest is for an
+open mouth."""
 
 LANDMARKS = 68
 CORNERS = ((36, 39), (42, 45))
-"""Of each eye, outer and inner, counted from 0; unlike the lids they stay where they are when the eye closes."""
+"""Landmarks at the corners of each eye, counted from 0; unlike the lids, they do not move when the eye closes."""
 
 SEEN = 240
-"""Side of the face, pixels, in which eyes are looked for: the cascade knows eyes from 20 pixels."""
+"""Side of the face in pixels when eyes are searched: the cascade finds eyes from 20 pixels up."""
 
 AGREE = 0.05
-"""How far an eye may be from where it is in the mirrored picture, as share of the width."""
+"""How far an eye may be from where it is found in the mirrored picture, as a share of the width."""
 
 
 def align_eyes(image: NDArray[np.uint8], eyes: Eyes, size: int) -> NDArray[np.uint8]:
-    """Cut a square out in which the eyes are on ``PLACES``; beyond the border, its pixels are repeated.
+    """Cut out a square in which the eyes are at ``PLACES``; beyond the border, its pixels are repeated.
 
     Where the picture shrinks, a pixel is the mean over its area.
 
@@ -54,44 +54,45 @@ def align_eyes(image: NDArray[np.uint8], eyes: Eyes, size: int) -> NDArray[np.ui
 
 
 def read_eyes(path: Path, height: int, width: int) -> Eyes:
-    """The eyes by a file of 68 landmarks, in the order of Multi-PIE and iBUG, as CK+ has one for each frame.
+    """Read the eyes from a file of 68 landmarks in the order of Multi-PIE and iBUG; CK+ has one for each frame.
 
     Args:
-        path: of 68 lines, x and y in pixels.
-        height: of the picture that the landmarks are of.
-        width: of the same.
+        path: a file of 68 lines, x and y in pixels.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
 
     Raises:
-        FerlError: the file is missing or is none of these, or the eyes are not within the picture.
+        FerlError: the file is missing or is not of this kind, or the eyes are not inside the picture.
     """
     expected = f"expected {LANDMARKS} lines of two numbers, x and y. Unpack Landmarks.zip again"
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        raise FerlError(f"{path}: this file of landmarks is missing, {expected}") from None
+        raise FerlError(f"{path}: this landmark file is missing, {expected}") from None
     try:
         points = np.array([line.split() for line in lines if line.strip()], np.float64)
-    except ValueError:  # of no number, or of lines of different length
+    except ValueError:  # a word that is no number, or lines of different length
         raise FerlError(f"{path}: has {lines[0][:40]!r} in the first of {len(lines)} lines, {expected}") from None
     if points.shape != (LANDMARKS, 2):
         raise FerlError(f"{path}: has {' x '.join(map(str, points.shape))} numbers, {expected}")
     left, right = (complex(*points[list(corners)].mean(0)) for corners in CORNERS)
-    # Written so that it does not hold for what is not a number either.
+    # Written so that it is false for NaN too.
     if not (0 <= left.real < right.real < width and 0 <= left.imag < height and 0 <= right.imag < height):
         raise FerlError(
             f"{path}: the eyes are at {left.real:.0f}, {left.imag:.0f} and {right.real:.0f}, {right.imag:.0f}, "
-            f"expected one left of the other within the picture of {width} x {height} pixels. Unpack Landmarks.zip "
-            "again, and leave the pictures in their own size"
+            f"expected one left of the other inside the picture of {width} x {height} pixels. Unpack Landmarks.zip "
+            "again, and keep the pictures in their own size"
         )
     return left, right
 
 
 def find_eyes(face: NDArray[np.uint8]) -> Eyes | None:
-    """The eyes that OpenCV's cascade finds in a grey picture of a face and little else, (S, S).
+    """Find the eyes by OpenCV's cascade in a grey picture of a face and little else, (S, S).
 
-    None unless it finds the same ones, to ``AGREE``, in the mirrored picture; the mean of both. Eyes that are taken for
-    something else would tilt the face: of CK+48 turned by known angles, a single look finds the eyes in 95 % and is
-    wrong by more than 5 degrees in 3 %; two that agree find them in 89 %, and none is wrong by so much.
+    The eyes are searched in the picture and in its mirror image. The result is the mean of both if they agree to
+    ``AGREE``, else None: a wrong pair would tilt the face. In CK+48 rotated by known angles, one search finds the eyes
+    in 95 % of the pictures and is wrong by more than 5 degrees in 3 %; two that agree find them in 89 %, none of them
+    wrong by that much.
     """
     how = cv2.INTER_AREA if len(face) > SEEN else cv2.INTER_CUBIC
     seen = cv2.resize(face, (SEEN, SEEN), interpolation=how)
@@ -106,9 +107,9 @@ def find_eyes(face: NDArray[np.uint8]) -> Eyes | None:
 
 
 def _likely_pair(face: Any) -> Eyes | None:
-    """Eyes as shares of the picture: on both sides of the middle, 20 to 50 % apart, and level within 20 degrees.
+    """Find two eyes, as shares of the picture: left and right of the middle, 20 to 50 % apart, level to 20 degrees.
 
-    Of several pairs, the one whose middle is nearest to that of the picture.
+    Of several pairs, the one centred best is taken.
     """
     least, most = SEEN // 10, SEEN // 2
     upper = face[: round(0.6 * SEEN)]
@@ -127,5 +128,5 @@ def _likely_pair(face: Any) -> Eyes | None:
 
 @cache
 def _cascade() -> Any:
-    """Of those for eyes, the one that knows glasses."""
+    """Load the cascade for eyes that is trained with glasses too."""
     return cv2.CascadeClassifier(f"{haarcascades}haarcascade_eye_tree_eyeglasses.xml")

@@ -1,11 +1,11 @@
-"""Graded corruptions: one kind of damage each, at severities 1 to 5, for measuring how robust a model is.
+"""Graded corruptions: one kind of damage each, at severities 1 to 5, to measure how robust a model is.
 
-The idea, and the scales where they say so, are of Hendrycks and Dietterich 2019, "Benchmarking neural network
+The idea, and the scales where noted, are those of Hendrycks and Dietterich 2019, "Benchmarking neural network
 robustness to common corruptions and perturbations", https://arxiv.org/abs/1903.12261: ImageNet-C has images of 224
-pixels, ImageNet-64-C of 64, near the 48 of FER2013. Here an image is a face that fills it, and a strength, where it
-can, is a share of the image, so that a severity means the same at every size.
+pixels, ImageNet-64-C of 64, near the 48 of FER2013. Here a face fills the image, and a strength is a share of the image
+where it can be, so that a severity means the same at every size.
 
-Strengths rise so that severity 1 is what a person hardly minds and severity 5 leaves little to be seen.
+Severity 1 hardly disturbs a person, and severity 5 leaves little to be seen.
 """
 
 from zlib import crc32
@@ -21,27 +21,27 @@ Image = NDArray[np.uint8]
 
 
 class GaussianBlur(GradedCorruption):
-    """Gaussian blur, as of a face out of focus; the border is repeated outwards.
+    """Gaussian blur, like that of a face out of focus; the border is repeated outwards.
 
     ImageNet-64-C goes from 0.8 to 2.3 % of the width, on objects that do not fill the image.
     """
 
     strengths = (0.01, 0.02, 0.03, 0.04, 0.06)
-    """Standard deviation, as share of the image's width."""
+    """Standard deviation, as a share of the image's width."""
 
     def corrupt(self, image: Image, strength: float) -> Image:
         return GaussianFilter(strength * image.shape[1])(image)
 
 
 class GaussianNoise(GradedCorruption):
-    """Gaussian noise, independent for every pixel and channel, cut to 0..255.
+    """Gaussian noise, independent for every pixel and channel, clipped to 0..255.
 
-    An image has the same draw in every run, order and process, for it is seeded by the image's own bytes; and the same
-    at every severity, times the strength, so that severities differ by nothing else.
+    The draw is seeded by the image's own bytes, so an image has the same one in every run, order and process. It is
+    also the same at every severity, times the strength, so that severities differ by nothing else.
     """
 
     strengths = (0.04, 0.08, 0.12, 0.15, 0.18)
-    """Standard deviation, as share of the range from black to white: those of ImageNet-64-C."""
+    """Standard deviation, as a share of the range from black to white, as in ImageNet-64-C."""
 
     def corrupt(self, image: Image, strength: float) -> Image:
         draw = np.random.default_rng(crc32(image.tobytes())).standard_normal(image.shape, np.float32)
@@ -49,10 +49,10 @@ class GaussianNoise(GradedCorruption):
 
 
 class JPEG(GradedCorruption):
-    """Compression by JPEG. Its blocks are 8 pixels wide, hence the larger on the face the smaller the image."""
+    """JPEG compression. Its blocks are 8 pixels wide, so they are larger on the face the smaller the image is."""
 
     strengths = (65, 50, 25, 15, 7)
-    """Quality, of 100: from the highest of ImageNet-64-C to the lowest of ImageNet-C."""
+    """Quality, from 1 to 100: from the highest of ImageNet-64-C to the lowest of ImageNet-C."""
 
     def corrupt(self, image: Image, strength: float) -> Image:
         # OpenCV's colours are BGR.
@@ -64,11 +64,11 @@ class JPEG(GradedCorruption):
 
 
 class LowLight(GradedCorruption):
-    """Darkening by a power of the brightness, which leaves black and white in place and takes the shadows first.
+    """Darkening by a power of the brightness, which keeps black and white in place and takes the shadows first.
 
     Lore, Akintayo and Sarkar 2017, "LLNet: a deep autoencoder approach to natural low-light image enhancement",
-    darkens so, by 2 to 5, and adds noise, which is GaussianNoise here. Not by a factor, which whatever normalises
-    contrast would undo.
+    darkens in this way, by 2 to 5, and adds noise, which is GaussianNoise here. It is not a factor, because anything
+    that normalises contrast would undo one.
     """
 
     strengths = (1.5, 2, 3, 4, 5)
@@ -79,13 +79,13 @@ class LowLight(GradedCorruption):
 
 
 class _Band(GradedCorruption):
-    """A black band over the whole width, at a height where aligned face crops have some part of the face."""
+    """A black band over the whole width, where aligned face crops have a certain part of the face."""
 
     strengths = (0.08, 0.16, 0.24, 0.32, 0.4)
-    """Height of the band, as share of the image's."""
+    """Height of the band, as a share of the image's."""
 
     centre: float
-    """Middle of the band, as share of the image's height from its top."""
+    """Middle of the band, as a share of the image's height from its top."""
 
     def corrupt(self, image: Image, strength: float) -> Image:
         top, bottom = (round((self.centre + side * strength / 2) * len(image)) for side in (-1, 1))
@@ -95,27 +95,27 @@ class _Band(GradedCorruption):
 
 
 class EyesOcclusion(_Band):
-    """A black band over the eyes, as of dark glasses; severity 5 takes all from above the brows to mid nose.
+    """A black band over the eyes, like dark glasses; severity 5 hides everything from above the brows to mid nose.
 
-    The place is fixed: where FER2013 and CK+, both cropped to the face, have the eyes in their mean image. No landmarks
-    are looked for, so it means nothing where faces are not aligned.
+    The place is fixed: where FER2013 and CK+, both cropped to the face, have the eyes in their mean image. No
+    landmarks are used, so it means nothing where faces are not aligned.
     """
 
     centre = 0.38
 
 
 class MouthOcclusion(_Band):
-    """A black band over the mouth, as of a scarf; severity 5 takes all from mid nose to the chin.
+    """A black band over the mouth, like a scarf; severity 5 hides everything from mid nose to the chin.
 
     The place is fixed: where FER2013 and CK+, both cropped to the face, have the mouth in their mean image. No
-    landmarks are looked for, so it means nothing where faces are not aligned.
+    landmarks are used, so it means nothing where faces are not aligned.
     """
 
     centre = 0.78
 
 
 class Rotation(GradedCorruption):
-    """Rotation about the image's centre, counter-clockwise, as of a head that is tilted; the border is repeated.
+    """Rotation about the image's centre, counter-clockwise, like a tilted head; the border is repeated.
 
     Up to about as far as a neck bends sideways.
     """
@@ -131,10 +131,10 @@ class Rotation(GradedCorruption):
 
 
 class LowResolution(GradedCorruption):
-    """A face from few pixels: each the mean over its area, enlarged again by linear interpolation.
+    """A face of few pixels: each is the mean over its area, and they are enlarged again by linear interpolation.
 
-    Not a share of the image, as ImageNet-C's pixelation is: how wide the camera saw the face is what counts, not how
-    many pixels it was stored with. An image that is no wider stays as it is.
+    The strength is not a share of the image, as in ImageNet-C's pixelation: what counts is how wide the camera saw the
+    face, not how many pixels it was stored with. An image that is no wider than that stays as it is.
     """
 
     strengths = (32, 24, 16, 12, 8)

@@ -1,11 +1,11 @@
 """Preprocessing parts: one uint8 image (H, W, C) to another, once per image, without chance and without torch.
 
-An image is grey (C = 1) or RGB (C = 3) at first; parts that append channels put them last. Filters treat every channel
-by itself. The border pixels are repeated outwards.
+An image is grey (C = 1) or RGB (C = 3) at first; parts that append channels put them last. Filters treat each channel
+separately. Border pixels are repeated outwards.
 
 Only the number of channels tells grey from RGB: the luminance is that of the first three channels if there are three or
-more, else it is the first. So a grey image with two appended channels would pass for RGB: let no third part that reads
-the luminance follow.
+more, else it is the first channel. A grey image with two appended channels would pass for RGB, so no third part that
+reads the luminance may follow.
 """
 
 import math
@@ -31,8 +31,8 @@ NEIGHBOURS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 
 class Resize(Preprocess):
     """Resize to a square; other shapes are stretched.
 
-    An axis that shrinks takes the mean over the area of each new pixel, which does not alias; one that grows is
-    interpolated linearly, which, unlike bicubic, adds no bright and dark rims beside edges.
+    An axis that shrinks takes the mean over the area of each new pixel, which does not alias. One that grows is
+    interpolated linearly, which, unlike bicubic interpolation, adds no bright and dark rims beside edges.
 
     Args:
         size: height and width of the result in pixels.
@@ -55,7 +55,7 @@ class Resize(Preprocess):
 
 
 class MedianFilter(Preprocess):
-    """Median of the square around each pixel: removes specks and keeps edges.
+    """The median of the square around each pixel, which removes specks and keeps edges.
 
     Args:
         size: side of the square in pixels, odd.
@@ -111,11 +111,11 @@ class KernelFilter(Preprocess):
 
 
 class GlobalContrast(Preprocess):
-    """Global contrast normalisation: subtract the image's mean, divide by its standard deviation.
+    """Global contrast normalisation: subtract the image's mean, and divide by its standard deviation.
 
     Goodfellow, Bengio and Courville 2016, Deep Learning, eq. 12.3: z = (x - mean) / max(1e-8, sqrt(lambda + variance)),
-    over all channels together. Stored as uint8, z from -3 to 3 fills 0..255 linearly (so the equation's s is 42.5) and
-    what lies beyond is clipped; an image of one grey becomes mid grey.
+    over all channels together. As uint8, z from -3 to 3 is mapped linearly to 0..255 (so the equation's s is 42.5) and
+    clipped beyond; an image of one grey level becomes mid grey.
 
     Args:
         regularizer: lambda, in squared grey levels; above 0 it keeps the noise of almost even images small.
@@ -127,7 +127,7 @@ class GlobalContrast(Preprocess):
         self.regularizer = regularizer
 
     def __call__(self, image: Image) -> Image:
-        # The result depends on the grey level alone, so 256 levels are worked out instead of all pixels.
+        # The result depends on the grey level alone, so it is computed for 256 levels instead of all pixels.
         counts = np.bincount(image.ravel(), minlength=256)
         level = np.arange(256.0)
         level -= counts @ level / image.size
@@ -136,10 +136,10 @@ class GlobalContrast(Preprocess):
 
 
 class HistogramEqualization(Preprocess):
-    """Spread the grey levels so that their cumulative distribution is as straight as it can be.
+    """Histogram equalisation: spread the grey levels so that their cumulative distribution is as straight as possible.
 
-    An image of three channels is equalised in its luminance, the Y of YCrCb, which keeps its hues; any other, channel
-    by channel. Belongs before parts that append channels.
+    An image of three channels is equalised in its luminance, the Y of YCrCb, which keeps its hues; any other is
+    equalised channel by channel. Put it before parts that append channels.
     """
 
     def __call__(self, image: Image) -> Image:
@@ -147,14 +147,14 @@ class HistogramEqualization(Preprocess):
 
 
 class CLAHE(Preprocess):
-    """Contrast limited adaptive histogram equalisation: by tiles, interpolated between them (Zuiderveld 1994).
+    """Contrast-limited adaptive histogram equalisation: by tiles, interpolated between them (Zuiderveld 1994).
 
-    An image of three channels is equalised in its luminance, the Y of YCrCb; any other, channel by channel. Belongs
-    before parts that append channels.
+    An image of three channels is equalised in its luminance, the Y of YCrCb; any other is equalised channel by channel.
+    Put it before parts that append channels.
 
     Args:
-        clip: most pixels of one grey level in a tile, as a multiple of their mean number; what is above is spread
-            over all levels.
+        clip: most pixels of one grey level in a tile, as a multiple of their mean number; the excess is spread over all
+            levels.
         tiles: tiles along each side; few enough that each holds some hundred pixels.
     """
 
@@ -171,8 +171,8 @@ class CLAHE(Preprocess):
 class SobelEdges(Preprocess):
     """Append one channel: the magnitude of the luminance's gradient by Sobel operators.
 
-    The operators are divided by the sum of their positive weights, so that a straight step from black to white gives
-    255; the little that oblique steps give beyond is clipped.
+    The operators are divided by the sum of their positive weights, so a straight step from black to white gives 255;
+    the little more that oblique steps give is clipped.
 
     Args:
         size: side of the operators in pixels: 3, 5 or 7.
@@ -196,11 +196,11 @@ class SobelEdges(Preprocess):
 class CannyEdges(Preprocess):
     """Append one channel: 255 on the edges of the luminance, 0 elsewhere (Canny 1986).
 
-    Nothing is smoothed here; a MedianFilter or GaussianFilter before it takes the noise away. Thresholds are magnitudes
-    of the 3x3 Sobel gradient, of which a straight step from black to white has 1020.
+    Nothing is smoothed here; put a MedianFilter or GaussianFilter before it to remove noise. Thresholds are magnitudes
+    of the 3x3 Sobel gradient, which is 1020 at a straight step from black to white.
 
     Args:
-        low: an edge goes on where the gradient is above this.
+        low: an edge continues where the gradient is above this.
         high: an edge begins where the gradient is above this.
     """
 
@@ -215,7 +215,7 @@ class CannyEdges(Preprocess):
 
 
 class LocalBinaryPattern(Preprocess):
-    """The code of each pixel's 3x3 neighbourhood in the luminance, which no monotonic change of the light alters.
+    """The code of each pixel's 3x3 neighbourhood in the luminance, which no monotonic change of brightness alters.
 
     Ojala, Pietikäinen and Harwood 1996, Pattern Recognition 29(1); the order of the bits is that of Ojala et al. 2002.
     A bit is set where the neighbour is at least as bright as the centre: bit 0 (of value 1) to the right, then
@@ -242,12 +242,12 @@ class LocalBinaryPattern(Preprocess):
 
 
 def _each_channel(image: Image, function: Callable[[Any], Any]) -> Image:
-    """Plane by plane, as OpenCV's functions take some numbers of channels and drop the axis of a single one."""
+    """Apply a function to each channel: OpenCV takes few numbers of channels, and drops the axis of a single one."""
     return np.stack([function(plane) for plane in cv2.split(image)], axis=2)
 
 
 def _each_tone(image: Image, function: Callable[[Any], Any]) -> Image:
-    """The luminance of an image of three channels, any other channel by channel."""
+    """Apply a function to the luminance of an image of three channels, or to each channel of any other."""
     if image.shape[2] != 3:
         return _each_channel(image, function)
     luminance, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
