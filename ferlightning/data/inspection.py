@@ -1,4 +1,4 @@
-"""What lies on disk: which data sets, in which layouts, with what in them, and what is odd about it."""
+"""Inspection of data on disk: which data sets there are, in which layouts, what they hold, and what is odd about it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ferlightning.data.audit.copies import contents
 from ferlightning.data.datamodule import FaceData
+from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import ckplus, fer2013, ferplus
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
@@ -21,7 +21,7 @@ from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 
 READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus}
-"""Data sets that are recognised, and the module with ``find`` and ``LAYOUTS`` of each."""
+"""The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
 
 
 class Source(NamedTuple):
@@ -31,16 +31,16 @@ class Source(NamedTuple):
     layout: str
     path: Path
     whole: Callable[[], FaceData]
-    """Makes a data module that reads all there is."""
+    """Build a data module that reads everything."""
     default: Callable[[], FaceData]
-    """Makes the data module as it is by default."""
+    """Build the data module with its defaults."""
 
 
 def recognise(path: Path) -> list[Source]:
-    """The data sets in a folder and the folders right below it, or the one that a file is of.
+    """Find the data sets in a folder and in the folders directly below it, or the one that a file belongs to.
 
     Raises:
-        FerlError: there is none; the message has what is looked for.
+        FerlError: there is none; the message lists what is recognised.
     """
     if not path.exists():
         raise FerlError(f"there is no file or folder {path}")
@@ -60,7 +60,7 @@ def recognise(path: Path) -> list[Source]:
             for name, looks in module.LAYOUTS.items()
         )
         raise FerlError(
-            f"{path}: no data set is recognised, there or in the folders right below. Layouts that are:{known}\n"
+            f"{path}: no data set is recognised there or in the folders directly below. Known layouts:{known}\n"
             f"  ImageFolder: <class>/*.png or train/<class>/*.png. Here: {error}"
         ) from None
 
@@ -79,11 +79,11 @@ def _source(kind: type[FaceData], layout: str, path: Path) -> Source:
 
 
 def describe(data: FaceData) -> dict[str, Any]:
-    """What a data set has.
+    """Describe what a data set holds.
 
     Returns:
         ``image``, its size and channels; ``classes``, the items of each split, by class in the order of ``names``;
-        ``subjects`` and ``sequences``, how many are known; ``frames``, least, median and most of an item; ``remarks``.
+        ``subjects`` and ``sequences``, how many are known; ``frames``, fewest, median and most of an item; ``remarks``.
     """
     store, names = data.raw, [*data.class_names, "unlabelled"]
     label = np.where(data.label == UNLABELLED, len(names) - 1, data.label)
@@ -92,9 +92,7 @@ def describe(data: FaceData) -> dict[str, Any]:
         splits["not split"] = store.split == UNDECIDED
     counts = {split: np.bincount(label[chosen], minlength=len(names)).tolist() for split, chosen in splits.items()}
     lengths, subjects = np.diff(store.start), np.unique(store.subject[store.subject != ""])
-    blank = np.unique(
-        np.repeat(np.arange(len(store)), lengths)[contents(store.images, np.arange(len(store.images)))[1]]
-    )
+    blank = np.unique(np.repeat(np.arange(len(store)), lengths)[blank_frames(store.images, np.arange(lengths.sum()))])
     remarks = [str(remark) for remark in store.remarks]
     remarks += [f"There are no {name} images." for name in SPLITS if "not split" not in splits and name not in splits]
     for split, own in counts.items():
@@ -121,7 +119,7 @@ def describe(data: FaceData) -> dict[str, Any]:
 
 
 def print_description(source: Source, found: dict[str, Any], console: Console) -> None:
-    """Show what ``describe`` found of a source."""
+    """Print what ``describe`` found about a source."""
     console.print(
         f"\n[bold]{source.data_set}[/bold], layout {source.layout}: {escape(str(source.path))}", soft_wrap=True
     )

@@ -1,22 +1,21 @@
-"""What makes figures on some data too good, or mean less than they seem to: copies, shared people, drift of classes."""
+"""Checks for what makes results on a data set too good or misleading: copies, shared people, drift of classes."""
 
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency
 
 from ferlightning.data.audit.copies import AUGMENTED, CORRELATION, DISTANCE
 from ferlightning.data.audit.overlaps import (
     Copies,
-    Part,
-    alike_across,
-    alike_within,
+    SplitFrames,
     count_groups,
     exact_copies,
     exact_groups,
-    split_parts,
+    near_copies_across,
+    near_copies_within,
+    split_frames,
 )
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.store import Store
@@ -25,27 +24,27 @@ Found = dict[str, Any]
 """Values for JSON."""
 
 OK, LEAK, NOTE = "ok", "LEAK", "note"
-LISTED = 50  # names or pairs that a check lists; its counts are of all
+LISTED = 50  # names or pairs that a check lists; its counts are complete
 DRIFT = 0.1  # Cramer's V of a small effect (Cohen 1988, Statistical Power Analysis, chapter 7)
 
 
 def audit(data: FaceData) -> Found:
-    """All checks, on the images as they were read, before any preprocessing.
+    """Run all checks on the images as they were read, before any preprocessing.
 
     Returns:
         ``data``, the number of ``items`` of each split, ``notes``, ``thresholds``, and ``checks``: title to ``verdict``
         (ok, LEAK or note), ``findings`` in words, and the figures and names behind it.
     """
-    store, names, parts = data.raw, data.class_names, split_parts(data)
+    store, names, parts = data.raw, data.class_names, split_frames(data)
     inner = [exact_copies(part, part) for part in parts]
-    inner_near = [alike_within(store, part) for part in parts]
+    inner_near = [near_copies_within(store, part) for part in parts]
     exact, near, augmented = [], [], []
     for a, b in combinations(parts, 2):
         exact.append(exact_copies(a, b))
         known = exact[-1].items()
-        near.append(alike_across(store, a, b, known, augmented=False))
+        near.append(near_copies_across(store, a, b, known, augmented=False))
         known = np.append(known, near[-1].items())
-        augmented.append(alike_across(store, a, b, known, augmented=True))
+        augmented.append(near_copies_across(store, a, b, known, augmented=True))
     checks = {
         "exact copies across splits": _across(store, names, exact, "have an exact copy in"),
         "near copies across splits": _across(store, names, near, "have a near copy in"),
@@ -76,8 +75,8 @@ def _check(verdict: str, findings: list[str], figures: Found) -> Found:
     return {"verdict": verdict, "findings": findings, **figures}
 
 
-def _of(count: int, part: Part) -> str:
-    """A count as a share of the items of a split."""
+def _of(count: int, part: SplitFrames) -> str:
+    """Write a count as a share of the items of a split."""
     share = 100 * count / len(part.items)
     return f"{count:,} of {len(part.items):,} {part.name} items ({f'{share:.1f}' if share >= 0.05 else 'under 0.1'} %)"
 
@@ -99,7 +98,7 @@ def _across(store: Store, names: list[str], found: list[Copies], where: str) -> 
     return _check(LEAK if findings else OK, findings, figures | {"pairs": _listed(store, names, found)})
 
 
-def _groups(*parts: Part) -> Found:
+def _groups(*parts: SplitFrames) -> Found:
     return dict(zip(("groups", "groups_of_different_labels"), count_groups(*parts), strict=True))
 
 
@@ -127,7 +126,7 @@ def _near_within(store: Store, names: list[str], found: list[Copies]) -> Found:
 
 
 def _listed(store: Store, names: list[str], found: list[Copies]) -> list[Found]:
-    """The worst pairs: of different labels first, then the most alike."""
+    """List the worst pairs: those of different labels first, then the most similar."""
     pairs = []
     for copies in found:
         for p in np.lexsort((-copies.similarity, ~copies.other_label()))[:LISTED]:
@@ -145,8 +144,8 @@ def _listed(store: Store, names: list[str], found: list[Copies]) -> list[Found]:
     return sorted(pairs, key=lambda pair: (pair["labels"][0] == pair["labels"][1], -pair["similarity"]))[:LISTED]
 
 
-def _shared(what: str, names: NDArray[np.str_], parts: list[Part]) -> Found:
-    """Which subjects or sequences, (N,) names with empty ones for the unknown, are in two splits."""
+def _shared(what: str, names: NDArray[np.str_], parts: list[SplitFrames]) -> Found:
+    """Find the subjects or sequences, (N,) names that are empty where unknown, that are in two splits."""
     findings, figures = [], {}
     for a, b in combinations(parts, 2):
         shared = np.setdiff1d(np.intersect1d(names[a.items], names[b.items]), [""])
@@ -162,7 +161,7 @@ def _shared(what: str, names: NDArray[np.str_], parts: list[Part]) -> Found:
     return _check(verdict, findings, figures | {"unknown": unknown})
 
 
-def _blank(store: Store, parts: list[Part]) -> Found:
+def _blank(store: Store, parts: list[SplitFrames]) -> Found:
     findings, figures = [], {}
     group, first, copied = exact_groups(*parts), 0, 0
     for part in parts:
@@ -173,12 +172,14 @@ def _blank(store: Store, parts: list[Part]) -> Found:
         if len(items):
             findings.append(_of(len(items), part))
     if findings:
-        findings.append(f"{copied:,} of these are among the exact copies")
+        findings.append(f"{copied:,} of these are exact copies")
     return _check(NOTE if findings else OK, findings, figures | {"exact_copies": copied})
 
 
-def _balance(names: list[str], parts: list[Part]) -> Found:
-    """Whether classes have other shares in other splits, by the chi-square test and Cramer's V."""
+def _balance(names: list[str], parts: list[SplitFrames]) -> Found:
+    """Test whether the shares of the classes differ between splits: chi-square test and Cramer's V."""
+    from scipy.stats import chi2_contingency
+
     counts = np.array([np.bincount(part.label, minlength=len(names)) for part in parts])
     figures: Found = {
         part.name: dict(zip(names, own.tolist(), strict=True)) for part, own in zip(parts, counts, strict=True)
@@ -192,5 +193,7 @@ def _balance(names: list[str], parts: list[Part]) -> Found:
     finding = f"Cramer's V {v:.3f}, chi-square {test.statistic:.1f}, p {test.pvalue:.2g}"
     drifts = v >= DRIFT
     return _check(
-        NOTE if drifts else OK, [finding + (": the splits have other shares of classes" if drifts else "")], figures
+        NOTE if drifts else OK,
+        [finding + (": the shares of the classes differ between splits" if drifts else "")],
+        figures,
     )

@@ -1,20 +1,20 @@
-"""Which images are copies of which: pixel for pixel, re-encoded or relit, mirrored or turned.
+"""Copies of images: pixel for pixel, re-encoded or relit, mirrored or turned.
 
-An image is looked at as 32 x 32 grey pixels. Two are near copies if their perceptual hashes (Zauner 2010,
+An image is compared as 32 x 32 grey pixels. Two are near copies if their perceptual hashes (Zauner 2010,
 "Implementation and Benchmarking of Perceptual Image Hash Functions") differ in at most ``DISTANCE`` of 64 bits, which
-is quick to say for all pairs, and if their detail, what is left without a Gaussian blur, correlates by at least
-``CORRELATION``. Neither sees brightness or contrast. Detail, because whole images correlate by up to 0.95 for any two
-faces in the same light.
+is quick to compute for all pairs, and if their detail (the image less its Gaussian blur) correlates by at least
+``CORRELATION``. Neither depends on brightness or contrast. Detail is used because whole images of any two faces in the
+same light correlate by up to 0.95.
 
-The thresholds were chosen on the 30,765 different images of FER2013's Training and PublicTest, 473 million pairs, by
-looking at what they let through. 13,270 pairs are at most 10 bits apart; 1,060 of these correlate by 0.85 or more. Of
-those from 0.80 to 0.85 (413) and from 0.70 to 0.75 (329), 180 each were looked at, and nearly all are one photograph
-too, moved by a pixel or less. But two people of CK+48 (291,249 pairs) come up to 0.79, and of drawn faces, which differ
-less than people, one pair in a million is above 0.85. Two bits more would mean 46,856 candidates and 2 copies.
+The thresholds were chosen by inspecting pairs among the 30,765 different images of FER2013's Training and PublicTest,
+473 million pairs. 13,270 are at most 10 bits apart; 1,060 of these correlate by 0.85 or more. Of those from 0.80 to
+0.85 (413) and from 0.70 to 0.75 (329), 180 each were inspected, and nearly all show one photograph too, shifted by a
+pixel or less. But two people of CK+48 (291,249 pairs) reach 0.79, and of drawn faces, which differ less than people,
+one pair in a million is above 0.85. Two more bits would add 46,856 candidates and 2 copies.
 
-Of copies made of 1,500 images, these are found: all JPEGs of quality 20, and all with other brightness and contrast but
-no clipping; 99.9 % with noise of 8 grey levels and 87 % with 20; 97 % or more of those turned by up to 12 degrees. Of
-those that were cropped to 46 of 48 pixels 48 %, and of those moved by a pixel 2 %.
+Of copies made from 1,500 images, it finds all JPEGs of quality 20; all with another brightness and contrast, if nothing
+clips; 99.9 % with noise of 8 grey levels and 87 % with 20; at least 97 % of those turned by up to 12 degrees; 48 % of
+those cropped to 46 of 48 pixels; and 2 % of those shifted by a pixel.
 
 Shapes: F frames, P pairs.
 """
@@ -24,26 +24,20 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
-from ferlightning.data.fingerprints import blank_frames, frame_hashes
 
 Ints = NDArray[np.int64]
 
 SIDE = 32
 DISTANCE = 10
 CORRELATION = 0.85
-BLUR = 2.0  # standard deviation of the Gaussian that is taken off, pixels of 32
-CENTRE = 0.8  # of the side: what is left of it when an image is turned by 15 degrees and back
-BLOCK = 256, 2048  # hashes compared at a time: small enough for the processor's cache
+BLUR = 2.0  # standard deviation of the Gaussian that is subtracted, in pixels of 32
+CENTRE = 0.8  # of the side: what remains when an image is turned by 15 degrees and back
+BLOCK = 256, 2048  # hashes compared at a time: few enough for the CPU's cache
 FRAMES = 2048  # images held as floats at a time
 
 
 class View(NamedTuple):
-    """The middle of an image, seen mirrored or turned."""
+    """A way to look at the middle of an image: mirrored, turned, or as it is."""
 
     degrees: int
     """Anticlockwise."""
@@ -56,17 +50,17 @@ AUGMENTED = [View(degrees, mirrored) for mirrored in (False, True) for degrees i
 AUGMENTED.remove(STRAIGHT)
 
 
-class Looks(NamedTuple):
-    """What of images is compared."""
+class Descriptors(NamedTuple):
+    """What is compared of F images."""
 
     code: NDArray[np.uint64]
     """(F,) perceptual hash."""
     detail: NDArray[np.float16]
-    """(F, 32 * 32) grey less its surroundings, with mean 0 and norm 1."""
+    """(F, 32 * 32) grey less its blur, with mean 0 and norm 1."""
 
 
 class Pairs(NamedTuple):
-    """Images that are alike."""
+    """P pairs of near copies."""
 
     first: Ints
     """(P,) index of a frame."""
@@ -76,39 +70,34 @@ class Pairs(NamedTuple):
     """(P,) correlation of their detail, up to 1."""
 
 
-def contents(images: NDArray[np.uint8], frames: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """(F,) numbers that are equal where pixels are, and (F,) whether a frame is blank, of one grey value throughout.
-
-    Args:
-        images: uint8 (N, H, W) or (N, H, W, C).
-        frames: (F,) which of them.
-    """
-    content: Ints = np.unique(frame_hashes(images, frames), return_inverse=True)[1]
-    return content, blank_frames(images, frames)
-
-
-def groups(owner: Ints, content: Ints, n: int) -> Ints:
-    """Group of each of n items, (n,), equal for those that share a content, or share one with another of the group.
+def copy_groups(owner: Ints, content: Ints, n: int) -> Ints:
+    """Group n items, (n,): those that share a content are in one group, and so are all that they share others with.
 
     Args:
         owner: (F,) item of each frame.
-        content: (F,) as from ``contents``.
+        content: (F,) numbers from 0, equal where the pixels are equal.
         n: number of items.
     """
+    from scipy.sparse import coo_array  # late, as everywhere: SciPy is slow to import
+    from scipy.sparse.csgraph import connected_components
+
     size = n + int(content.max(initial=-1)) + 1
     links = coo_array((np.ones(len(owner), bool), (owner, n + content)), shape=(size, size))
     found: Ints = connected_components(links, directed=False)[1][:n].astype(np.int64)
     return found
 
 
-def looks(images: NDArray[np.uint8], frames: Ints, view: View | None = None) -> Looks:
-    """What of some images is compared.
+def descriptors_of(images: NDArray[np.uint8], frames: Ints, view: View | None = None) -> Descriptors:
+    """Compute the descriptors of some images.
 
     Args:
         images: uint8 (N, H, W) or (N, H, W, C).
-        frames: (F,) which of them.
-        view: how the middle of each is looked at; None for the whole image as it is.
+        frames: (F,) numbers of the images.
+        view: how to look at the middle of each; None for the whole image as it is.
     """
+    from scipy.fft import dctn
+    from scipy.ndimage import gaussian_filter
+
     code, detail = np.empty(len(frames), np.uint64), np.empty((len(frames), SIDE * SIDE), np.float16)
     for i in range(0, len(frames), FRAMES):
         small = np.stack([_shrink(images[frame], view) for frame in frames[i : i + FRAMES]]).astype(np.float32)
@@ -118,7 +107,7 @@ def looks(images: NDArray[np.uint8], frames: Ints, view: View | None = None) -> 
         fine = (small - gaussian_filter(small, (0, BLUR, BLUR))).reshape(-1, SIDE * SIDE)
         fine -= fine.mean(1, keepdims=True)
         detail[i : i + FRAMES] = fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1)
-    return Looks(code, detail)
+    return Descriptors(code, detail)
 
 
 def _shrink(image: NDArray[np.uint8], view: View | None) -> NDArray[np.uint8]:
@@ -137,15 +126,15 @@ def _shrink(image: NDArray[np.uint8], view: View | None) -> NDArray[np.uint8]:
     return grey
 
 
-def alike(a: Looks, b: Looks | None = None, kin: Ints | None = None) -> Pairs:
-    """All pairs of an image of ``a`` and one of ``b`` that are near copies, or exact ones.
+def near_copies(a: Descriptors, b: Descriptors | None = None, kin: Ints | None = None) -> Pairs:
+    """Find all pairs of an image of ``a`` and one of ``b`` that are near or exact copies.
 
     Memory grows with the pairs found, not with those compared.
 
     Args:
         a: F images.
         b: others; None compares each pair of ``a`` once.
-        kin: (F,) numbers, without ``b``: two images with the same number are passed over.
+        kin: (F,) numbers, without ``b``: two images with the same number are skipped.
     """
     found: list[Pairs] = []
     other = a if b is None else b

@@ -1,6 +1,6 @@
-"""Which items of a split are copies of which, of the same split or another.
+"""Copies of items within a split and across splits.
 
-An item, which may be a clip, is a copy of another if it has a frame that is one.
+An item, which may be a clip, is a copy of another if one of its frames is a copy of one of the other's.
 
 Shapes: n items of a split, F frames of them, P pairs.
 """
@@ -10,41 +10,49 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.data.audit.copies import AUGMENTED, STRAIGHT, Ints, View, alike, contents, groups, looks
+from ferlightning.data.audit.copies import (
+    AUGMENTED,
+    STRAIGHT,
+    Ints,
+    View,
+    copy_groups,
+    descriptors_of,
+    near_copies,
+)
 from ferlightning.data.datamodule import FaceData
-from ferlightning.data.fingerprints import frames_of, telling_frames
+from ferlightning.data.fingerprints import blank_frames, frame_hashes, frames_of, telling_frames
 from ferlightning.data.store import Store
 
 Bools = NDArray[np.bool_]
 
 
-class Part(NamedTuple):
-    """A split."""
+class SplitFrames(NamedTuple):
+    """The n items and F frames of a split."""
 
     name: str
     items: Ints
-    """(n,) numbers in the store."""
+    """(n,) numbers of the items in the store."""
     label: Ints
     """(n,) index into the class names."""
     owner: Ints
-    """(F,) position in ``items`` of what a frame is of."""
+    """(F,) position in ``items`` of the item that a frame belongs to."""
     frame: Ints
     """(F,) position in the store's ``images``."""
     content: Ints
-    """(F,) equal where pixels are, in all splits."""
+    """(F,) numbers that are equal where the pixels are equal, over all splits."""
     blank: Bools
-    """(F,) of one grey value."""
+    """(F,) whether a frame has one grey value throughout."""
 
     def compared(self) -> Bools:
-        """(F,) frames that make a copy."""
+        """Tell which frames can make their item a copy, (F,)."""
         return telling_frames(self.owner, self.blank)
 
 
 class Copies(NamedTuple):
-    """Items of split ``b`` that are copies of items of split ``a``, which may be the same one; pairs of them."""
+    """P pairs of an item of split ``a`` and its copy in split ``b``, which may be the same split."""
 
-    a: Part
-    b: Part
+    a: SplitFrames
+    b: SplitFrames
     first: Ints
     """(P,) index of a frame of ``a``."""
     second: Ints
@@ -52,21 +60,21 @@ class Copies(NamedTuple):
     similarity: NDArray[np.float32]
     """(P,) correlation, 1 for exact copies."""
     view: list[View]
-    """(P,) how the second was looked at."""
+    """(P,) the view of the second image."""
 
     def items(self) -> Ints:
-        """Positions of the copies in ``b.items``, each once; within a split, of both items of each pair."""
+        """Return the positions in ``b.items`` of the copies, each once; within a split, of both items of each pair."""
         second = self.b.owner[self.second]
         return np.unique(np.append(second, self.a.owner[self.first]) if self.a is self.b else second)
 
     def other_label(self) -> Bools:
-        """(P,) whether the two have different labels."""
+        """Tell which pairs have different labels, (P,)."""
         differ: Bools = self.a.label[self.a.owner[self.first]] != self.b.label[self.b.owner[self.second]]
         return differ
 
 
-def split_parts(data: FaceData) -> list[Part]:
-    """The splits, without test where it is validation again."""
+def split_frames(data: FaceData) -> list[SplitFrames]:
+    """Return the splits of a data set, without test where it is validation again."""
     store, items = data.raw, dict(data.items)
     if items["test"] is items["val"]:
         del items["test"]
@@ -74,27 +82,28 @@ def split_parts(data: FaceData) -> list[Part]:
     lengths = store.start[numbers + 1] - store.start[numbers]
     starts = np.cumsum([0, *lengths])
     frame = frames_of(store, numbers)
-    content, blank = contents(store.images, frame)
+    content: Ints = np.unique(frame_hashes(store.images, frame), return_inverse=True)[1]
+    blank = blank_frames(store.images, frame)
     parts, n, f = [], 0, 0
     for name, own in items.items():
         stop = int(starts[n + len(own)])
         owner = np.repeat(np.arange(len(own)), lengths[n : n + len(own)])
-        parts.append(Part(name, own, data.label[own], owner, frame[f:stop], content[f:stop], blank[f:stop]))
+        parts.append(SplitFrames(name, own, data.label[own], owner, frame[f:stop], content[f:stop], blank[f:stop]))
         n, f = n + len(own), stop
     return parts
 
 
-def exact_groups(*parts: Part) -> Ints:
-    """Group of every item of some splits, one split after the other; exact copies of one another are in one group."""
+def exact_groups(*parts: SplitFrames) -> Ints:
+    """Group the items of some splits, one split after the other, so that exact copies are in one group."""
     starts = np.cumsum([0, *(len(part.items) for part in parts)])
     compared = [part.compared() for part in parts]
     owner = [part.owner[some] + start for part, some, start in zip(parts, compared, starts, strict=False)]
     content = [part.content[some] for part, some in zip(parts, compared, strict=True)]
-    return groups(np.concatenate(owner), np.concatenate(content), int(starts[-1]))
+    return copy_groups(np.concatenate(owner), np.concatenate(content), int(starts[-1]))
 
 
-def count_groups(*parts: Part) -> tuple[int, int]:
-    """How many groups of exact copies have items in each of some splits, and how many of these more than one label."""
+def count_groups(*parts: SplitFrames) -> tuple[int, int]:
+    """Count the groups of exact copies with items in each of some splits, and those of them with several labels."""
     group, label = exact_groups(*parts), np.concatenate([part.label for part in parts])
     count = int(group.max(initial=-1)) + 1
     shared = np.bincount(group, minlength=count) > 1
@@ -104,10 +113,10 @@ def count_groups(*parts: Part) -> tuple[int, int]:
     return int(shared.sum()), int((shared & (labels > 1)).sum())
 
 
-def exact_copies(a: Part, b: Part) -> Copies:
-    """Items of ``b`` with a frame of an item of ``a``, one pair each, with one of another label if there is.
+def exact_copies(a: SplitFrames, b: SplitFrames) -> Copies:
+    """Find the items of ``b`` that copy an item of ``a``, one pair each: with one of another label if there is one.
 
-    Within a split these are the items that repeat an earlier one.
+    Within a split, these are the items that repeat an earlier one.
     """
     seen: dict[int, dict[int, int]] = {}  # content to label to frame
     if a is not b:
@@ -127,48 +136,48 @@ def exact_copies(a: Part, b: Part) -> Copies:
     return Copies(a, b, first, second, np.ones(len(first), np.float32), [STRAIGHT] * len(first))
 
 
-def alike_within(store: Store, part: Part) -> Copies:
-    """Pairs of items of a split that are near copies and not exact ones.
+def near_copies_within(store: Store, part: SplitFrames) -> Copies:
+    """Find the pairs of items of a split that are near copies but not exact ones.
 
-    Frames of one sequence are near copies by nature, and are passed over.
+    Frames of one sequence are near copies by nature, and are skipped.
     """
     frames = np.flatnonzero(~part.blank)
-    pairs = alike(looks(store.images, part.frame[frames]), kin=_kin(store, part)[frames])
+    pairs = near_copies(descriptors_of(store.images, part.frame[frames]), kin=_kin(store, part)[frames])
     group = exact_groups(part)[part.owner[frames]]
     different = group[pairs.first] != group[pairs.second]
     first, second, similarity = (array[different] for array in pairs)
     return _best(Copies(part, part, frames[first], frames[second], similarity, [STRAIGHT] * len(first)))
 
 
-def alike_across(store: Store, a: Part, b: Part, known: Ints, augmented: bool) -> Copies:
-    """Pairs of items of two splits that are near copies.
+def near_copies_across(store: Store, a: SplitFrames, b: SplitFrames, known: Ints, augmented: bool) -> Copies:
+    """Find the pairs of items of two splits that are near copies.
 
     Args:
         store: of the images.
         a: a split.
         b: another.
-        known: positions in ``b.items`` of copies that are known already, and not to be looked at.
-        augmented: compare those of ``b`` mirrored and turned, and not as they are.
+        known: positions in ``b.items`` of copies that are known already, and skipped.
+        augmented: compare the images of ``b`` mirrored and turned, instead of as they are.
     """
     frames_a = np.flatnonzero(~a.blank)
     frames_b = np.flatnonzero(~b.blank & ~np.isin(b.owner, known))
-    plain = looks(store.images, a.frame[frames_a], STRAIGHT if augmented else None)
+    plain = descriptors_of(store.images, a.frame[frames_a], STRAIGHT if augmented else None)
     ways = AUGMENTED if augmented else [None]
-    found = [alike(plain, looks(store.images, b.frame[frames_b], way)) for way in ways]
+    found = [near_copies(plain, descriptors_of(store.images, b.frame[frames_b], way)) for way in ways]
     first, second, similarity = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     view = [way or STRAIGHT for way, pairs in zip(ways, found, strict=True) for _ in pairs.first]
     return _best(Copies(a, b, frames_a[first], frames_b[second], similarity, view))
 
 
-def _kin(store: Store, part: Part) -> Ints:
-    """(F,) equal for frames of one sequence, where it is known, or else of one item."""
+def _kin(store: Store, part: SplitFrames) -> Ints:
+    """Number the frames of a split, (F,), alike within one sequence, or within one item if its sequence is unknown."""
     sequences, kin = np.unique(store.sequence[part.items], return_inverse=True)
     alone = len(sequences) + np.arange(len(part.items))
     return np.where(store.sequence[part.items] == "", alone, kin)[part.owner]
 
 
 def _best(copies: Copies) -> Copies:
-    """The most similar frames of each pair of items."""
+    """Keep the most similar frames of each pair of items."""
     one, other = copies.a.owner[copies.first], copies.b.owner[copies.second]
     order = np.lexsort((-copies.similarity, other, one))
     pairs = np.stack([one, other])[:, order]

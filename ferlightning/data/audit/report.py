@@ -1,12 +1,11 @@
-"""How an audit looks: its tables on the terminal, its sheet of pairs, and its folder."""
+"""The output of an audit: tables on the terminal, a sheet of pairs, and a folder."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
@@ -14,22 +13,25 @@ from rich.table import Table
 
 from ferlightning.errors import FerlError
 
-COLUMNS = 5  # pairs beside each other
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 5  # pairs side by side
 SHOWN = 10  # pairs of one check on the sheet
 STYLES = {"ok": "green", "LEAK": "bold red", "note": "yellow"}
 
 
 def check_folder(folder: Path) -> None:
-    """See to it that a folder is free, or has an older audit that may be replaced."""
+    """Refuse a folder that exists, unless it has an older audit, which may be replaced."""
     if folder.exists() and not (folder / "audit.json").exists():
         raise FerlError(f"{folder} exists and is not an audit of ferlightning. Move it, or set another --output")
 
 
 def print_audit(found: dict[str, Any], console: Console) -> None:
-    """Show a verdict for each check, and the classes of each split.
+    """Print a verdict for each check, and the shares of the classes in each split.
 
     Args:
-        found: as from ``audit.audit``.
+        found: from ``audit``.
         console: to print to.
     """
     sizes = ", ".join(f"{n:,} {split}" for split, n in found["items"].items())
@@ -51,11 +53,11 @@ def print_audit(found: dict[str, Any], console: Console) -> None:
 
 
 def write_audit(folder: Path, found: dict[str, Any], text: str, images: NDArray[np.uint8]) -> list[Path]:
-    """Write the folder of an audit, replacing an older one but nothing else.
+    """Write the folder of an audit; an older audit is replaced, anything else is not.
 
     Args:
-        folder: to write.
-        found: as from ``audit.audit``.
+        folder: where to write.
+        found: from ``audit``.
         text: what was printed.
         images: (F, H, W) or (F, H, W, C) uint8, the frames of all items.
 
@@ -63,7 +65,7 @@ def write_audit(folder: Path, found: dict[str, Any], text: str, images: NDArray[
         The files in the folder.
     """
     check_folder(folder)
-    # Written beside and renamed, so that an interruption leaves the old audit or the new one, never half of one.
+    # Written beside and renamed, so an interruption leaves the old audit or the new one, never half of one.
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -76,8 +78,10 @@ def write_audit(folder: Path, found: dict[str, Any], text: str, images: NDArray[
     return sorted(folder.iterdir())
 
 
-def draw_pairs(found: dict[str, Any], images: NDArray[np.uint8]) -> Figure | None:
-    """Draw the worst pairs of each check beside each other; None if there are none."""
+def draw_pairs(found: dict[str, Any], images: NDArray[np.uint8]) -> "Figure | None":
+    """Draw the worst pairs of each check side by side; None if there are none."""
+    from matplotlib.figure import Figure  # late: it is slow to import
+
     listed = {title: _different(check.get("pairs", [])) for title, check in found["checks"].items()}
     rows = {title: -(-len(pairs) // COLUMNS) for title, pairs in listed.items() if pairs}
     if not rows:
@@ -98,7 +102,7 @@ def draw_pairs(found: dict[str, Any], images: NDArray[np.uint8]) -> Figure | Non
 
 
 def _different(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some of the pairs, so that no item is in two."""
+    """Choose pairs so that no item is in two of them."""
     chosen: list[dict[str, Any]] = []
     seen: set[str] = set()
     for pair in pairs:
