@@ -77,7 +77,7 @@ def test_the_layouts_have_the_same_images_and_labels(original: str, ck48: str, c
     assert rows.name[0] == "row 1" and not rows.subject.any()
 
 
-@pytest.mark.parametrize("last", [1, 2, 5, None])
+@pytest.mark.parametrize("last", [2, None])
 def test_only_the_last_frames(original: str, ck48: str, last: int | None) -> None:
     stills = CKPlus(original, crop=False, last=last).read()
     clips = CKPlus(original, crop=False, last=last, clips=True).read()
@@ -106,7 +106,7 @@ def test_clips_are_padded_and_masked(original: str) -> None:
     assert seen == sum(len(DRAWN[i].frames) for i in data.items["test"]) > 0
 
 
-@pytest.mark.parametrize("last", [1, 3, None])
+@pytest.mark.parametrize("last", [3, None])
 def test_the_first_frame_is_neutral_and_nothing_else(original: str, last: int | None) -> None:
     data = CKPlus(original, neutral_first=True, last=last, crop=False)
     assert data.class_names == CODES
@@ -178,7 +178,7 @@ def write_pictures(root: Path, first: NDArray[np.uint8], seed: int = 0) -> str:
     return str(root)
 
 
-@pytest.mark.parametrize(("left", "top", "side"), [(200, 120, 300), (320, 240, 250), (60, 30, 220)])
+@pytest.mark.parametrize(("left", "top", "side"), [(200, 120, 300), (320, 240, 250)])
 def test_a_face_is_cut_out_of_all_frames_by_the_first(tmp_path: Path, left: int, top: int, side: int) -> None:
     store = draw_faces(["neutral"], 3, 3, seed=4, size=side)
     picture = np.full((490, 640), 128, np.uint8)
@@ -195,14 +195,21 @@ def test_a_face_is_cut_out_of_all_frames_by_the_first(tmp_path: Path, left: int,
     assert not len(data.read().remarks)
 
 
-def test_a_face_box_stays_within_the_picture_and_has_the_margin(tmp_path: Path) -> None:
-    """As OpenCV finds it, grown by a tenth to each side and pushed inside, in a picture that has no room."""
-    picture = draw_faces(["neutral"], 3, 3, seed=4, size=300).images[1][40:, 30:]
+@pytest.mark.parametrize("corner", ["top left", "bottom right"])
+def test_a_face_box_stays_within_the_picture_and_has_the_margin(tmp_path: Path, corner: str) -> None:
+    """As OpenCV finds it, grown by a tenth to each side and pushed inside, in a picture with no room at a corner."""
+    picture = draw_faces(["neutral"], 3, 3, seed=4, size=300).images[1 if corner == "top left" else 2]
+    picture = picture[40:, 30:] if corner == "top left" else np.ascontiguousarray(picture[:260, :262])
     path = str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml")
     ((left, top, side, _),) = cv2.CascadeClassifier(path).detectMultiScale(picture, 1.1, 5, minSize=(64, 64))
     grown = int(1.2 * side)
-    left, top = round(max(left - 0.1 * side, 0)), round(max(top - 0.1 * side, 0))
-    left, top = min(left, 270 - grown), min(top, 260 - grown)
+    left, top = left - 0.1 * side, top - 0.1 * side
+    if corner == "top left":
+        assert left < 0 and top < 0
+        left, top = 0, 0
+    else:
+        assert left + grown > 262 and top + grown > 260
+        left, top = round(262 - 1.2 * side), round(260 - 1.2 * side)
     folder = tmp_path / "cohn-kanade-images" / "S010" / "004"
     write_pictures(tmp_path, picture)
     for t in (2, 3):
@@ -319,7 +326,7 @@ def test_missing_and_damaged_landmarks_are_refused_by_name(tmp_path: Path) -> No
     refused(path, "is missing, expected 68 lines of two numbers")
     assert len(CKPlus(root, last=1, crop="eyes").read()) == 1, "only those of frames that are read"
     refused(say(path, text[:200]), "expected 68 lines of two numbers")
-    refused(write_landmarks(path, Face(3).landmarks * 2000), "within the picture of 640 x 490 pixels")
+    refused(write_landmarks(path, Face(3).landmarks * 2000), "inside the picture of 640 x 490 pixels")
     assert len(CKPlus(root).read()) == 3, "they are read to align only"
     say(path, text)
     assert len(CKPlus(root, crop="eyes").read()) == 3
@@ -357,18 +364,16 @@ def test_face_crops_are_left_as_they_are(ck48: str, ckextended: str) -> None:
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folds_by", ["subject", "stratified_subject"])
-@pytest.mark.parametrize("clips", [True, False])
+@pytest.mark.parametrize(("folds_by", "clips"), [("subject", True), ("stratified_subject", False)])
 def test_folds_are_disjoint_in_subjects_and_cover_everything(original: str, folds_by: Any, clips: bool) -> None:
     tested = []
-    for fold in range(10):
-        data = CKPlus(original, fold=fold, folds_by=folds_by, clips=clips, crop=False)
+    folds = [CKPlus(original, fold=fold, folds_by=folds_by, clips=clips, crop=False) for fold in range(10)]
+    for data, after in zip(folds, folds[1:] + folds[:1], strict=True):
         subjects = {split: set(data.raw.subject[items]) for split, items in data.items.items()}
         assert all(subjects.values())
         for one, other in combinations(subjects.values(), 2):
             assert not one & other
         assert sorted(np.concatenate(list(data.items.values()))) == list(range(len(data.raw)))
-        after = CKPlus(original, fold=(fold + 1) % 10, folds_by=folds_by, clips=clips, crop=False)
         assert data.items["val"].tolist() == after.items["test"].tolist()
         assert data.notes("test") == []
         tested += data.items["test"].tolist()
@@ -500,16 +505,14 @@ LISTED = [f"{subject},{n % 4}" for n, subject in enumerate(SUBJECTS)]
         (["subject,fold", *LISTED, "S010,3"], "line 14: subject S010 is in fold 3, and in fold 1 in line 3"),
         (["subject,fold", *LISTED[:-1]], "does not list S035, of 1 subjects"),
         (["subject,fold", *LISTED, "S777,4"], "line 14: the fold is '4', expected a number from 0 to 3"),
-        (["subject,fold", *LISTED, "S777"], "line 14: the fold is '', expected"),
         (["subject,fold", "S010,-1"], "line 2: the fold is '-1', expected"),
         (["id,fold", *LISTED], "the first line is 'id,fold', expected subject,fold"),
-        ([], "the first line is '', expected subject,fold"),
         (
             ["subject,fold", *(f"{subject},{n % 2}" for n, subject in enumerate(SUBJECTS))],
             "fold 2 of 4, the one for test",
         ),
     ],
-    ids=["twice", "missing", "too high", "no fold", "negative", "header", "empty", "fold without subjects"],
+    ids=["twice", "missing", "too high", "negative", "header", "fold without subjects"],
 )
 def test_a_bad_list_of_folds_is_refused(original: str, tmp_path: Path, rows: list[str], message: str) -> None:
     path = tmp_path / "folds.csv"
@@ -529,7 +532,6 @@ def test_a_bad_list_of_folds_is_refused(original: str, tmp_path: Path, rows: lis
     ("options", "message"),
     [
         ({"fold": 10}, "data.fold is 10: give a number from 0 to 9"),
-        ({"fold": -1}, "data.fold is -1"),
         ({"fold": 5, "folds": 5}, "data.fold is 5: give a number from 0 to 4"),
         ({"folds": 2}, "data.folds is 2: .* at least 3"),
         ({"last": 0}, "data.last is 0"),
@@ -602,15 +604,12 @@ def bare(root: Path) -> Path:
 
 
 BAD_ORIGINAL: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "damaged apex": (lambda root: cut(frame(root, 2)), "cannot be read as an image"),
     "damaged first frame": (lambda root: cut(frame(root, 2, 0)), "cannot be read as an image"),
-    "empty first frame": (lambda root: say(frame(root, 2, 0), ""), "cannot be read as an image"),
     "no frames": (lambda root: empty(frame(root, 1).parent), "no frames in this folder, expected"),
     "no images": (remove_images, "the images of this sequence are missing, expected them in"),
     "words": (lambda root: say(emotion(root, 1), "happy"), "says 'happy', expected a code from 0 to 7"),
     "code 8": (lambda root: say(emotion(root, 1), "  8.0000000e+00\n"), "says '8.0000000e+00', expected"),
     "code 2.5": (lambda root: say(emotion(root, 1), "  2.5000000e+00\n"), "says '2.5000000e+00', expected"),
-    "code nan": (lambda root: say(emotion(root, 1), "nan"), "says 'nan', expected"),
     "no text": (lambda root: say(emotion(root, 1), ""), "says '', expected"),
     "foreign frame": (lambda root: move(frame(root, 1), frame(root, 0).parent / frame(root, 1).name), "a frame of"),
     "odd name": (lambda root: move(frame(root, 1), frame(root, 1).with_name("copy.png")), "expected a frame of"),

@@ -50,9 +50,8 @@ def official_majority(votes: list[int]) -> int:
 # --- labels ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("votes", "label"),
-    [
+def test_the_majority_by_hand() -> None:
+    votes, labels = zip(
         ([10, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0),
         ([0, 0, 0, 0, 0, 0, 0, 8, 1, 1], 7),
         ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], -1),  # a half is not more than half
@@ -62,10 +61,9 @@ def official_majority(votes: list[int]) -> int:
         ([0, 0, 0, 0, 0, 0, 0, 0, 0, 10], -1),
         ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], -1),
         ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], -1),
-    ],
-)
-def test_the_majority_by_hand(votes: list[int], label: int) -> None:
-    assert majority_label(np.array([votes], np.uint8)).tolist() == [label]
+        strict=True,
+    )
+    assert majority_label(np.array(votes, np.uint8)).tolist() == list(labels)
 
 
 def test_the_majority_of_random_votes() -> None:
@@ -95,8 +93,7 @@ def read(data: FERPlus) -> list[tuple[object, ...]]:
     return sorted((image.tobytes(), tuple(map(int, votes)), int(split), int(k)) for image, votes, split, k in rows)
 
 
-@pytest.mark.parametrize("layout", BESIDE)
-@pytest.mark.parametrize("usages", [3, 2])
+@pytest.mark.parametrize(("layout", "usages"), [*((layout, 3) for layout in BESIDE), ("challenge", 2)])
 def test_votes_beside_every_layout_of_fer2013(tmp_path: Path, layout: str, usages: int) -> None:
     drawn = draw(usages)
     BESIDE[layout](tmp_path, drawn)
@@ -126,7 +123,7 @@ def test_the_box_is_cut_out(tmp_path: Path) -> None:
     labels.write_text(labels.read_text().replace("(0, 0, 48, 48)", "(30, 20, 78, 68)", 1))
     np.testing.assert_array_equal(FERPlus(str(tmp_path)).raw.images[0], drawn.images[0])
     labels.write_text(labels.read_text().replace("(30, 20, 78, 68)", "(90, 20, 138, 68)", 1))
-    with pytest.raises(FerlError, match=r"fer0000000.png: the box \(90, 20, 138, 68\) is not within"):
+    with pytest.raises(FerlError, match=r"fer0000000.png: the box \(90, 20, 138, 68\) is not inside"):
         FERPlus(str(tmp_path)).read()
 
 
@@ -213,7 +210,6 @@ def edit(path: Path, line: int, change: Callable[[str], str]) -> None:
     [
         (1, lambda text: text.replace("neutral", "calm"), "the first line is 'Usage,Image name,calm"),
         (5, lambda text: text.rsplit(",", 1)[0], "line 5: expected two columns and ten votes, found 'Training,fer"),
-        (5, lambda text: text[:-1] + "x", "line 5: expected two columns and ten votes"),
         (5, lambda text: text[:-1] + "-1", "line 5: expected two columns and ten votes"),
         (5, lambda text: text[:-1] + "300", "line 5: expected two columns and ten votes"),
         (5, lambda text: text[:-1] + "2.5", "line 5: expected two columns and ten votes"),

@@ -99,9 +99,11 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Store)])
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_store_is_parsed_again(own_cache: Path, name: str, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [*((damage, "images") for damage in DAMAGE), *(("one bit", field.name) for field in fields(Store)[1:])],
+)
+def test_a_damaged_store_is_parsed_again(own_cache: Path, damage: str, name: str) -> None:
     open_store(KEY, make_store)
     DAMAGE[damage](folder_of_store(own_cache) / f"{name}.npy")  # type: ignore[operator]
     assert_same(open_store(KEY, make_store), make_store())
@@ -172,7 +174,7 @@ def open_slowly(log: str) -> None:
 
 
 def test_of_two_processes_one_parses(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # a spawned process would import everything first
     processes = [context.Process(target=open_slowly, args=(str(tmp_path / "log"),)) for _ in range(2)]
     for process in processes:
         process.start()

@@ -1,7 +1,6 @@
 """Preprocessing parts, each against the same thing written another way, and their contract check."""
 
-import ast
-import inspect
+import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -56,7 +55,7 @@ def luma(image: Image) -> NDArray[np.float64]:
     return image[..., :3] @ np.array([0.299, 0.587, 0.114])
 
 
-@pytest.fixture(params=[1, 2, 3, 5])
+@pytest.fixture(params=[1, 3, 5])
 def channels(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
@@ -77,20 +76,11 @@ def test_all_parts_are_found() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("part", "added"),
-    [
-        (GaussianFilter(2.0, 7), 0),
-        (SobelEdges(5), 1),
-        (CannyEdges(50, 200), 1),
-        (LocalBinaryPattern(append=True), 1),
-    ],
-)
-def test_channels_are_kept_and_added_ones_come_last(part: Preprocess, added: int, channels: int) -> None:
+def test_added_channels_come_last(channels: int) -> None:
     image = noise(channels)
-    result = part(image)
-    assert result.shape == (24, 19, channels + added)
-    if added:
+    for part in (SobelEdges(5), CannyEdges(50, 200), LocalBinaryPattern(append=True)):
+        result = part(image)
+        assert result.shape == (24, 19, channels + 1)
         np.testing.assert_array_equal(result[:, :, :channels], image)
 
 
@@ -107,11 +97,11 @@ def test_transposed_and_memory_mapped_images(tmp_path: Path) -> None:
             np.testing.assert_array_equal(result, part(image))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (4, 3)])
-def test_images_smaller_than_a_kernel(size: tuple[int, int]) -> None:
+def test_images_smaller_than_a_kernel() -> None:
     for kind in (*SHIPPED, partial(MedianFilter, 9), partial(GaussianFilter, 3.0), partial(SobelEdges, 7)):
         part = kind(**REQUIRED.get(getattr(kind, "__name__", ""), {}))
-        assert part(noise(1, *size)).ndim == 3
+        for size in ((1, 1), (1, 5), (4, 3)):
+            assert part(noise(1, *size)).ndim == 3
 
 
 def test_parts_are_applied_in_the_order_given() -> None:
@@ -130,13 +120,9 @@ def test_parts_are_applied_in_the_order_given() -> None:
 # --- size -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [12, 24, 48, 31])
-def test_resize_makes_squares(size: int, channels: int) -> None:
-    image = noise(channels, 24, 36)
-    assert Resize(size)(image).shape == (size, size, channels)
-
-
-def test_resize_to_its_own_size_changes_nothing(channels: int) -> None:
+def test_resize_makes_squares_and_leaves_its_own_size_alone(channels: int) -> None:
+    for size in (12, 24, 31, 48):
+        assert Resize(size)(noise(channels, 24, 36)).shape == (size, size, channels)
     image = noise(channels, 20, 20)
     np.testing.assert_array_equal(Resize(20)(image), image)
 
@@ -166,20 +152,20 @@ def test_growing_interpolates_linearly() -> None:
 # --- filters --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [3, 5, 7, 11])
-def test_median(size: int, channels: int) -> None:
+def test_median(channels: int) -> None:
     image = noise(channels)
-    expected = ndimage.median_filter(image, (size, size, 1), mode="nearest")
-    np.testing.assert_array_equal(MedianFilter(size)(image), expected)
+    for size in (3, 5, 11):
+        expected = ndimage.median_filter(image, (size, size, 1), mode="nearest")
+        np.testing.assert_array_equal(MedianFilter(size)(image), expected)
 
 
-@pytest.mark.parametrize(("sigma", "size", "radius"), [(1.0, None, 3), (0.7, None, 3), (2.5, None, 8), (1.5, 5, 2)])
-def test_gaussian(sigma: float, size: int | None, radius: int, channels: int) -> None:
+def test_gaussian(channels: int) -> None:
     image = noise(channels)
-    x = np.arange(-radius, radius + 1)
-    kernel = np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2))
-    expected = ndimage.correlate(image.astype(float), (kernel / kernel.sum())[:, :, None], mode="nearest")
-    np.testing.assert_allclose(GaussianFilter(sigma, size)(image), expected, atol=0.501)
+    for sigma, size, radius in ((0.7, None, 3), (2.5, None, 8), (1.5, 5, 2)):
+        x = np.arange(-radius, radius + 1)
+        kernel = np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2))
+        expected = ndimage.correlate(image.astype(float), (kernel / kernel.sum())[:, :, None], mode="nearest")
+        np.testing.assert_allclose(GaussianFilter(sigma, size)(image), expected, atol=0.501)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +179,8 @@ def test_gaussian(sigma: float, size: int | None, radius: int, channels: int) ->
     ],
     ids=["default", "askew", "row", "column", "large"],
 )
-def test_kernel(kernel: list[list[float]] | None, channels: int) -> None:
-    image = noise(channels)
+def test_kernel(kernel: list[list[float]] | None) -> None:
+    image = noise(3)
     weights = np.array(kernel or [[0, -1, 0], [-1, 5, -1], [0, -1, 0]], float)
     expected = ndimage.correlate(image.astype(float), weights[:, :, None], mode="nearest").clip(0, 255)
     assert (expected == 255).any() or (expected == 0).any() or kernel == [[0.25, 0.5, 0.25]]
@@ -205,10 +191,9 @@ def test_kernel(kernel: list[list[float]] | None, channels: int) -> None:
 # --- contrast -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", [5, 48])
 @pytest.mark.parametrize("regularizer", [0.0, 400.0])
-def test_global_contrast(side: int, regularizer: float, channels: int) -> None:
-    image = smooth(channels, side, side)
+def test_global_contrast(regularizer: float, channels: int) -> None:
+    image = smooth(channels)
     image[0, 0] = 255  # beyond three standard deviations
     x = image.astype(np.float64)
     z = (x - x.mean()) / np.sqrt(regularizer + ((x - x.mean()) ** 2).mean())
@@ -224,11 +209,10 @@ def test_global_contrast_undoes_brightness_and_contrast() -> None:
     np.testing.assert_allclose(GlobalContrast()(image), GlobalContrast()(2 * image), atol=1)
 
 
-@pytest.mark.parametrize("grey", [0, 1, 77, 255])
 @pytest.mark.parametrize("regularizer", [0.0, 10.0])
-def test_one_grey_becomes_mid_grey(grey: int, regularizer: float, channels: int) -> None:
-    image = np.full((7, 9, channels), grey, np.uint8)
-    assert (GlobalContrast(regularizer)(image) == 128).all()
+def test_one_grey_becomes_mid_grey(regularizer: float) -> None:
+    for grey in (0, 77, 255):
+        assert (GlobalContrast(regularizer)(np.full((7, 9, 3), grey, np.uint8)) == 128).all()
 
 
 def equalised(plane: Image) -> NDArray[np.float64]:
@@ -318,17 +302,17 @@ def grey_of(image: Image) -> NDArray[np.float64]:
     return np.rint(luma(image)) if image.shape[2] >= 3 else image[:, :, 0].astype(float)
 
 
-@pytest.mark.parametrize("size", [3, 5])
-def test_sobel(size: int, channels: int) -> None:
+def test_sobel(channels: int) -> None:
     image = noise(channels) // 128 * 255
-    slope, weight = (np.array(x, float) for x in SOBEL[size])
-    across = ndimage.correlate(grey_of(image), np.outer(weight, slope), mode="nearest")
-    down = ndimage.correlate(grey_of(image), np.outer(slope, weight), mode="nearest")
-    expected = np.hypot(across, down) / (weight.sum() * slope[slope > 0].sum())
-    assert (expected > 120).any()
-    # The luminance itself may round the other way.
-    tolerance = 0.5 + 1e-4 if channels < 3 else 1.5
-    np.testing.assert_allclose(SobelEdges(size)(image)[:, :, -1], expected.clip(0, 255), atol=tolerance)
+    for size, masks in SOBEL.items():
+        slope, weight = (np.array(x, float) for x in masks)
+        across = ndimage.correlate(grey_of(image), np.outer(weight, slope), mode="nearest")
+        down = ndimage.correlate(grey_of(image), np.outer(slope, weight), mode="nearest")
+        expected = np.hypot(across, down) / (weight.sum() * slope[slope > 0].sum())
+        assert (expected > 120).any()
+        # The luminance itself may round the other way.
+        tolerance = 0.5 + 1e-4 if channels < 3 else 1.5
+        np.testing.assert_allclose(SobelEdges(size)(image)[:, :, -1], expected.clip(0, 255), atol=tolerance)
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
@@ -399,15 +383,15 @@ def lbp(grey: NDArray[np.float64]) -> Image:
     return codes
 
 
-@pytest.mark.parametrize("append", [False, True])
-def test_local_binary_pattern(append: bool, channels: int) -> None:
+def test_local_binary_pattern(channels: int) -> None:
     # Few levels, so that equal neighbours occur; equal in all channels, so that the luminance is exact.
     image = (noise() // 40 * 40).repeat(channels, axis=2)
-    result = LocalBinaryPattern(append)(image)
     codes = lbp(image[:, :, 0].astype(float))
     assert len(np.unique(codes)) > 100
-    np.testing.assert_array_equal(result[:, :, -1], codes)
-    assert result.shape[2] == (channels + 1 if append else 1)
+    for append in (False, True):
+        result = LocalBinaryPattern(append)(image)
+        np.testing.assert_array_equal(result[:, :, -1], codes)
+        assert result.shape[2] == (channels + 1 if append else 1)
 
 
 def test_local_binary_pattern_of_rgb_reads_its_luminance() -> None:
@@ -444,13 +428,10 @@ def test_the_luminance_is_that_of_rgb_not_bgr() -> None:
         (lambda: Resize(0), "Resize: size is 0, expected a number from 1"),
         (lambda: MedianFilter(4), "MedianFilter: size is 4, expected an odd number from 3"),
         (lambda: MedianFilter(1), "MedianFilter: size is 1, expected an odd number from 3"),
-        (lambda: MedianFilter(-3), "MedianFilter: size is -3, "),
         (lambda: GaussianFilter(0.0), "GaussianFilter: sigma is 0.0, expected a number above 0"),
         (lambda: GaussianFilter(float("nan")), "GaussianFilter: sigma is nan"),
         (lambda: GaussianFilter(1.0, 6), "GaussianFilter: size is 6, expected an odd number from 3"),
         (lambda: KernelFilter([]), r"KernelFilter: kernel has rows of \[\] weights, expected an odd number"),
-        (lambda: KernelFilter([[]]), "KernelFilter: kernel"),
-        (lambda: KernelFilter([[1.0, 2.0]]), r"KernelFilter: kernel has rows of \[2\] weights"),
         (lambda: KernelFilter([[1.0], [1.0]]), r"KernelFilter: kernel has rows of \[1, 1\] weights"),
         (lambda: KernelFilter([[1.0], [1.0, 2.0, 3.0], [1.0]]), r"KernelFilter: kernel has rows of \[1, 3, 1\]"),
         (lambda: KernelFilter([[float("inf")]]), r"KernelFilter: kernel has the weights \[inf\]"),
@@ -458,7 +439,6 @@ def test_the_luminance_is_that_of_rgb_not_bgr() -> None:
         (lambda: CLAHE(0.0), "CLAHE: clip is 0.0, expected a number above 0"),
         (lambda: CLAHE(tiles=0), "CLAHE: tiles is 0, expected a number from 1"),
         (lambda: SobelEdges(4), "SobelEdges: size is 4, expected 3, 5 or 7"),
-        (lambda: SobelEdges(9), "SobelEdges: size is 9, expected 3, 5 or 7"),
         (lambda: CannyEdges(-1, 3), "CannyEdges: low is -1, expected a number from 0"),
         (lambda: CannyEdges(30, 3), "CannyEdges: high is 3, expected a number from low, 30"),
     ],
@@ -504,13 +484,19 @@ def test_parts_are_added_on_the_command_line() -> None:
     ]
 
 
-def test_the_module_imports_nothing_heavy() -> None:
-    """A recogniser in use preprocesses too, and has no torch."""
-    tree = ast.parse(Path(inspect.getsourcefile(Resize) or "").read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {n for i in imports for n in ([i.module] if isinstance(i, ast.ImportFrom) else [a.name for a in i.names])}
-    allowed = {"cv2", "numpy", "numpy.typing", "ferlightning.contracts.images", "ferlightning.errors"}
-    assert names - set(sys.stdlib_module_names) - {"collections.abc"} <= allowed
+def test_the_image_room_imports_opencv_and_numpy_only() -> None:
+    """A recogniser in use prepares images too, and has no torch."""
+    code = """
+import sys, numpy, cv2
+before = set(sys.modules)
+import ferlightning.images
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
+print(*sorted(name for name in set(sys.modules) - before if name.startswith("ferlightning.")))
+"""
+    libraries, own = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert set(libraries.split()) <= {"ferlightning", "numpy", "cv2"}, "numpy loads some of its modules late"
+    rooms = {name.split(".")[1] for name in own.split()}
+    assert rooms == {"contracts", "errors", "images"} and "ferlightning.contracts.modules" not in own
 
 
 # --- broken parts; a leading underscore keeps them out of the table of parts ------------------------------------------
