@@ -4,9 +4,8 @@ import csv
 import os
 import subprocess
 import sys
-import timeit
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -130,12 +129,11 @@ def test_values_equal_those_of_torchvision_in_the_files_of_the_challenge(tmp_pat
         assert found.label.tolist() == [-1 if label is None else label for _, label in other]
 
 
-@every_layout
-@pytest.mark.parametrize("block", [1, 100, 9_000, 30_000])
-def test_rows_may_lie_across_blocks(tmp_path: Path, monkeypatch, header: str, block: int) -> None:  # type: ignore[no-untyped-def]
-    path = write(tmp_path / "a.csv", lines(header))
-    monkeypatch.setattr(pixel_csv, "BLOCK", block)
-    assert_equal(read_pixel_csv(path), truth(path))
+def test_rows_may_lie_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.csv", lines(FER))
+    for block in (1, 100, 9_000, 30_000):
+        monkeypatch.setattr(pixel_csv, "BLOCK", block)
+        assert_equal(read_pixel_csv(path), truth(path))
 
 
 def test_more_than_one_block_of_the_real_size(tmp_path: Path) -> None:
@@ -164,8 +162,10 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@every_layout
-@pytest.mark.parametrize("kind", SPELLINGS)
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [*((FER, kind) for kind in SPELLINGS), (ICML, "all quoted"), (TRAIN, "label 03"), (TEST, "crlf, no last newline")],
+)
 def test_spellings_of_the_same_rows(tmp_path: Path, monkeypatch, kind: str, header: str) -> None:  # type: ignore[no-untyped-def]
     plain, path = write(tmp_path / "plain.csv", lines(header)), tmp_path / "a.csv"
     wanted = truth(plain)
@@ -175,13 +175,13 @@ def test_spellings_of_the_same_rows(tmp_path: Path, monkeypatch, kind: str, head
         assert_equal(read_pixel_csv(path), wanted)
 
 
-@every_layout
-@pytest.mark.parametrize("block", BLOCKS)
-def test_blank_lines_may_end_a_file(tmp_path: Path, monkeypatch, block: int, header: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("header", [FER, TEST])
+def test_blank_lines_may_end_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str) -> None:
     wanted = truth(write(tmp_path / "plain.csv", lines(header)))
-    monkeypatch.setattr(pixel_csv, "BLOCK", block)
-    for end in (b"\n", b"\r\n", b"\n\n\n", b"\r\n\r\n", b"  \n", b"\n ", b"\n" * 3000):
-        assert_equal(read_pixel_csv(write(tmp_path / "a.csv", [*lines(header), end])), wanted)
+    for block in BLOCKS:
+        monkeypatch.setattr(pixel_csv, "BLOCK", block)
+        for end in (b"\n", b"\r\n\r\n", b"  \n", b"\n ", b"\n" * 3000):
+            assert_equal(read_pixel_csv(write(tmp_path / "a.csv", [*lines(header), end])), wanted)
 
 
 @every_layout
@@ -216,13 +216,12 @@ def test_every_number_of_up_to_three_digits(tmp_path: Path) -> None:
 
 
 @every_layout
-def test_usual_spellings_are_read_many_rows_at_a_time(tmp_path: Path, header: str) -> None:
+def test_usual_spellings_are_read_many_rows_at_a_time(header: str) -> None:
+    """The parser of whole blocks takes them; one that it declines is read word by word, many times as slowly."""
     text = b"".join(lines(header, 42))
     for kind in ("no last newline", "crlf", "all quoted", "two spaces", "zeros"):
-        path = write(tmp_path / "a.csv", SPELLINGS[kind](text))
-        fast = min(timeit.repeat(partial(read_pixel_csv, path), number=1, repeat=3))
-        slow = min(timeit.repeat(partial(truth, path), number=1, repeat=3))
-        assert fast < slow / 3, f"{kind}: {1000 * fast:.1f} ms, csv and int() {1000 * slow:.1f} ms"
+        _, *rows = SPELLINGS[kind](text).splitlines(keepends=True)
+        assert pixel_csv._parse(rows, names_of(header), 7) is not None, kind
 
 
 # --- bad files ------------------------------------------------------------------------------------------------------
@@ -244,12 +243,10 @@ BAD_CELLS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "pixel too many": ("pixels", lambda x: x + b" 7", "2305 pixels, expected 2304"),
     "two pixels as one": ("pixels", lambda x: b"1" + pixel(b"1 3")(x), "2305 pixels, expected 2304"),
     "pixel of 256": ("pixels", pixel(b"256"), "a pixel of 256, expected 0 to 255"),
-    "pixel of 300": ("pixels", pixel(b"300"), "a pixel of 300, expected 0 to 255"),
     "pixel of 812": ("pixels", pixel(b"812"), "a pixel of 812, expected 0 to 255"),
     "pixel of 1000": ("pixels", pixel(b"1000"), "a pixel of 1000, expected 0 to 255"),
     "pixel of 65536012": ("pixels", pixel(b"65536012"), "a pixel of 65536012,"),
     "pixel of 5000 digits": ("pixels", pixel(b"1" * 5000), f"a pixel of {80 * '1'},"),
-    "first pixel of 999": ("pixels", pixel(b"999", 0), "a pixel of 999,"),
     "last pixel of 999": ("pixels", pixel(b"999", -1), "a pixel of 999,"),
     "last pixel of 1000": ("pixels", pixel(b"1000", -1), "a pixel of 1000,"),
     "negative pixel": ("pixels", pixel(b"-3"), "unexpected character '-' among the numbers"),
@@ -261,7 +258,6 @@ BAD_CELLS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "stray quote": ("pixels", pixel(b'1"3'), "unexpected character '\"'"),
     "half quoted": ("pixels", lambda x: b'"' + x, "unexpected character '\"'"),
     "label of 7": ("emotion", lambda x: b"7", "emotion is 7, expected 0 to 6"),
-    "label of 9": ("emotion", lambda x: b"9", "emotion is 9, expected 0 to 6"),
     "label of 300": ("emotion", lambda x: b"300", "emotion is 300, expected 0 to 6"),
     "label of 2048": ("emotion", lambda x: b"2048", "emotion is 2048, expected 0 to 6"),
     "label of -1": ("emotion", lambda x: b"-1", "unexpected character '-'"),
@@ -282,38 +278,38 @@ BAD_LINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-def assert_refused(path: Path, monkeypatch: pytest.MonkeyPatch, text: list[bytes], row: int, message: str) -> None:
+def assert_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: list[bytes], row: int, message: str, blocks: list[int] = BLOCKS
+) -> None:
     write(path, text)
-    for block in BLOCKS:
+    for block in blocks:
         monkeypatch.setattr(pixel_csv, "BLOCK", block)
         said = error_of(path)
         assert f"{path}, row {row}: " in said and message in said
-        assert "Fetch the file again or mend the row" in said and "cut short" not in said
+        assert "Fetch the file again or fix the row" in said and "cut short" not in said
 
 
 @pytest.mark.parametrize(
     ("header", "kind"),
-    [(header, kind) for header in LAYOUTS for kind, (name, *_) in BAD_CELLS.items() if name in header],
+    [*((FER, kind) for kind in BAD_CELLS), (ICML, "unknown Usage"), (TRAIN, "label of 7"), (TEST, "pixel of 256")],
 )
 def test_a_bad_column_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, kind: str) -> None:
     name, change, message = BAD_CELLS[kind]
-    for row in (1, 11) if header == FER else (6,):  # the first and the last but one, or one within
+    for row, block in zip((1, 6, 11), BLOCKS, strict=True):  # the first, one within, and the last but one
         text, row_cells = lines(header), cells()[row - 1]
         text[row] = join(header, row_cells | {name: change(row_cells[name])})
-        assert_refused(tmp_path / "a.csv", monkeypatch, text, row, message)
+        assert_refused(tmp_path / "a.csv", monkeypatch, text, row, message, [block])
 
 
-@every_layout
 @pytest.mark.parametrize("kind", BAD_LINES)
-def test_a_bad_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, kind: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     change, message = BAD_LINES[kind]
-    n = len(names_of(header))
-    expected = "1 column" if n == 1 else f"{n} columns"
-    message = message.format(more=n + 1, columns=expected, names=",".join(names_of(header)))
-    for row in (1, 11):
+    for header, columns, row in ((FER, "3 columns", 1), (FER, "3 columns", 11), (TEST, "1 column", 6)):
+        names = names_of(header)
         text = lines(header)
         text[row] = change(text[row])
-        assert_refused(tmp_path / "a.csv", monkeypatch, text, row, message)
+        said = message.format(more=len(names) + 1, columns=columns, names=",".join(names))
+        assert_refused(tmp_path / "a.csv", monkeypatch, text, row, said)
 
 
 def test_a_missing_column_and_missing_pixels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,26 +336,28 @@ def test_a_pixel_moved_to_the_next_row_is_noticed(tmp_path: Path, monkeypatch: p
         assert_refused(tmp_path / "a.csv", monkeypatch, text, 4, "2303 pixels, expected 2304")
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_first_of_several_bad_rows_is_named(tmp_path: Path, monkeypatch, block: int) -> None:  # type: ignore[no-untyped-def]
+def test_the_first_of_several_bad_rows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = lines(FER)
     text[9], text[5], text[7] = b"\n", text[5].replace(b" ", b" 999 ", 1), b"7" + text[7][1:]
-    monkeypatch.setattr(pixel_csv, "BLOCK", block)
-    assert "row 5: 2305 pixels" in error_of(write(tmp_path / "a.csv", text))
+    path = write(tmp_path / "a.csv", text)
+    for block in BLOCKS:
+        monkeypatch.setattr(pixel_csv, "BLOCK", block)
+        assert "row 5: 2305 pixels" in error_of(path)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize(
-    ("header", "keep"),
-    [(FER, keep) for keep in (-4, -20, -1000, 1000, 1, 2)] + [(ICML, keep) for keep in (-1000, 8, 2)] +
-    [(TRAIN, keep) for keep in (-1000, 1, 2)] + [(TEST, keep) for keep in (-1000, 1)],
-)  # fmt: skip
-def test_a_file_cut_short_is_said_to_be(tmp_path: Path, monkeypatch, header: str, keep: int, block: int) -> None:  # type: ignore[no-untyped-def]
+    ("header", "keep"), [*((FER, keep) for keep in (-4, -20, 1000, 1, 2)), (ICML, 8), (TRAIN, 2), (TEST, -1000)]
+)
+def test_a_file_cut_short_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, keep: int
+) -> None:
     text = lines(header)
     text[-1] = text[-1][:keep]
-    monkeypatch.setattr(pixel_csv, "BLOCK", block)
-    said = error_of(write(tmp_path / "a.csv", text))
-    assert "row 12: " in said and "The file ends within this row: is it cut short? Fetch the file again" in said
+    path = write(tmp_path / "a.csv", text)
+    for block in BLOCKS:
+        monkeypatch.setattr(pixel_csv, "BLOCK", block)
+        said = error_of(path)
+        assert "row 12: " in said and "The file ends inside this row: is it cut short? Fetch the file again" in said
 
 
 BAD_HEADERS = [
@@ -408,8 +406,7 @@ def mutate(text: bytes, rng: np.random.Generator) -> bytes:
     }[kind]
 
 
-@every_layout
-@pytest.mark.parametrize("in_quotes", [False, True])
+@pytest.mark.parametrize(("header", "in_quotes"), [(FER, False), (FER, True), (ICML, False), (TEST, False)])
 def test_a_mutated_file_is_read_rightly_or_refused(tmp_path: Path, monkeypatch, header: str, in_quotes: bool) -> None:  # type: ignore[no-untyped-def]
     path, rng, refused = tmp_path / "a.csv", np.random.default_rng([LAYOUTS.index(header), in_quotes]), 0
     text = b"".join(lines(header, 3))

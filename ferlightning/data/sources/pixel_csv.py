@@ -1,4 +1,4 @@
-"""Faces in a csv, one row an image, its pixels as numbers in a column: the layouts of FER2013, and of CK+ after it."""
+"""Faces in a csv with one image a row, its pixels as numbers in one column: layouts of FER2013, and one of CK+."""
 
 import codecs
 import re
@@ -20,20 +20,20 @@ BLOCK = 1 << 18  # bytes parsed at a time: fits the processor's cache with its t
 
 
 class PixelCsv(NamedTuple):
-    """What a csv of N rows holds."""
+    """The content of a csv of N rows."""
 
     images: NDArray[np.uint8]
     """(N, 48, 48) grey."""
     label: NDArray[np.int64]
-    """(N,) the emotion column, -1 throughout where there is none."""
+    """(N,) the emotion column; -1 throughout if there is none."""
     split: NDArray[np.int8]
-    """(N,) the Usage column as index into ``SPLITS``, ``UNDECIDED`` throughout where there is none."""
+    """(N,) the Usage column as an index into ``SPLITS``; ``UNDECIDED`` throughout if there is none."""
 
 
 def read_pixel_csv(path: Path, num_classes: int = 7) -> PixelCsv:
-    """Parse a csv with NumPy, many lines at a time; lines with anything unusual in them are read again word by word.
+    """Parse a csv with NumPy, many lines at a time; lines with anything unusual are read again word by word.
 
-    The columns are those of Kaggle's ``fer2013.csv`` (emotion,pixels,Usage; also ``ckextended.csv``, of 8 classes),
+    The columns are those of Kaggle's ``fer2013.csv`` (emotion,pixels,Usage; also ``ckextended.csv`` with 8 classes),
     ``icml_face_data.csv`` (emotion, Usage, pixels), ``train.csv`` (emotion,pixels) or ``test.csv`` (pixels). Columns
     may be quoted, lines may end with a carriage return, and blank lines may follow the last row.
 
@@ -42,9 +42,9 @@ def read_pixel_csv(path: Path, num_classes: int = 7) -> PixelCsv:
         num_classes: emotions go from 0 to ``num_classes`` - 1.
 
     Raises:
-        FerlError: names the row, 1 being the line after the header, and what is wrong with it.
+        FerlError: a row is wrong; the message says which (1 is the line after the header) and why.
     """
-    # A pixel takes two bytes at least, so this is enough; memory that no row is written to costs nothing.
+    # A pixel takes at least two bytes, so this is enough; memory that no row is written to costs nothing.
     images = np.empty((path.stat().st_size // (2 * PIXELS), SIDE, SIDE), np.uint8)
     labels, splits = [], []
     n = 0
@@ -62,7 +62,7 @@ def read_pixel_csv(path: Path, num_classes: int = 7) -> PixelCsv:
 
 
 def _column_names(header: bytes, path: Path) -> list[str]:
-    """The columns in the order of the file."""
+    """Read the names of the columns, in the order of the file."""
     names = [name.strip().decode(errors="replace") for name in _columns(header.removeprefix(codecs.BOM_UTF8))]
     if names not in [[name.strip() for name in known.split(",")] for known in HEADERS]:
         raise FerlError(
@@ -73,10 +73,10 @@ def _column_names(header: bytes, path: Path) -> list[str]:
 
 
 def _line_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
-    """The lines of a file, many at a time, without blank ones at its end."""
+    """Read the lines of a file, many at a time, without blank lines at its end."""
     blank: list[bytes] = []
     while lines := file.readlines(BLOCK):
-        lines = blank[:1] + lines  # something followed the blank lines: the first of them is an error in its place
+        lines = blank[:1] + lines  # the blank lines were not at the end: the first of them is an error in its place
         blank = []
         while lines and not lines[-1].strip(b" \r\n"):
             blank.append(lines.pop())
@@ -85,12 +85,12 @@ def _line_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def _columns(line: bytes, before: int = -1, after: int = 0) -> list[bytes]:
-    """The columns of a line, without the quotes around whole ones.
+    """Split a line into columns, without the quotes around whole columns.
 
     Args:
-        line: with or without its end.
+        line: with or without its line end.
         before: columns before the pixels; -1 if unknown.
-        after: columns after the pixels. To know both saves looking for commas among the pixels.
+        after: columns after the pixels. Knowing both saves a search for commas among the pixels.
     """
     *columns, rest = line.rstrip(b"\r\n").split(b",", before)
     columns += rest.rsplit(b",", after)
@@ -103,7 +103,7 @@ def _columns(line: bytes, before: int = -1, after: int = 0) -> list[bytes]:
 
 
 def _parse(lines: Sequence[bytes], names: Sequence[str], num_classes: int) -> PixelCsv | None:
-    """The rows of usual lines; None if there is anything unusual, right or wrong, in one of them."""
+    """Parse usual lines; None if one of them has anything unusual, right or wrong."""
     at = names.index("pixels")
     rows = [_columns(line, at, len(names) - 1 - at) for line in lines]
     if any(len(row) != len(names) for row in rows):
@@ -120,9 +120,9 @@ def _parse(lines: Sequence[bytes], names: Sequence[str], num_classes: int) -> Pi
 
 
 def _parse_pixels(texts: Sequence[bytes]) -> NDArray[np.uint8] | None:
-    """Images (n, 48, 48) of texts of 2304 numbers each; None if one has another number of them, or another character.
+    """Parse texts of 2304 numbers to images (n, 48, 48); None if one has more or fewer, or another character.
 
-    Every character is taken for the last digit of a number, with the two before it; those that are no last digits are
+    Every character is taken as the last digit of a number, with the two before it; those that are not last digits are
     dropped at the end. Arithmetic on whole arrays of bytes is cheap, and finding the numbers first is not.
     """
     text = np.frombuffer(b" ".join([b"", b"", *texts, b""]), np.uint8)  # two spaces before, one after
@@ -152,20 +152,20 @@ def _parse_pixels(texts: Sequence[bytes]) -> NDArray[np.uint8] | None:
 def _parse_word_by_word(
     lines: Sequence[bytes], names: Sequence[str], num_classes: int, path: Path, first_row: int
 ) -> PixelCsv:
-    """The rows of lines of which one is unusual, or the error in the first that is wrong."""
+    """Parse lines of which one is unusual, or raise the error in the first that is wrong."""
     parts = []
     for row, line in enumerate(lines, first_row):
         try:
             parts.append(_parse_row(_columns(line), names, num_classes))
         except ValueError as error:
-            cut = "" if line.endswith(b"\n") else " The file ends within this row: is it cut short?"
-            raise FerlError(f"{path}, row {row}: {error}.{cut} Fetch the file again or mend the row") from None
+            cut = "" if line.endswith(b"\n") else " The file ends inside this row: is it cut short?"
+            raise FerlError(f"{path}, row {row}: {error}.{cut} Fetch the file again or fix the row") from None
     images, label, split = zip(*parts, strict=True)
     return PixelCsv(np.stack(images), np.array(label, np.int64), np.array(split, np.int8))
 
 
 def _parse_row(columns: Sequence[bytes], names: Sequence[str], num_classes: int) -> tuple[NDArray[np.uint8], int, int]:
-    """Image (48, 48), label and split of a row.
+    """Parse a row: its image (48, 48), label and split.
 
     Raises:
         ValueError: what is wrong with it.
@@ -199,7 +199,7 @@ def _parse_row(columns: Sequence[bytes], names: Sequence[str], num_classes: int)
 
 
 def _number(word: bytes, most: int, what: str) -> int:
-    """The value of digits; a ``ValueError`` if there are more than three, or it is more than ``most``."""
+    """Convert digits; raise ``ValueError`` if there are more than three or the number is above ``most``."""
     if len(word) > 3 or int(word) > most:
         raise ValueError(f"{what} {word[:80].decode()}, expected 0 to {most}")
     return int(word)
