@@ -1,4 +1,4 @@
-"""Which training items an epoch has."""
+"""Samplers: which training items an epoch has."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,13 +7,13 @@ from torch.utils.data import Dataset, DistributedSampler
 
 
 class ClassBalancedSampler(DistributedSampler[int]):
-    """Items drawn with replacement, every class as likely as any other; each process takes its part of one common draw.
+    """Draws items with replacement, all classes equally likely; each process takes its part of one common draw.
 
     Args:
         data: n items.
         label: (n,) class of each item.
         processes: how many share an epoch.
-        rank: number of this one.
+        rank: number of this process.
         seed: of the draw, together with the epoch; the same in all processes.
     """
 

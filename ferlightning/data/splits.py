@@ -1,4 +1,4 @@
-"""How items are dealt to training, validation and test where the source does not say, and to folds."""
+"""Splits into training, validation and test where the source has none, and folds."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ Names = NDArray[np.str_]
 
 
 def draw_split(label: Labels, group: Names, by_group: bool, seed: int) -> NDArray[np.int8]:
-    """70 / 15 / 15 % of the groups, or of every class, at least one item each where a class has three.
+    """Split 70 / 15 / 15 % of the groups, or of every class, with at least one item each if a class has three.
 
     Args:
-        label: (N,) class index; what is below 0 stays in training.
-        group: (N,) items that must not be parted: those of a subject, or copies of one image.
-        by_group: deal out groups, which are subjects; else items, and every copy goes where the first one went.
+        label: (N,) class index; an item below 0 stays in training.
+        group: (N,) equal for items that must stay together: those of a subject, or copies of one image.
+        by_group: deal groups, which are subjects; else items, and every copy goes where the first one went.
         seed: of the draw.
 
     Returns:
@@ -32,13 +32,13 @@ def draw_split(label: Labels, group: Names, by_group: bool, seed: int) -> NDArra
 
 
 def choose(label: Labels, group: Names, by_group: bool, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which items to hold out: whole groups, or the same share of every class that has two. Shape: (n,).
+    """Choose items to hold out: whole groups, or the same share of every class that has two. Shape: (n,).
 
     Args:
-        label: (n,) class index; what is below 0 is not held out.
-        group: (n,) items that must not be parted: those of a subject, or copies of one image.
-        by_group: choose among groups, which are subjects; else among items, and copies of these go with them.
-        fraction: share that is held out, in (0, 1).
+        label: (n,) class index; an item below 0 is not held out.
+        group: (n,) equal for items that must stay together: those of a subject, or copies of one image.
+        by_group: choose groups, which are subjects; else items, and their copies go with them.
+        fraction: share to hold out, in (0, 1).
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
@@ -56,16 +56,16 @@ def choose(label: Labels, group: Names, by_group: bool, fraction: float, seed: i
 
 
 def subject_folds(subject: Names, folds: int) -> NDArray[np.int64]:
-    """The standard folds: subjects sorted by id, every ``folds``-th goes to one fold. Shape: (N,) fold number.
+    """Deal the standard folds: subjects sorted by id, every ``folds``-th to one fold. Shape: (N,) fold number.
 
-    So the ten folds of Liu et al. 2014 (https://doi.org/10.1109/CVPR.2014.233) and most work on CK+ after it.
+    These are the ten folds of Liu et al. 2014 (https://doi.org/10.1109/CVPR.2014.233) and of most work on CK+ since.
     """
     _, rank = np.unique(subject, return_inverse=True)
     return rank % folds
 
 
 def stratified_subject_folds(label: Labels, subject: Names, folds: int, seed: int) -> NDArray[np.int64]:
-    """Folds that keep subjects whole and classes as balanced as that allows. Shape: (N,) fold number."""
+    """Deal folds that keep subjects whole, and classes as balanced as that allows. Shape: (N,) fold number."""
     from sklearn.model_selection import StratifiedGroupKFold  # late: it takes a second to import
 
     fold = np.empty(len(label), np.int64)
@@ -76,7 +76,7 @@ def stratified_subject_folds(label: Labels, subject: Names, folds: int, seed: in
 
 
 def image_folds(label: Labels, folds: int, seed: int) -> NDArray[np.int64]:
-    """Folds by item, balanced by class, that take no notice of who is shown. Shape: (N,) fold number."""
+    """Deal folds by item, balanced by class, that ignore who is shown. Shape: (N,) fold number."""
     from sklearn.model_selection import StratifiedKFold
 
     fold = np.empty(len(label), np.int64)

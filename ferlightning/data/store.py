@@ -1,4 +1,4 @@
-"""What parsing leaves behind: arrays on disk, memory-mapped, parsed once for each state of the source."""
+"""The store: the arrays that parsing leaves on disk, memory-mapped, parsed once for each state of the source."""
 
 import errno
 import hashlib
@@ -30,13 +30,13 @@ class Store:
     Attributes:
         images: uint8 (F, H, W) grey or (F, H, W, C), the frames of all items, one after another.
         start: int64 (N + 1,), first frame of each item, then F.
-        label: int64 (N,), index into the data module's ``label_names``; ``UNLABELLED`` where there is none.
-        split: int8 (N,), index into ``SPLITS``; ``UNDECIDED`` throughout where the data module is to split.
-        name: str (N,), what a person would call the item: a path or a row of the source.
-        subject: str (N,), who is shown; empty strings where unknown.
-        sequence: str (N,), the recording that the item is from; empty strings where unknown or where it is of stills.
+        label: int64 (N,), index into the data module's ``label_names``; ``UNLABELLED`` if there is none.
+        split: int8 (N,), index into ``SPLITS``; ``UNDECIDED`` throughout if the data module is to split.
+        name: str (N,), the item's name for a person: a path or a row of the source.
+        subject: str (N,), who is shown; empty if unknown.
+        sequence: str (N,), the recording that the item is from; empty if unknown, or for stills.
         votes: uint8 (N, 10), FER+ votes; (N, 0) elsewhere.
-        remarks: str (M,), what the reader found missing or odd, a sentence each.
+        remarks: str (M,), what the reader found missing or odd, one sentence each.
     """
 
     images: NDArray[np.uint8]
@@ -66,7 +66,7 @@ class Store:
         votes: NDArray[np.uint8] | None = None,
         remarks: list[str] | None = None,
     ) -> "Store":
-        """A store of stills, unless ``start`` says otherwise, that has what is given and knows nothing else."""
+        """Make a store of what is given; the rest is unknown. Items are stills unless ``start`` says otherwise."""
         n = len(label)
         return cls(
             images=images,
@@ -91,18 +91,18 @@ class Store:
 
 
 def cache_dir() -> Path:
-    """Where stores are kept: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
+    """Return the folder of all stores: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
     return Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser()
 
 
 def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
-    """The store for a key, memory-mapped; parsed and written first if it is not there or is damaged.
+    """Open the store for a key, memory-mapped; parse and write it first if it is missing or damaged.
 
     Several processes may open one key at the same time: one parses, the others wait. The folder appears by rename, so
-    a killed parse leaves nothing that could be taken for a store.
+    a killed parse leaves nothing that looks like a store.
 
     Args:
-        key: everything that the content depends on (reader and its version, paths, sizes, times, options).
+        key: everything the content depends on (reader and its version, paths, sizes, times, options).
         parse: reads the source.
 
     Raises:
@@ -155,10 +155,10 @@ def _digest(path: Path) -> str:
 
 
 def _load(folder: Path) -> Store | None:
-    """The store in a folder, or None if anything about it is not as it was written.
+    """Map the store in a folder; None if anything about it is not as it was written.
 
-    A file whose size and time are those of its writing is taken as it is, which takes no time. One that was touched or
-    copied since is read whole, and trusted only if its hash is right.
+    A file with the size and time of its writing is trusted at once. One that was touched or copied since is read whole,
+    and trusted only if its hash is right.
     """
     try:
         written = json.loads((folder / MANIFEST).read_text())["files"]

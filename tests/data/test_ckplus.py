@@ -300,7 +300,7 @@ def test_without_a_pair_of_eyes_the_box_of_the_face_is_taken_and_said_so(tmp_pat
     np.testing.assert_array_equal(eyes.images, box.images)
     assert not len(box.remarks)
     assert (
-        "In 1 of 1 sequences a face and no pair of eyes was found" in eyes.remarks[1] and "S010_004" in eyes.remarks[1]
+        "In 1 of 1 sequences a face but no pair of eyes was found" in eyes.remarks[1] and "S010_004" in eyes.remarks[1]
     )
 
 
@@ -553,7 +553,7 @@ def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> 
         ("ckextended", {}, "does not say who is shown.*--data.folds_by=leaky_image .*Usage.*leaks"),
         ("ckextended", {"folds_by": "stratified_subject"}, "does not say who is shown"),
         ("ckextended", {"folds_file": "folds.csv"}, "does not say who is shown"),
-        ("ckextended", {"folds_by": "leaky_image", "fold": 1}, "data.fold is 1: .* no folds but one split"),
+        ("ckextended", {"folds_by": "leaky_image", "fold": 1}, "data.fold is 1: .* has one split and no folds"),
     ],
 )
 def test_what_a_layout_cannot_give_is_refused(request, layout: str, options: dict[str, Any], message: str) -> None:  # type: ignore[no-untyped-def]
@@ -657,7 +657,7 @@ def test_a_bad_ck48_is_refused_by_name(tmp_path: Path) -> None:
         assert str(named) in str(error.value) and message in str(error.value)
 
     odd = path.rename(path.with_name("me.png"))
-    refused(odd, "expected a name as S010_004_00000017.png")
+    refused(odd, "expected a name such as S010_004_00000017.png")
     moved = odd.rename(folder / "sadness" / path.name)
     refused(moved, f"the sequence {happy.name} is in two folders, also as {folder / 'happy'}")
     moved.rename(path)

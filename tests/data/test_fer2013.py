@@ -66,7 +66,7 @@ def test_two_folders_named_otherwise_have_no_official_validation(tmp_path: Path)
 def test_file_names_count_more_than_folders_and_that_is_remarked(tmp_path: Path) -> None:
     write_folders(tmp_path, draw(), KAGGLE, by_usage=True)
     (remark,) = FER2013(str(tmp_path)).raw.remarks
-    assert remark == "7 images in the folder test are of val by their file names, which count."
+    assert remark == "7 images in the folder test are of val by their file names, which take precedence."
 
 
 def test_the_challenge_has_no_labels_to_test_on_but_images_to_predict(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_challenge_has_no_labels_to_test_on_but_images_to_predict(tmp_path: 
     assert set(data.items["train"]) | set(data.items["val"]) == set(np.flatnonzero(train))
     assert data.items["test"].tolist() == data.items["val"].tolist()
     assert data.notes("test")[-1].startswith(
-        "The data has no labelled test images: the figures on test are those on a p"
+        "The data has no labelled test images: the results on test are those on a p"
     )
     (batch,) = data.predict_dataloader()
     np.testing.assert_array_equal(batch["image"][:, 0, 0], drawn.images[~train])
@@ -95,7 +95,7 @@ def test_without_private_rows_the_test_is_public_and_said_to_be(tmp_path: Path) 
     assert data.items["test"].tolist() == data.items["val"].tolist() == list(range(28, 35))
     first, second = data.notes("test")
     assert first.endswith("these are the validation images, on which the epoch was chosen.")
-    assert second == "The data has no PrivateTest images: the figures on test are those on PublicTest."
+    assert second == "The data has no PrivateTest images: the results on test are those on PublicTest."
     assert data.notes("val") == []
 
 
@@ -189,7 +189,7 @@ def test_one_file_that_is_not_named_by_usage(tmp_path: Path) -> None:
     write_folders(tmp_path, draw(), KAGGLE, by_usage=True)
     odd = tmp_path / "train" / "angry" / "me.png"
     cv2.imwrite(str(odd), np.zeros((48, 48), np.uint8))
-    with pytest.raises(FerlError, match=f"{odd}: most files are named by usage"):
+    with pytest.raises(FerlError, match=f"{odd}: other files are named by usage"):
         FER2013(str(tmp_path)).read()
 
 

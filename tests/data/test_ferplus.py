@@ -244,7 +244,7 @@ def test_folders_not_named_by_row_cannot_have_votes(tmp_path: Path) -> None:
     drawn = draw()
     write_folders(tmp_path, drawn, ("train", "val", "test"), by_usage=False)
     write_votes(tmp_path, drawn)
-    with pytest.raises(FerlError, match="not named by usage and row, as Training_123.jpg"):
+    with pytest.raises(FerlError, match="not named by usage and row, such as Training_123.jpg"):
         FERPlus(str(tmp_path)).read()
 
 
@@ -263,7 +263,7 @@ def test_bad_folders_of_images(tmp_path: Path) -> None:
     labels, image = tmp_path / "FER2013Valid" / "label.csv", tmp_path / "FER2013Valid" / "fer0000029.png"
     text = labels.read_text()
     labels.write_text(text.replace("(0, 0, 48, 48)", "0 0 48 48", 1))
-    with pytest.raises(FerlError, match="label.csv, line 1: the box is '0 0 48 48', expected as"):
+    with pytest.raises(FerlError, match="label.csv, line 1: the box is '0 0 48 48', expected one such as"):
         FERPlus(str(tmp_path)).read()
     labels.write_text(text)
     image.rename(tmp_path / "moved.png")

@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al. 2013, https://arxiv.org/abs/1307.0414), in every layout that users have."""
+"""FER2013 (Goodfellow et al. 2013, https://arxiv.org/abs/1307.0414), in every layout in use."""
 
 import re
 from collections import Counter
@@ -32,10 +32,10 @@ NAMED_BY_USAGE = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
 class FER2013(FaceData):
     """FER2013, 48x48 grey, 7 classes: Training / PublicTest / PrivateTest as train / validation / test.
 
-    Folders whose files are named by usage (``PublicTest_123.jpg``), as Kaggle's are, have the official splits too.
+    Folders whose files are named by usage (``PublicTest_123.jpg``), such as Kaggle's, have the official splits too.
 
     Args:
-        root: a folder that has the data or a folder with them, or the csv itself; null: the environment variable
+        root: a folder with the data, or the folder above it, or the csv itself; null: the environment variable
             FERL_DATA.
         layout: ``csv``, ``icml``, ``challenge`` or ``folders``; null: the first of these that is there.
         options: those of every data set.
@@ -57,12 +57,12 @@ class FER2013(FaceData):
             official = (self.raw.split == SPLITS.index("val")).any()
             what = "no PrivateTest images" if official else "no labelled test images"
             source = "PublicTest" if official else "a part of Training"
-            found.append(f"The data has {what}: the figures on test are those on {source}.")
+            found.append(f"The data has {what}: the results on test are those on {source}.")
         return found
 
 
 def find(path: Path) -> list[Layout]:
-    """The layouts of FER2013 in a folder, or the one of a csv."""
+    """Find the layouts of FER2013 in a folder, or that of a csv."""
     if path.is_file():
         return [_csv("icml" if path.name == "icml_face_data.csv" else "csv", path)] if path.suffix == ".csv" else []
     found = []
@@ -94,7 +94,7 @@ def _read_csv(path: Path) -> Store:
 
 
 def _read_challenge(files: list[Path]) -> Store:
-    """``train.csv``, and ``test.csv`` if it is there, whose images have no labels."""
+    """Read ``train.csv``, and ``test.csv`` if it is there, whose images have no labels."""
     stores = [_read_csv(path) for path in files]
     remarks = [
         f"The {len(store):,} images of {path.name} have no labels: they can be predicted, not tested on."
@@ -111,7 +111,7 @@ def _read_challenge(files: list[Path]) -> Store:
 
 
 def _class_folders(root: Path) -> dict[str, list[Path]]:
-    """Split to class folders, for the split folders among those of a folder."""
+    """Map each split to its class folders, for the split folders in a folder."""
     found: dict[str, list[Path]] = {}
     for path in sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_FOLDERS):
         parts = sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
@@ -139,13 +139,13 @@ def _read_folders(root: Path) -> Store:
     if all(usages):
         moved = Counter((file.split, usage) for file, usage in zip(listed, usages, strict=True) if file.split != usage)
         remarks += [
-            f"{n:,} images in the folder {split} are of {usage} by their file names, which count."
+            f"{n:,} images in the folder {split} are of {usage} by their file names, which take precedence."
             for (split, usage), n in sorted(moved.items(), key=str)
         ]
         listed = [file._replace(split=usage) for file, usage in zip(listed, usages, strict=True)]
     elif any(usages):
         odd = next(file.path for file, usage in zip(listed, usages, strict=True) if not usage)
         raise FerlError(
-            f"{odd}: most files are named by usage, as PublicTest_123.jpg, this one is not. Rename or move it"
+            f"{odd}: other files are named by usage, such as PublicTest_123.jpg, but this one is not. Rename or move it"
         )
     return Store(**(vars(read_listed(root, listed, CLASSES, SIDE, False)) | {"remarks": np.array(remarks, np.str_)}))

@@ -1,4 +1,4 @@
-"""FER+ (Barsoum et al. 2016, https://arxiv.org/abs/1608.01041): the images of FER2013, with ten votes each."""
+"""FER+ (Barsoum et al. 2016, https://arxiv.org/abs/1608.01041): the images of FER2013 with ten votes each."""
 
 import csv
 import re
@@ -28,22 +28,22 @@ LAYOUTS = {
     "png": "FER2013Train/, FER2013Valid/ and FER2013Test/ with label.csv and the images",
 }
 BOX = re.compile(r"\((\d+), (\d+), (\d+), (\d+)\)")
-SHARE = 0.3  # of the votes that make an emotion one of several targets (Barsoum et al. 2016, section 4)
+SHARE = 0.3  # share of the votes from which an emotion is one of the targets (Barsoum et al. 2016, section 4)
 
 
 class FERPlus(FaceData):
-    """FER+, 48x48 grey, 8 classes, with the official filter; validation and test have the majority label always.
+    """FER+, 48x48 grey, 8 classes, with the official filter; validation and test always have the majority label.
 
-    Images are kept if one of the eight emotions has more than half of the votes, after single votes are struck out and
-    with unknown and not-a-face counted: 25,060 / 3,199 / 3,153.
+    An image is kept if one of the eight emotions has more than half of the votes, where single votes are dropped, and
+    unknown and not-a-face count: 25,060 / 3,199 / 3,153 images.
 
     Args:
-        root: a folder that has the data, or a folder with them; null: the environment variable FERL_DATA.
+        root: a folder with the data, or the folder above it; null: the environment variable FERL_DATA.
         layout: ``png``, or that of FER2013 beside ``fer2013new.csv``: ``csv``, ``icml``, ``challenge`` or ``folders``;
             null: the first that is there.
-        target: what training images are trained on: ``majority``, the most voted emotion; ``probability``, one drawn
-            from the votes each time; ``cross_entropy``, the shares of the votes; ``multi_target``, all emotions with
-            30 % of the votes alike, for ``MultiTargetLoss``.
+        target: the training label: ``majority``, the emotion with most votes; ``probability``, one drawn from the votes
+            each time; ``cross_entropy``, the shares of the votes; ``multi_target``, all emotions with at least 30 % of
+            the votes, equally, for ``MultiTargetLoss``.
         options: those of every data set.
     """
 
@@ -70,11 +70,11 @@ class FERPlus(FaceData):
         shares = vote_shares(self.raw.votes)[:, [CLASSES.index(name) for name in self.class_names]]
         if self.target == "multi_target":
             shares = (shares >= SHARE).astype(np.float32)
-        # Those left out by the filter or by ``classes`` may have no vote here.
+        # Images left out by the filter or by ``classes`` may have no vote here.
         return torch.from_numpy(shares / np.maximum(shares.sum(1, keepdims=True), 1e-6))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: as for every data set; with ``probability``, labels are drawn first."""
+        """Draw the labels for ``probability``, then do what every data set does."""
         if self.target == "probability" and batch["label"].ndim == 2:
             batch["label"] = torch.multinomial(batch["label"], 1).squeeze(1)
         return super().on_after_batch_transfer(batch, dataloader_idx)
@@ -85,10 +85,10 @@ class FERPlus(FaceData):
 
 
 def majority_label(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Index into ``CLASSES`` of the emotion with more than half of the votes that count, else ``UNLABELLED``.
+    """Choose the emotion with more than half of the votes that count: an index into ``CLASSES``, or ``UNLABELLED``.
 
     Args:
-        votes: (N, 10), as in fer2013new.csv. An emotion's single vote does not count.
+        votes: (N, 10), as in fer2013new.csv. A single vote for an emotion does not count.
     """
     counted = _counted(votes)
     best = counted.argmax(1)
@@ -97,7 +97,7 @@ def majority_label(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def vote_shares(votes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Share of each of the eight emotions in the votes for them that count, (N, 8); zeros where there is none."""
+    """Compute the share of each of the eight emotions in their votes that count, (N, 8); zeros if none does."""
     counted = _counted(votes)[:, : len(CLASSES)]
     shares: NDArray[np.float32] = (counted / np.maximum(counted.sum(1, keepdims=True), 1)).astype(np.float32)
     return shares
@@ -111,7 +111,7 @@ def _counted(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def find(path: Path) -> list[Layout]:
-    """The layouts of FER+ in a folder."""
+    """Find the layouts of FER+ in a folder."""
     if not path.is_dir():
         return []
     found, votes = [], path / VOTES_FILE
@@ -133,7 +133,7 @@ def _beside(votes: Path, images: Layout) -> Layout:
 
 
 def _read_rows(path: Path, lines: Iterator[list[str]], first: int) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """The first two columns of every row and its ten votes."""
+    """Read the first two columns of every row, and its ten votes."""
     for line, row in enumerate(lines, first):
         try:
             votes = np.array([int(value) for value in row[2:]])
@@ -148,7 +148,7 @@ def _read_rows(path: Path, lines: Iterator[list[str]], first: int) -> Iterator[t
 
 
 def _read_beside(path: Path, layout: str, store: Store) -> Store:
-    """The images of FER2013 with the votes of ``fer2013new.csv``, which is aligned with ``fer2013.csv`` by row.
+    """Join the images of FER2013 with the votes of ``fer2013new.csv``, which matches ``fer2013.csv`` row by row.
 
     Raises:
         FerlError: the file is damaged, or belongs to other images.
@@ -178,7 +178,7 @@ def _read_beside(path: Path, layout: str, store: Store) -> Store:
 
 
 def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Row of the votes for every image, (N,)."""
+    """Find the row of the votes for every image, (N,)."""
     split, order = store.split, np.arange(len(usage))
     if layout == "challenge":  # first the Training rows, then those of the two test parts
         order = np.argsort(usage > 0, kind="stable")[: len(store)]
@@ -187,7 +187,7 @@ def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) 
         # The k-th image of a usage, by the number in its name, is the k-th row of that usage.
         names = [fer2013.NAMED_BY_USAGE.match(Path(name).name) for name in store.name.tolist()]
         if not all(names):
-            raise FerlError(_not_aligned(path, "the images are not named by usage and row, as Training_123.jpg"))
+            raise FerlError(_not_aligned(path, "the images are not named by usage and row, such as Training_123.jpg"))
         by_number = np.lexsort((np.array([int(name[2]) for name in names if name]), split))
         by_usage = np.argsort(usage, kind="stable")
         if len(by_usage) == len(by_number):
@@ -203,12 +203,12 @@ def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) 
 def _not_aligned(path: Path, why: str) -> str:
     return (
         f"{path} is not aligned with the images beside it: {why}. Its rows are those of the complete fer2013.csv: put "
-        "it beside that file, or use the folders FER2013Train/ and so on that FER+'s own script writes"
+        "it beside that file, or use the folders (FER2013Train/ etc.) that FER+'s own script writes"
     )
 
 
 def _check_agreement(path: Path, own: NDArray[np.int64], voted: NDArray[np.int64]) -> None:
-    """People who voted agree with FER2013's labels on about two of three images, and by chance on one of five."""
+    """Refuse votes that disagree with the labels: people agree on about two of three images, chance on one of five."""
     both = (own != UNLABELLED) & (voted != UNLABELLED)
     own_names, voted_names = np.array(fer2013.CLASSES)[own[both]], np.array(CLASSES)[voted[both]]
     if both.sum() >= 30 and (share := (own_names == voted_names).mean()) < 0.4:
@@ -216,7 +216,7 @@ def _check_agreement(path: Path, own: NDArray[np.int64], voted: NDArray[np.int64
 
 
 def _png_folders(root: Path) -> dict[Path, int]:
-    """The folders that are there, and their splits."""
+    """Map the folders that are there to their splits."""
     return {root / name: SPLITS.index(split) for name, split in PNG_FOLDERS.items() if (root / name).is_dir()}
 
 
@@ -225,7 +225,7 @@ def _png_files(root: Path) -> list[Path]:
 
 
 def _read_png(root: Path) -> Store:
-    """The folders that FER+'s own script writes: ``label.csv`` has name, box of the face and ten votes."""
+    """Read the folders that FER+'s own script writes: ``label.csv`` has the name, the face box and ten votes."""
     images, votes, split, names, remarks = [], [], [], [], []
     for folder, number in _png_folders(root).items():
         path = folder / "label.csv"
@@ -237,7 +237,7 @@ def _read_png(root: Path) -> Store:
             if not (folder / name).is_file():
                 raise FerlError(f"{path}, line {line}: there is no image {folder / name}. Write the images again")
             if not (found := BOX.fullmatch(box)):
-                raise FerlError(f"{path}, line {line}: the box is {box!r}, expected as (0, 0, 48, 48)")
+                raise FerlError(f"{path}, line {line}: the box is {box!r}, expected one such as (0, 0, 48, 48)")
             left, top, right, bottom = map(int, found.groups())
             images.append(read_image(folder / name, fer2013.SIDE, False, (left, top, right, bottom)))
             votes.append(counts)

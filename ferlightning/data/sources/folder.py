@@ -23,7 +23,7 @@ SPLIT_FOLDERS = {
 
 
 class Listed(NamedTuple):
-    """An image of a folder."""
+    """An image file with its class and split."""
 
     path: Path
     name: str
@@ -34,8 +34,8 @@ class Listed(NamedTuple):
 class ImageFolder(FaceData):
     """Images in ``<root>/<class>/`` or ``<root>/<train|val|test>/<class>/``; folder names are the class names.
 
-    Known aliases are turned into the vocabulary's names (``happy`` into ``happiness``). Without split folders the items
-    are split 70 / 15 / 15 %; without a validation folder a part of train becomes validation.
+    Known aliases become the names of the vocabulary (``happy`` becomes ``happiness``). Without split folders, items are
+    split 70 / 15 / 15 %; without a validation folder, a part of train becomes validation.
 
     Args:
         root: the folder.
@@ -63,10 +63,11 @@ class ImageFolder(FaceData):
 
 
 def list_classes(root: Path) -> list[Listed]:
-    """The images of a folder of classes, or of split folders with classes.
+    """List the images in a folder of classes, or of split folders with classes.
 
     Raises:
-        FerlError: there is no such folder, fewer than two classes, an empty class, or something beside the splits.
+        FerlError: there is no such folder, there are fewer than two classes, a class is empty, or there are other
+            folders beside the splits.
     """
     if not root.is_dir():
         raise FerlError(f"data.root: there is no folder {root}")
@@ -74,7 +75,9 @@ def list_classes(root: Path) -> list[Listed]:
     splits = {path: SPLIT_FOLDERS.get(path.name.lower()) for path in folders}
     if any(splits.values()) and not all(splits.values()):
         other = [path.name for path, split in splits.items() if split is None]
-        raise FerlError(f"{root}: has split folders (train, val, test) and others beside them: {other}. Move these")
+        raise FerlError(
+            f"{root}: has split folders (train, val, test) and others beside them: {other}. Move the others"
+        )
     if not any(splits.values()):
         return _list_images(root, dict.fromkeys(folders))
     inside = {path: split for folder, split in splits.items() for path in sorted(folder.iterdir())}
@@ -86,7 +89,7 @@ def _list_images(root: Path, classes: dict[Path, str | None]) -> list[Listed]:
     names = {canonical(path.name) for path in classes}
     if len(names) < 2:
         raise FerlError(
-            f"{root}: found {len(names)} class folders, need at least 2, as {root}/happiness/*.png or "
+            f"{root}: found {len(names)} class folders, need at least 2, such as {root}/happiness/*.png or "
             f"{root}/train/happiness/*.png"
         )
     files = []
@@ -101,12 +104,12 @@ def _list_images(root: Path, classes: dict[Path, str | None]) -> list[Listed]:
 
 
 def read_listed(root: Path, files: list[Listed], label_names: list[str], size: int, color: bool) -> Store:
-    """Decode what ``list_classes`` found.
+    """Decode the images that ``list_classes`` found.
 
     Args:
-        root: the folder, to which names of items are relative.
+        root: the folder that the names of items are relative to.
         files: the images.
-        label_names: a label is an index into these.
+        label_names: the classes; a label is an index into them.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
     """

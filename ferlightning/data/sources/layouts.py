@@ -1,4 +1,4 @@
-"""The ways in which a data set lies on users' disks, and how the one at hand is found."""
+"""Layouts of data sets on disk, and how to find the one at hand."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from ferlightning.errors import FerlError
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of a data set to lie on disk, found at a place.
+    """A layout of a data set, found at one place.
 
     Attributes:
         name: what ``--data.layout`` calls it.
         path: the folder or file that was recognised.
-        files: lists everything that is read; a change of a size or time means a new store.
+        files: lists everything that is read; another size or time means a new store.
         parse: reads the files.
-        version: of the reader, to be raised when it comes to read the same files otherwise.
+        version: of the reader; raise it when the reader changes what it makes of the same files.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Layout:
     version: int = 1
 
     def open(self, data_set: str, **options: object) -> Store:
-        """The store of this layout.
+        """Open the store of this layout.
 
         Args:
-            data_set: what reads it.
-            options: what its parser has been told, since another choice is another store.
+            data_set: name of the reader.
+            options: of the parser; other options mean another store.
         """
         listing = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in self.files()]
         key: dict[str, object] = {
@@ -46,11 +46,11 @@ class Layout:
 DRAWN = "Without the data, --data=SyntheticFaces tries the same model on drawn faces"
 
 Find = Callable[[Path], list[Layout]]
-"""All layouts of a data set in one folder, or that one file is of, the preferred first. Looks at names only."""
+"""Finds all layouts of a data set in one folder, or that of one file, the preferred first. Looks at names only."""
 
 
 def find_layouts(find: Find, root: Path) -> list[Layout]:
-    """All layouts at a place and in the folders right below it, the preferred first."""
+    """Find all layouts at a place and in the folders directly below it, the preferred first."""
     if not root.is_dir():
         return find(root) if root.exists() else []
     below = sorted(path for path in root.iterdir() if path.is_dir())
@@ -58,17 +58,17 @@ def find_layouts(find: Find, root: Path) -> list[Layout]:
 
 
 def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | None, name: str | None) -> Layout:
-    """The layout that a data set is read from.
+    """Choose the layout to read a data set from.
 
     Args:
-        data_set: what to call it in a message.
-        find: of the data set.
+        data_set: its name, for a message.
+        find: finds its layouts in one folder.
         known: its layouts and how each looks, for a message.
         root: where to look; None for the environment variable FERL_DATA.
-        name: of the layout wanted; None for the first that is found.
+        name: the layout wanted; None for the first that is found.
 
     Raises:
-        FerlError: it is nowhere; the message says where was looked and for what.
+        FerlError: there is none; the message says where it was searched and for what.
     """
     shown = "; ".join(f"{key}: {looks}" for key, looks in known.items())
     if name is not None and name not in known:
@@ -76,8 +76,8 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
     given = root or os.environ.get("FERL_DATA")
     if not given:
         raise FerlError(
-            f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Layouts "
-            f"that are recognised: {shown}. {DRAWN}"
+            f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Known "
+            f"layouts: {shown}. {DRAWN}"
         )
     place = Path(given).expanduser()
     found = find_layouts(find, place)
@@ -85,7 +85,7 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
         if name in (None, layout.name):
             return layout
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
-    what = "and the folders right below it" if place.is_dir() else "which is neither a file of it nor a folder"
+    what = "and the folders directly below it" if place.is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(
         f"{data_set}: not found; looked in {place}, {what}, for {shown if name is None else known[name]}.{others} Set "
         f"the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"

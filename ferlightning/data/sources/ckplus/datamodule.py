@@ -20,31 +20,30 @@ from ferlightning.errors import FerlError
 class CKPlus(FaceData):
     """CK+, posed expressions of 118 subjects in 327 labelled sequences, 7 classes, with folds by subject.
 
-    One fold tests, the next one validates, the others train. Folds are dealt before ``classes`` leaves any out, over
-    labelled sequences only, so a fold has the same subjects whatever else is chosen.
+    One fold tests, the next one validates, the others train. Folds are dealt over all labelled sequences, before
+    ``classes`` leaves any out, so a fold has the same subjects whatever else is chosen.
 
     Args:
-        root: a folder that has the data, or a folder with them, or ckextended.csv; null: the environment variable
+        root: a folder with the data, or the folder above it, or ckextended.csv; null: the environment variable
             FERL_DATA.
         layout: ``original``, ``ck48`` or ``ckextended``; null: the first of these that is there.
-        fold: number of the fold that tests, from 0; null: everything is test, for a model trained on other data.
-        folds: how many there are, at least 3.
+        fold: number of the test fold, from 0; null: test on everything, for a model trained on other data.
+        folds: how many folds there are, at least 3.
         folds_by: ``subject``, the standard: subjects are sorted by id and dealt out one by one; ``stratified_subject``,
-            drawn by ``split_seed``, with classes as balanced as whole subjects allow; ``leaky_image``, which takes no
-            notice of who is shown and gives figures that are too high.
-        folds_file: csv with the columns subject,fold, as S010,0, in place of ``folds_by``: a published list.
-        clips: an item is a sequence; else a frame.
-        last: only the last frames of each sequence, so many; null: all, from onset to apex.
-        neutral_first: add the first frame of each labelled sequence as an item of the class neutral; for stills of the
+            drawn by ``split_seed``, with classes as balanced as whole subjects allow; ``leaky_image``, which
+            ignores who is shown and gives results that are too high.
+        folds_file: a csv with the columns subject,fold (such as S010,0) in place of ``folds_by``: a published list.
+        clips: an item is a sequence; else it is a frame.
+        last: how many of the last frames of each sequence to use; null: all, from onset to apex.
+        neutral_first: add the first frame of each labelled sequence as an item of class neutral; for stills of the
             layout ``original``.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        crop: how the face is cut out, in the layout ``original``. True: the square that OpenCV's frontal-face cascade
+        crop: how to cut out the face, in the layout ``original``. True: the square that OpenCV's frontal-face cascade
             finds in the first frame, grown by a tenth of its side on each side, for all frames of the sequence.
-            ``eyes``: turned, scaled and shifted so that the eyes are at 35 and 65 % of the width and 30 % of the
-            height; each frame by its own landmarks if the folder Landmarks of CK+ is there; else all frames of a
-            sequence alike, by the eyes that OpenCV's cascade finds in the first one, or as true does if it finds none.
-            False: not at all.
+            ``eyes``: rotate, scale and shift so that the eyes are at 35 and 65 % of the width and 30 % of the height;
+            each frame by its own landmarks if CK+'s folder Landmarks is there, else all frames of a sequence alike, by
+            the eyes that OpenCV's cascade finds in the first one, or like true if it finds none. False: no crop.
         options: those of every data set.
     """
 
@@ -81,7 +80,7 @@ class CKPlus(FaceData):
             raise FerlError(f"data.last is {last}: give a number of frames from 1, or null for all")
         if neutral_first and clips:
             raise FerlError(
-                "data.neutral_first is for stills: a clip begins neutral anyway. Leave it or data.clips out"
+                "data.neutral_first is for stills: a clip starts neutral anyway. Leave out it or data.clips"
             )
         self.root = root
         self.layout = layout
@@ -96,7 +95,7 @@ class CKPlus(FaceData):
         """The layout that is read.
 
         Raises:
-            FerlError: there is none, or it has not what the arguments ask for.
+            FerlError: there is none, or it lacks what the arguments ask for.
         """
         found = choose_layout("CK+", partial(find, content=self.content), LAYOUTS, self.root, self.layout)
         if self.content.neutral_first and found.name != "original":
@@ -113,7 +112,7 @@ class CKPlus(FaceData):
                 "test on everything"
             )
         if self.fold:
-            raise FerlError(f"data.fold is {self.fold}: {found.path} has no folds but one split. Leave it at 0")
+            raise FerlError(f"data.fold is {self.fold}: {found.path} has one split and no folds. Leave it at 0")
         return found
 
     def read(self) -> Store:
@@ -121,7 +120,7 @@ class CKPlus(FaceData):
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The K classes: where ``classes`` does not say, all that the data has, so neutral only if it is there."""
+        """The K classes: by default all that the data has, so neutral only if it is there."""
         if self.classes is None and self.source.name != "ckextended" and not self.content.neutral_first:
             return [name for name in CLASSES if name != "neutral"]
         return super().class_names
@@ -144,14 +143,14 @@ class CKPlus(FaceData):
 
     @cached_property
     def fold_numbers(self) -> NDArray[np.int64]:
-        """Fold of every item, (N,); -1 for the unlabelled.
+        """Fold of every item, (N,); -1 if unlabelled.
 
         Raises:
-            FerlError: there are too few items for so many folds, or ``folds_file`` does not fit.
+            FerlError: there are too few items for this many folds, or ``folds_file`` does not match.
         """
         labelled = np.flatnonzero(self.raw.label != UNLABELLED)
         label, subject = self.raw.label[labelled], self.raw.subject[labelled]
-        # Apex comes last within a sequence, and the last of several assignments stays: not the neutral frame's label.
+        # The apex is last in a sequence, and the last of several assignments stays, so the neutral frame's does not.
         sequences, of = np.unique(self.raw.sequence[labelled], return_inverse=True)
         apex = np.zeros(len(sequences), np.int64)
         apex[of] = np.arange(len(labelled))
@@ -174,7 +173,7 @@ class CKPlus(FaceData):
         listed = read_folds(path, self.folds)
         if missing := sorted(set(subject.tolist()) - set(listed)):
             raise FerlError(
-                f"{path}: does not list {', '.join(missing[:5])}, of {len(missing)} subjects; add a line each"
+                f"{path}: does not list {', '.join(missing[:5])}, of {len(missing)} subjects; add a line for each"
             )
         return np.array([listed[name] for name in subject.tolist()])
 
@@ -184,7 +183,7 @@ class CKPlus(FaceData):
             how = f"the Usage column of {CSV}" if self.source.name == "ckextended" else "chance, item by item"
             found.append(
                 f"The split is by {how}, as data.folds_by=leaky_image asks: the same people are in training and in "
-                "test. Figures are too high, and do not compare with those of folds by subject."
+                "test. Results are too high, and cannot be compared with those of folds by subject."
             )
         return found
 
@@ -197,17 +196,17 @@ class CKPlus(FaceData):
         super().check_training()
 
     def setup(self, stage: str) -> None:
-        """Before a fit or a validation, see to it that there are images for it."""
+        """Refuse a fit or a validation without images for it."""
         if stage == "validate" and self.fold is None:
             self.check_training()
         super().setup(stage)
 
 
 def read_folds(path: Path, folds: int) -> dict[str, int]:
-    """Subject to fold, from a csv with the columns subject,fold.
+    """Read the fold of each subject from a csv with the columns subject,fold.
 
     Raises:
-        FerlError: names the line and what is wrong with it.
+        FerlError: a line is wrong; the message says which and why.
     """
     found: dict[str, tuple[int, int]] = {}
     try:

@@ -31,7 +31,7 @@ FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame
 
 
 def find(path: Path, content: Content = STILLS) -> list[Layout]:
-    """The layouts of CK+ in a folder, or the one of a csv."""
+    """Find the layouts of CK+ in a folder, or that of a csv."""
     if path.is_file():
         return [_csv(path, content)] if path.name == CSV else []
     found = []
@@ -71,7 +71,7 @@ def _emotion_files(root: Path) -> list[Path]:
 
 
 def _landmark_files(root: Path, content: Content) -> list[Path]:
-    """Those to align by; none if that is not asked for, or if they were not unpacked."""
+    """List the landmark files to align by; none if that is not asked for, or if they were not unpacked."""
     folder = root / LANDMARKS
     if content.crop != "eyes" or not folder.is_dir():
         return []
@@ -89,7 +89,9 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
     for path in _emotion_files(root):
         name = _folder_name(path.parent)
         if not path.name.startswith(f"{name}_"):
-            raise FerlError(f"{path}: this is no emotion file of {name}, in whose folder it lies. Move or remove it")
+            raise FerlError(
+                f"{path}: this is no emotion file of {name}, although it is in its folder. Move or remove it"
+            )
         if name in emotions:
             raise FerlError(f"{path}: a second emotion file of {name}, beside {emotions[name].name}. Remove one")
         emotions[name] = path
@@ -114,7 +116,7 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
 
 
 def _folder_name(folder: Path) -> str:
-    """What the sequence in a folder S010/004 is called."""
+    """Name the sequence in a folder such as S010/004: S010_004."""
     return f"{folder.parent.name}_{folder.name}"
 
 
@@ -125,19 +127,19 @@ def _read_emotion(path: Path) -> int:
         return codes[float(text)]
     except (ValueError, KeyError):
         raise FerlError(
-            f"{path}: says {text[:40]!r}, expected a code from 0 to {len(CLASSES) - 1}, as 3.0000000e+00. Unpack "
-            "Emotion_labels.zip again"
+            f"{path}: says {text[:40]!r}, expected a code from 0 to {len(CLASSES) - 1}, such as 3.0000000e+00. "
+            "Unpack Emotion_labels.zip again"
         ) from None
 
 
 def _in_order(frames: list[Path], name: str) -> list[Path]:
-    """The frames of one sequence by their number."""
+    """Sort the frames of one sequence by number."""
     numbers: dict[int, Path] = {}
     for path in frames:
         match = FRAME.fullmatch(path.stem)
         if match is None or f"{match[1]}_{match[2]}" != name:
             raise FerlError(
-                f"{path}: expected a frame of the sequence {name}, as {name}_00000001.png. Move or remove it"
+                f"{path}: expected a frame of the sequence {name}, such as {name}_00000001.png. Move or remove it"
             )
         if (number := int(match[3])) in numbers:
             raise FerlError(f"{path}: the same frame as {numbers[number]}. Remove one")
@@ -153,7 +155,7 @@ def _class_folders(root: Path) -> list[Path]:
 
 
 def _is_ck48(root: Path) -> bool:
-    """Whether there are class folders, and among the first files of one is a frame of CK+."""
+    """Tell whether a folder has class folders with a frame of CK+ among the first files of one."""
     for folder in _class_folders(root):
         if canonical(folder.name) in CLASSES:
             with os.scandir(folder) as entries:  # unlike Path.iterdir, does not read on to the last of thousands
@@ -167,11 +169,11 @@ def _read_ck48(root: Path, content: Content) -> Store:
     labels: dict[str, str] = {}
     for folder in _class_folders(root):
         if (emotion := canonical(folder.name)) not in CLASSES:
-            raise FerlError(f"{folder}: {folder.name} is no emotion of CK+, as {', '.join(CLASSES)} are. Move it")
+            raise FerlError(f"{folder}: {folder.name} is no emotion of CK+ ({', '.join(CLASSES)}). Move it")
         for path in list_images(folder):
             match = FRAME.fullmatch(path.stem)
             if match is None:
-                raise FerlError(f"{path}: expected a name as S010_004_00000017.png. Rename or remove it")
+                raise FerlError(f"{path}: expected a name such as S010_004_00000017.png. Rename or remove it")
             name = f"{match[1]}_{match[2]}"
             if labels.setdefault(name, emotion) != emotion:
                 raise FerlError(

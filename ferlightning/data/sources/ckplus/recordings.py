@@ -1,4 +1,4 @@
-"""Sequences of CK+ on disk to the stills or clips of a store."""
+"""From sequences of CK+ on disk to the stills or clips of a store."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,11 +17,11 @@ CLASSES = ["neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadn
 """In the order of the codes in ``*_emotion.txt``."""
 
 MARGIN = 0.1
-"""What a face box is grown by on each side, as share of its own side: room for the chin of an open mouth."""
+"""How much a face box grows on each side, as a share of its own side: room for the chin of an open mouth."""
 
 
 class Content(NamedTuple):
-    """What becomes an item, and how; the arguments of ``CKPlus`` that its store depends on."""
+    """What becomes an item, and how: the arguments of ``CKPlus`` that its store depends on."""
 
     clips: bool = False
     last: int | None = 3
@@ -39,12 +39,12 @@ class Recording(NamedTuple):
 
     subject: str
     name: str
-    """Subject and number, as S010_004."""
+    """Subject and number, such as S010_004."""
     label: int
     """Index into ``CLASSES``, or ``UNLABELLED``."""
     frames: list[Path]
     landmarks: Path | None = None
-    """Folder with a file for each frame, S010_004_00000001_landmarks.txt, to align by; None to do without."""
+    """A folder with a file for each frame to align by, such as S010_004_00000001_landmarks.txt; None without any."""
 
 
 class Item(NamedTuple):
@@ -60,12 +60,12 @@ def read_recordings(recordings: list[Recording], content: Content, crop: bool | 
     """Choose the items, cut out the faces, and decode.
 
     Args:
-        recordings: in the order in which their items come to stand.
+        recordings: in the order of the items.
         content: what becomes an item.
-        crop: how faces are cut out; False where there is nothing else in the pictures.
+        crop: how to cut out faces; False if the pictures show nothing else.
 
     Raises:
-        FerlError: an image or a file of landmarks is damaged, or there are fewer frames than ``content`` needs.
+        FerlError: an image or a landmark file is damaged, or there are fewer frames than ``content`` needs.
     """
     remarks = []
     unlabelled = sum(recording.label == UNLABELLED for recording in recordings)
@@ -95,13 +95,11 @@ def read_recordings(recordings: list[Recording], content: Content, crop: bool | 
 
 
 def _items(recording: Recording, content: Content) -> list[Item]:
-    """The items of a recording, the apex last."""
+    """Choose the items of a recording, the apex last."""
     frames, label, items = recording.frames, recording.label, []
     if content.neutral_first and label != UNLABELLED:
         if len(frames) == 1:
-            raise FerlError(
-                f"{frames[0]}: the only frame of its sequence, which data.neutral_first would take for neutral"
-            )
+            raise FerlError(f"{frames[0]}: the only frame of its sequence, which data.neutral_first would make neutral")
         items.append(Item(frames[0].stem, CLASSES.index("neutral"), frames[:1], recording))
         frames = frames[1:]
     frames = frames[-content.last :] if content.last else frames
@@ -111,7 +109,7 @@ def _items(recording: Recording, content: Content) -> list[Item]:
 
 
 def _read_frame(path: Path, recording: Recording, place: Box | Eyes | None, content: Content) -> NDArray[np.uint8]:
-    """A frame cut by its own landmarks if there are any, else by what holds for all frames of its sequence."""
+    """Read a frame, cut by its own landmarks if there are any, else by the place of the face in its sequence."""
     if recording.landmarks is not None:
         image = decode_image(path, content.color)
         eyes = read_eyes(recording.landmarks / f"{path.stem}_landmarks.txt", *image.shape[:2])
@@ -122,7 +120,7 @@ def _read_frame(path: Path, recording: Recording, place: Box | Eyes | None, cont
 
 
 def _find_faces(recordings: list[Recording], eyes: bool) -> tuple[dict[str, Box | Eyes], list[str]]:
-    """Of each sequence, by name, the face box in its first frame, or the eyes; and remarks on what was not found."""
+    """Find the face box, or the eyes, in the first frame of each sequence, by its name; and remark what is missing."""
     cascade = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
     places: dict[str, Box | Eyes] = {}
     without_face, without_eyes = [], []
@@ -142,18 +140,18 @@ def _find_faces(recordings: list[Recording], eyes: bool) -> tuple[dict[str, Box 
     remarks = []
     if eyes and recordings:
         remarks.append(
-            "There is no folder Landmarks beside the images, so the eyes were looked for by OpenCV's cascade, in the "
-            "first frame of each sequence."
+            "There is no folder Landmarks beside the images, so OpenCV's cascade searched for the eyes, in the first "
+            "frame of each sequence."
         )
     if without_face:
         remarks.append(
-            f"In {len(without_face):,} of {len(recordings):,} sequences no face was found, and the centre of the "
+            f"In {len(without_face):,} of {len(recordings):,} sequences no face was found, so the centre of the "
             f"picture was taken: {_some(without_face)}."
         )
     if without_eyes:
         remarks.append(
-            f"In {len(without_eyes):,} of {len(recordings):,} sequences a face and no pair of eyes was found, and the "
-            f"box of the face was taken, which is not aligned: {_some(without_eyes)}."
+            f"In {len(without_eyes):,} of {len(recordings):,} sequences a face but no pair of eyes was found, so the "
+            f"face box was taken, which is not aligned: {_some(without_eyes)}."
         )
     return places, remarks
 
@@ -163,9 +161,9 @@ def _some(names: list[str]) -> str:
 
 
 def _face_box(image: NDArray[np.uint8], cascade: Any) -> tuple[Box, bool]:
-    """The square around the largest face of a picture with its margin, and True; else the centre square, and False."""
+    """Find the square around the largest face with its margin, and True; else the centre square, and False."""
     height, width = image.shape
-    least = min(height, width) // 4  # a face fills most of a picture of CK+; what is smaller is none
+    least = min(height, width) // 4  # a face fills most of a CK+ picture; anything smaller is not one
     faces = cascade.detectMultiScale(image, scaleFactor=1.1, minNeighbors=5, minSize=(least, least))
     x, y, side = width / 2, height / 2, float(min(height, width))
     if len(faces):

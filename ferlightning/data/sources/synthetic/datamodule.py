@@ -1,6 +1,6 @@
-"""Drawn faces as a data set: nothing to download, no person's image, known truth.
+"""Drawn faces as a data set: nothing to download, no image of a person, known truth.
 
-Who is shown, how the head is held, light, noise and occlusion vary independently of the expression.
+Identity, pose, light, noise and occlusion vary independently of the expression.
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ _CORNERS = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 
 
 class SyntheticFaces(FaceData):
-    """Procedurally drawn faces, grey, whose action units make the expression; subjects are disjoint between splits.
+    """Procedurally drawn grey faces, whose action units make the expression; splits share no subject.
 
     Args:
-        classes: expressions to draw, out of the eight of ``ferlightning.emotions.EMOTIONS``; null: all but contempt.
+        classes: expressions to draw, from the eight of ``ferlightning.emotions.EMOTIONS``; null: all but contempt.
         items_per_class: stills or clips of each class, over all splits.
         subjects: drawn people, about 70 / 15 / 15 % of them in train / validation / test.
-        frames: [shortest, longest] length of an onset-to-apex clip; null for stills.
-        size: height and width, pixels.
+        frames: [shortest, longest] length of an onset-to-apex clip; null: stills.
+        size: height and width in pixels.
         draw_seed: seed of the drawing.
         options: those of every data set.
     """
@@ -70,7 +70,7 @@ class SyntheticFaces(FaceData):
 
 
 def _occluder(rng: np.random.Generator, skin: float) -> list[Shape]:
-    """Mostly nothing; else a bar across the face, or a hand that reaches in from below."""
+    """Draw mostly nothing, else a bar across the face or a hand that reaches in from below."""
     kind = rng.random()
     if kind < 0.04:
         bar = _CORNERS * (0.8, rng.uniform(0.1, 0.22)) + rng.uniform((-1.2, -0.9), (1.2, 1.0))
@@ -84,7 +84,7 @@ def _occluder(rng: np.random.Generator, skin: float) -> list[Shape]:
 
 
 def _paint(canvas: NDArray[np.uint8], shapes: list[Shape], pose: Floats) -> None:
-    """Draw in place. pose (6,): roll in radians, scale, centre x and y as fractions of the canvas, yaw, pitch."""
+    """Draw in place; pose (6,) is roll in radians, scale, centre x and y as shares of the canvas, yaw, pitch."""
     roll, scale, x, y = pose[:4]
     counts = [len(shape.points) for shape in shapes]
     relief = np.repeat([shape.relief for shape in shapes], counts)
@@ -102,7 +102,7 @@ def _paint(canvas: NDArray[np.uint8], shapes: list[Shape], pose: Floats) -> None
 
 
 def _intensities(rng: np.random.Generator, expression: str) -> Floats:
-    """Action units at the apex of one performance, asymmetric and with weak stray units. Shape: (2, ROWS) in [0, 1]."""
+    """Draw the action units at one apex, asymmetric and with weak stray units. Shape: (2, ROWS) in [0, 1]."""
     au, table = np.zeros((2, ROWS)), EXPRESSIONS[expression]
     au[:, list(table)] = rng.uniform(0.55, 1.0) * np.array(list(table.values())) * rng.uniform(0.75, 1.15, len(table))
     au *= rng.uniform(0.85, 1.0, (2, 1))
@@ -113,7 +113,7 @@ def _intensities(rng: np.random.Generator, expression: str) -> Floats:
 
 
 def _perform(rng: np.random.Generator, who: Identity, expression: str, frames: int, size: int) -> NDArray[np.uint8]:
-    """One item: the apex if ``frames`` is 1, else from neutral to apex. Shape: (frames, size, size)."""
+    """Draw one item: the apex if ``frames`` is 1, else from neutral to apex. Shape: (frames, size, size)."""
     time = np.linspace(0, 1, frames) if frames > 1 else np.ones(1)
     onset, apex = rng.uniform(0, 0.3), rng.uniform(0.6, 1.0)
     curve = ((time - onset) / (apex - onset)).clip(0, 1)
@@ -148,13 +148,13 @@ def draw_faces(
     """Draw a data set. Equal arguments give equal bytes.
 
     Args:
-        class_names: expressions out of ``EXPRESSIONS``; a label is an index into them.
+        class_names: expressions from ``EXPRESSIONS``; a label is an index into them.
         items_per_class: items of each class, dealt evenly to the subjects.
-        subjects: how many people are shown, at least 3; about 70, 15 and 15 % go to train, val and test. No more than
+        subjects: how many people are shown, at least 3; about 70, 15 and 15 % go to train, val and test. At most
             ``items_per_class`` of them appear, so that each shows every class.
         seed: of everything that varies, >= 0.
-        frames: shortest and longest onset-to-apex clip; None draws stills of the apex.
-        size: side of the square grey pictures.
+        frames: shortest and longest onset-to-apex clip; None for stills of the apex.
+        size: side of the square grey pictures in pixels.
     """
     expressions = [canonical(name) for name in class_names]
     for name, expression in zip(class_names, expressions, strict=True):
@@ -162,7 +162,9 @@ def draw_faces(
             raise FerlError(f"no drawn face for class {name!r}; known: {', '.join(EXPRESSIONS)}")
     subjects = min(subjects, items_per_class)
     if subjects < 3:
-        raise FerlError(f"train, val and test need a subject each: give at least 3 subjects and clips, not {subjects}")
+        raise FerlError(
+            f"train, val and test need one subject each: give at least 3 subjects and clips, not {subjects}"
+        )
     # The third word keeps the subjects' random streams apart from those of the items, which have two.
     people = [Identity(np.random.default_rng([seed, person, 1])) for person in range(subjects)]
     held_out = max(1, round(0.15 * subjects))

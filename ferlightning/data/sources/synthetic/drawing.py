@@ -2,7 +2,6 @@
 
 An expression is a table of action-unit intensities (FACS, Ekman and Friesen 1978) and each action unit moves the drawn
 geometry, so classes differ by what distinguishes them on people: brows, lids, nose and mouth, several at once.
-Who is shown, how the head is held, light, noise and occlusion vary independently of the class.
 
 Face coordinates: x to the right of the picture, y down, origin in the middle of the head, crown -1 and chin +1.
 """
@@ -27,7 +26,7 @@ EXPRESSIONS: dict[str, dict[int, float]] = {
 """Intensity, 0 to 1, of each action unit (by its FACS number) at the apex of an expression."""
 
 UNITS = sorted({unit for table in EXPRESSIONS.values() for unit in table})
-ROWS = 28  # action units 0 to 27, indexed by their own number so that the code reads like FACS
+ROWS = 28  # action units 0 to 27, indexed by their own numbers, so that the code reads like FACS
 
 _T = np.linspace(-1, 1, 11)  # along a lid or a lip, from one corner to the other
 _ARCH = 1 - _T**2
@@ -43,12 +42,12 @@ class Shape(NamedTuple):
 
     points: Floats
     grey: float
-    relief: float  # how far it stands out of the plane of the head's outline, so how far it moves as the head turns
+    relief: float  # how far it stands out of the plane of the head's outline, hence how far it moves as the head turns
     width: float = 0.0
 
 
 class Identity:
-    """What stays the same in all pictures of a subject. Lengths in face coordinates, greys 0 to 255."""
+    """What is the same in all pictures of a subject; lengths in face coordinates, grey levels from 0 to 255."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         u = rng.uniform
@@ -74,7 +73,7 @@ def _curve(x: Floats, y: Floats) -> Floats:
 
 
 def _band(x: Floats, top: Floats, bottom: Floats) -> Floats:
-    """The outline of the area between two curves over the same x (n,). Shape: (2n, 2)."""
+    """Outline the area between two curves over the same x (n,). Shape: (2n, 2)."""
     return np.concatenate([_curve(x, top), _curve(x, bottom)[::-1]])
 
 
@@ -83,7 +82,7 @@ def ellipse(x: float, y: float, a: float, b: float) -> Floats:
 
 
 def _head(who: Identity, jaw_drop: float) -> list[Shape]:
-    """Shoulders, hair behind, neck, ears, head and beard; the jaw (AU26) lengthens the head."""
+    """Draw shoulders, hair behind, neck, ears, head and beard; the jaw (AU26) lengthens the head."""
     w, skin = who.head_width, who.skin
     below = _CIRCLE[:, 1].clip(0)
     outline = _curve(w * _CIRCLE[:, 0] * (1 - who.jaw * below**2), _CIRCLE[:, 1] + 0.13 * jaw_drop * below)
@@ -104,7 +103,7 @@ def _head(who: Identity, jaw_drop: float) -> list[Shape]:
 
 
 def _forehead(who: Identity, au: Floats) -> list[Shape]:
-    """Lines across it (AU1, 2) under the fringe, between the brows (AU4) and on the nose (AU9)."""
+    """Draw lines across the forehead (AU1, 2) under the fringe, between the brows (AU4) and on the nose (AU9)."""
     shapes, y = [], who.eye_y - who.brow_gap
     if (raised := au[1] + au[2]) > 0.3:
         for dy in (-0.17, -0.26):
@@ -123,7 +122,7 @@ def _forehead(who: Identity, au: Floats) -> list[Shape]:
 
 
 def _eye(who: Identity, sign: int, au: Floats) -> list[Shape]:
-    """Eye and brow of one side: lids AU5, 6, 7; brow AU1 (inner end up), 2 (outer end up), 4 (down and inwards)."""
+    """Draw eye and brow of one side: lids AU5, 6, 7; brow AU1 (inner end up), 2 (outer end up), 4 (down, inwards)."""
     cx, cy, skin = sign * who.eye_x, who.eye_y, who.skin
     up = who.eye_height * max(0.2, 1 + 0.75 * au[5] - 0.5 * au[7] - 0.25 * au[6] - 0.3 * au[9])
     low = who.eye_height * max(0.1, 0.8 + 0.15 * au[5] - 0.5 * au[7] - 0.75 * au[6] - 0.3 * au[9])
@@ -154,7 +153,7 @@ def _eye(who: Identity, sign: int, au: Floats) -> list[Shape]:
 
 
 def _nose(who: Identity, au: Floats) -> list[Shape]:
-    """Bridge, wings and nostrils; AU9 pulls them up and widens them."""
+    """Draw bridge, wings and nostrils; AU9 pulls them up and widens them."""
     w, y = who.nose_width * (1 + 0.25 * au[9]), who.nose_y - 0.07 * au[9]
     bridge = path((0.03, who.eye_y), (-0.06, who.eye_y), (-w, y), (0.0, y + 0.03))
     wings = _curve(w * _T, y + 0.05 - 0.07 * np.abs(_T) ** 3)
@@ -163,7 +162,7 @@ def _nose(who: Identity, au: Floats) -> list[Shape]:
 
 
 def _mouth(who: Identity, au: Floats) -> list[Shape]:
-    """Lips, teeth, and the folds from nose to mouth; au (2, ROWS), one row for each half."""
+    """Draw lips, teeth, and the folds from nose to mouth; au (2, ROWS), one row for each half."""
     both, skin, shapes = au.mean(0), who.skin, []
     half = who.mouth_width + 0.11 * au[:, 12] + 0.12 * au[:, 20] - 0.05 * au[:, 23] - 0.03 * au[:, 14] - 0.1 * both[26]
     corner = -0.15 * au[:, 12] + 0.13 * au[:, 15] - 0.05 * au[:, 14] + 0.05 * (au[:, 20] + au[:, 26])
@@ -191,7 +190,7 @@ def _mouth(who: Identity, au: Floats) -> list[Shape]:
 
 
 def face_shapes(who: Identity, au: Floats) -> list[Shape]:
-    """All strokes of a face, back to front; au (2, ROWS), intensities of the picture's left and right half."""
+    """Draw all strokes of a face, back to front; au (2, ROWS), intensities of the picture's left and right half."""
     both = au.mean(0)
     shapes = _head(who, both[26]) + _forehead(who, both) + _eye(who, -1, au[0]) + _eye(who, 1, au[1])
     shapes += _nose(who, both) + _mouth(who, au)
