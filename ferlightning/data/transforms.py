@@ -120,7 +120,7 @@ class _Albumentations(Preprocess):
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         self.transform.set_random_seed(crc32(image.tobytes()))
-        (changed,) = apply_albumentations("data.preprocess", self.transform, image[None])
+        changed: NDArray[np.uint8] = apply_albumentations("data.preprocess", self.transform, image[None])[0]
         return changed
 
 
@@ -153,15 +153,19 @@ def apply_albumentations(option: str, transform: Any, clip: NDArray[np.uint8]) -
     Raises:
         FerlError: the transform fails on images of this shape, or returns something else than uint8 images.
     """
-    names = ", ".join(type(one).__name__ for one in transform.transforms)
     try:
         changed = transform(images=clip)["images"]
     except Exception as error:  # of many kinds: one for grey or RGB only given edges too, a crop larger than the image
-        raise FerlError(f"{option}: {names} fails on an image of shape {clip.shape[1:]}: {_line(error)}") from error
+        fails = f"fails on an image of shape {clip.shape[1:]}: {_line(error)}"
+        raise FerlError(f"{option}: {_names(transform)} {fails}") from error
     if getattr(changed, "dtype", None) != np.uint8 or changed.ndim != 4:
-        raise FerlError(f"{option}: {names} does not return uint8 images (H, W, C); remove what changes the type")
+        raise FerlError(f"{option}: {_names(transform)} does not return uint8 images (H, W, C); remove it")
     result: NDArray[np.uint8] = changed
     return result
+
+
+def _names(transform: Any) -> str:
+    return ", ".join(type(one).__name__ for one in transform.transforms)
 
 
 # --- from names to instances ------------------------------------------------------------------------------------------
