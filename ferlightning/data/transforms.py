@@ -49,12 +49,11 @@ def build_preprocess(specs: Sequence[Preprocess | Spec]) -> list[Preprocess]:
         if isinstance(spec, Preprocess):
             parts.append(spec)
             continue
-        name, options = _read("data.preprocess", spec) if isinstance(spec, str | dict) else ("", {})
-        own = _by_name(Preprocess)
-        if name.rpartition(".")[2] in own:
-            parts.append(_build("data.preprocess", name, options, own))
+        path, options = _read("data.preprocess", spec) if isinstance(spec, str | dict) else ("", {})
+        if _find(path, Preprocess):
+            parts.append(_build("data.preprocess", path, options, Preprocess))
             continue
-        built = _albumentation("data.preprocess", spec, {"p": 1.0}, [*own])
+        built = _albumentation("data.preprocess", spec, {"p": 1.0}, Preprocess)
         if getattr(built, "p", 1.0) < 1:
             raise FerlError(
                 f"data.preprocess: {type(built).__name__} has p {built.p}, but preprocessing applies to every image: "
@@ -90,17 +89,16 @@ def build_augment(specs: Sequence[Augmentation | Spec]) -> list[Augmentation]:
         if isinstance(spec, Augmentation):
             parts.append(spec)
             continue
-        name, options = _read("data.augment", spec) if isinstance(spec, str | dict) else ("", {})
-        own, short = _by_name(Augmentation), name.rpartition(".")[2]
-        if short in own:
-            parts.append(_build("data.augment", name, options, own))
+        path, options = _read("data.augment", spec) if isinstance(spec, str | dict) else ("", {})
+        if _find(path, Augmentation):
+            parts.append(_build("data.augment", path, options, Augmentation))
             continue
-        if short in REPLACED:
-            raise FerlError(f"data.augment: there is no {short} any more; use {REPLACED[short]}")
+        if (name := path.rpartition(".")[2]) in REPLACED:
+            raise FerlError(f"data.augment: there is no {name} any more; use {REPLACED[name]}")
         from kornia.augmentation import AugmentationBase2D  # late: it takes seconds to import
 
-        if name:
-            spec = _build("data.augment", name, options, _by_name(AugmentationBase2D), [*own])
+        if path:
+            spec = _build("data.augment", path, options, AugmentationBase2D, Augmentation)
         elif not isinstance(spec, AugmentationBase2D):
             raise FerlError(f"data.augment: {spec!r} is no augmentation of ours or of kornia")
         parts.append(_Kornia(spec))
@@ -178,13 +176,13 @@ def _import_albumentations() -> Any:
     return albumentations
 
 
-def _albumentation(option: str, spec: Any, defaults: dict[str, Any] | None = None, others: Sequence[str] = ()) -> Any:
-    """A transform of albumentations; what is one already, as from Python, stays as it is."""
+def _albumentation(option: str, spec: Any, defaults: dict[str, Any] | None = None, *others: type) -> Any:
+    """Build a transform of albumentations; an instance stays as it is. A wrong name may mean a class of ``others``."""
     library = _import_albumentations()
     if isinstance(spec, str | dict):
-        name, options = _read(option, spec)
-        _refuse_floats(option, name.rpartition(".")[2])
-        return _build(option, name, (defaults or {}) | options, _by_name(library.BasicTransform), others)
+        path, options = _read(option, spec)
+        _refuse_floats(option, path.rpartition(".")[2])
+        return _build(option, path, (defaults or {}) | options, library.BasicTransform, *others)
     if not isinstance(spec, library.BasicTransform | library.BaseCompose):
         raise FerlError(f"{option}: {spec!r} is no transform of albumentations")
     _refuse_floats(option, type(spec).__name__)
@@ -200,7 +198,7 @@ def _refuse_floats(option: str, name: str) -> None:
 
 
 def _read(option: str, spec: Any) -> tuple[str, dict[str, Any]]:
-    """The class path and the options of a spec."""
+    """Read the class path and the options of a specification."""
     if isinstance(spec, str):
         return spec, {}
     if isinstance(spec, dict) and set(spec) <= {"class_path", "init_args"}:
@@ -211,7 +209,7 @@ def _read(option: str, spec: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _by_name(base: type) -> dict[str, type]:
-    """The imported subclasses of a class."""
+    """Collect the imported subclasses of a class."""
 
     def below(kind: type) -> Iterator[type]:
         subclasses: list[type] = kind.__subclasses__()
@@ -222,21 +220,30 @@ def _by_name(base: type) -> dict[str, type]:
     return {kind.__name__: kind for kind in below(base) if kind.__name__[0] != "_"}
 
 
-def _build(option: str, path: str, init: dict[str, Any], known: dict[str, type], others: Sequence[str] = ()) -> Any:
-    """Build one of the known classes.
+def _find(path: str, base: type) -> type | None:
+    """Find the subclass that is named, alone or after a module path that begins with its own package.
+
+    Nothing is imported by a path, so that a configuration can run nothing.
+    """
+    package, _, name = path.rpartition(".")
+    kind = _by_name(base).get(name)
+    return kind if kind and package.partition(".")[0] in ("", kind.__module__.partition(".")[0]) else None
+
+
+def _build(option: str, path: str, init: dict[str, Any], *bases: type) -> Any:
+    """Build a subclass of the first base that has one of this name.
 
     Args:
         option: where it is named, for a message.
         path: its name, or its full path.
         init: its arguments.
-        known: what may be named.
-        others: names of the same option, for hints.
+        bases: what may be named.
     """
-    package, _, name = path.rpartition(".")
-    kind = known.get(name)
-    # A path is not imported, so that a configuration can run nothing: its package only has to be the class's own.
-    if kind is None or (package and package.partition(".")[0] != kind.__module__.partition(".")[0]):
-        raise FerlError(f"{option}: there is no transform {path!r}{_hint(name, [*known, *others])}")
+    name = path.rpartition(".")[2]
+    kind = next((kind for base in bases if (kind := _find(path, base))), None)
+    if kind is None:
+        known = [known for base in bases for known in _by_name(base)]
+        raise FerlError(f"{option}: there is no transform {path!r}{_hint(name, known)}")
     parameters = inspect.signature(kind).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in init:
@@ -253,7 +260,7 @@ def _build(option: str, path: str, init: dict[str, Any], known: dict[str, type],
 
 
 def _as_tuple(value: Any) -> Any:
-    """A list of a configuration as the tuple that both libraries ask for."""
+    """Make tuples of the lists of a configuration: both libraries ask for tuples."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
@@ -264,5 +271,5 @@ def _hint(name: str, known: list[str], show_all: bool = False) -> str:
 
 
 def _line(error: Exception) -> str:
-    """A message of many lines as one, without pydantic's address of a help page."""
+    """Put a message on one line, without pydantic's address of a help page."""
     return " ".join(str(error).partition("For further information")[0].split())

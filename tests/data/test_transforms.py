@@ -55,7 +55,8 @@ def test_a_saved_configuration_has_plain_values_and_makes_the_same_again() -> No
         data:
           class_path: SyntheticFaces
           init_args:
-            preprocess: [MedianFilter, CLAHE, {class_path: GaussianBlur, init_args: {sigma_limit: [1, 1]}}]
+            preprocess:
+              [MedianFilter, CLAHE, {class_path: GaussianBlur, init_args: {sigma_limit: [1, 1]}}, albumentations.CLAHE]
             worker_augment: [{class_path: Sharpen, init_args: {p: 0.3}}, albumentations.Affine]
             augment: [Warp, {class_path: RandomBrightness, init_args: {brightness: [0.8, 1.2]}}, RandomInvert]
         """
@@ -67,6 +68,7 @@ def test_a_saved_configuration_has_plain_values_and_makes_the_same_again() -> No
     for made in (data, again):
         assert [type(part) for part in made.preprocess[:2]] == [MedianFilter, CLAHE], "ours win on a name clash"
         assert "GaussianBlur(p=1.0" in repr(made.preprocess[2].transform)
+        assert "CLAHE(p=1.0, clip_limit" in repr(made.preprocess[3].transform), "unless the path says otherwise"
         assert "Sharpen(p=0.3, alpha=(0.2, 0.5)" in repr(made.worker_augment)
         assert type(made.augment[0]) is Warp
         batch = {"image": torch.rand(4, 2, 1, 16, 16), "label": torch.arange(4)}
@@ -154,7 +156,10 @@ def test_a_preprocessed_store_is_kept_for_the_options_of_a_transform() -> None:
 
 
 def test_a_transform_that_leaves_no_uint8_is_named() -> None:
-    floats = albumentations.Lambda(image=lambda image, **_: image / np.float32(255), p=1.0)
+    def scaled(image: Any, **_: Any) -> Any:
+        return image / np.float32(255)
+
+    floats = albumentations.Lambda(image=scaled, p=1.0)
     (part,) = build_preprocess([floats])
     with pytest.raises(FerlError, match="data.preprocess: Lambda does not return uint8"):
         part(noise())
