@@ -746,7 +746,7 @@ def test_clips_through_fit_and_test(original: str, ferl: Callable[..., Path]) ->
     run = ferl(
         "fit", "--data=CKPlus", f"--data.root={original}", "--data.clips=true", "--data.last=null", "--data.folds=3",
         "--data.fold=1", "--data.crop=false", "--data.batch_size=16", *SMALL, "--model.sequence=GRU",
-        "--model.sequence.hidden=8", "--trainer.max_epochs=1",
+        "--model.sequence.hidden=8", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
     )  # fmt: skip
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
     report = json.loads((run / "report" / "metrics.json").read_text())
