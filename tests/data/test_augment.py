@@ -16,7 +16,7 @@ from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.data import augment
 from ferlightning.data.augment import CutMix, Erase, MixUp, Warp
 from ferlightning.errors import FerlError
-from ferlightning.testing.checks import check_augmentation
+from ferlightning.testing import check_augmentation
 
 Array = NDArray[Any]
 STILL: dict[str, Any] = {"flip": 0.0, "degrees": 0.0, "translate": 0.0, "scale": (1.0, 1.0)}

@@ -34,7 +34,7 @@ from ferlightning.images.corruptions import (
 from ferlightning.images.preprocess import Resize, SobelEdges
 from ferlightning.plugins import parts
 from ferlightning.restore import restore
-from ferlightning.testing.checks import check_corruption
+from ferlightning.testing import check_corruption
 from tests.conftest import SMALL, TINY
 
 Image = NDArray[np.uint8]

@@ -30,7 +30,7 @@ from ferlightning.images.preprocess import (
     SobelEdges,
 )
 from ferlightning.plugins import parts
-from ferlightning.testing.checks import check_preprocess
+from ferlightning.testing import check_preprocess
 
 Image = NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, 
 from ferlightning.errors import FerlError
 from ferlightning.parts import LSTM, AdditiveAttention, LinearHead, SelfAttention, SqueezeExcitation
 from ferlightning.plugins import parts
-from ferlightning.testing.checks import (
+from ferlightning.testing import (
     check_backbone,
     check_fitted,
     check_head,

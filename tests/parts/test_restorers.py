@@ -15,7 +15,7 @@ from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.errors import FerlError
 from ferlightning.parts import DenoisingAutoencoder
 from ferlightning.parts.degradation import Degradation
-from ferlightning.testing.checks import check_restorer
+from ferlightning.testing import check_restorer
 from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]

@@ -7,7 +7,7 @@ import torch
 from ferl_example import ConfidencePenalty, GaussianBlur, TinyNet
 
 from ferlightning.contracts import Output
-from ferlightning.testing.checks import check_backbone, check_loss, check_restorer
+from ferlightning.testing import check_backbone, check_loss, check_restorer
 
 
 @pytest.mark.parametrize("build", [TinyNet, partial(TinyNet, channels=(8, 24))])

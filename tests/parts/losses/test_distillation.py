@@ -16,7 +16,7 @@ from ferlightning.contracts.modules import Output
 from ferlightning.errors import FerlError
 from ferlightning.parts import Distillation
 from ferlightning.checkpoint import load
-from ferlightning.testing.checks import check_loss
+from ferlightning.testing import check_loss
 from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]
