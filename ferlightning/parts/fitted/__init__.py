@@ -1,1 +1,1 @@
-"""Parts that are solved for at intervals, not learned by gradient."""
+"""Parts that are solved for at intervals instead of learned by gradient."""

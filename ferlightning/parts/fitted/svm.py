@@ -1,25 +1,27 @@
-"""A linear support vector machine on frozen features, solved by scikit-learn."""
+"""A linear support vector machine on frozen features."""
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from sklearn.svm import LinearSVC
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.utilities.distributed import gather_all_tensors
 
-from ferlightning.contracts.modules import Fitted, Head, Tokens, class_index, pool
+from ferlightning.contracts.modules import Head, Tokens, pool
+from ferlightning.parts.fitted.gathered import Gathered
 
 
-class SVM(Fitted):
+class SVM(Gathered):
     """Linear support vector machine, one class against the rest, squared hinge loss: (B, D) to margins (B, K).
 
-    Scikit-learn's ``LinearSVC`` on the features of the epoch, each brought to mean 0 and variance 1, which are kept
-    until the epoch's end: 4 D bytes an image. A class that has not been seen has the margin -1. Until the first fit,
-    random orthonormal weights.
+    Solved by scikit-learn's ``LinearSVC`` on the features of the epoch, each brought to mean 0 and variance 1. A class
+    without images has the margin -1. Before the first fit, the weights are random and orthonormal.
 
     Args:
         in_features: D, comes from the head.
         num_classes: K, comes from the data.
         cost: price of a violated margin against the norm of the weights, > 0: scikit-learn's C.
+
+    Raises:
+        FerlError: in a fit, the features are not finite.
     """
 
     def __init__(self, in_features: int, num_classes: int, cost: float = 1.0) -> None:
@@ -30,47 +32,34 @@ class SVM(Fitted):
         self.bias: Tensor
         self.register_buffer("weight", nn.init.orthogonal_(torch.empty(num_classes, in_features)))
         self.register_buffer("bias", torch.zeros(num_classes))
-        self.batches: list[tuple[Tensor, Tensor]] = []
 
     def transform(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
 
-    def update(self, x: Tensor, label: Tensor) -> None:
-        self.batches.append((x.float(), class_index(label)))
+    def solve(self, x: NDArray[np.float64], label: NDArray[np.int64]) -> None:
+        from sklearn.preprocessing import StandardScaler  # late: scikit-learn takes a second
+        from sklearn.svm import LinearSVC
 
-    def fit(self) -> None:
-        if not self.batches:
+        if np.unique(label).size < 2:
             return
-        x, label = (torch.cat(column) for column in zip(*self.batches, strict=True))
-        if dist.is_available() and dist.is_initialized():
-            x, label = torch.cat(gather_all_tensors(x)), torch.cat(gather_all_tensors(label))
-        if (label == label[0]).all():
-            return
-        x = x.cpu().double()
-        mean, std = x.mean(0), x.std(0, correction=0)
-        std = std.where(std > 0, 1)
-        machine = LinearSVC(C=self.cost, dual=False).fit((x - mean) / std, label.cpu())
-        coef, intercept = torch.from_numpy(machine.coef_), torch.from_numpy(machine.intercept_)
-        if len(coef) == 1:  # of two classes, only the second is told
-            coef, intercept = torch.cat([-coef, coef]), torch.cat([-intercept, intercept])
-        coef = coef / std
-        weight, bias = torch.zeros_like(self.weight), torch.full_like(self.bias, -1)
-        weight[machine.classes_] = coef.to(weight)
-        bias[machine.classes_] = (intercept - coef @ mean).to(bias)
-        self.weight.copy_(weight)
-        self.bias.copy_(bias)
-
-    def reset(self) -> None:
-        self.batches = []
+        scaler = StandardScaler().fit(x)
+        machine = LinearSVC(C=self.cost, dual=False).fit(scaler.transform(x), label)
+        coef, intercept = machine.coef_ / scaler.scale_, machine.intercept_
+        if coef.shape[0] == 1:  # of two classes, scikit-learn gives the second only
+            coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
+        self.weight.zero_()
+        self.bias.fill_(-1)
+        self.weight[machine.classes_] = torch.from_numpy(coef).to(self.weight)
+        self.bias[machine.classes_] = torch.from_numpy(intercept - coef @ scaler.mean_).to(self.bias)
 
 
 class SVMHead(Head):
     """A linear support vector machine on the mean token, for features that are not trained.
 
-    Freeze what comes before by ``lr_scale: {backbone: 0}`` and take it from a trained network by ``init_from``: the
+    Freeze the parts before it by ``lr_scale: {backbone: 0}`` and take them from a trained network by ``init_from``. The
     machine is solved on the features of one epoch. What is left to learn is one number, the scale from margins to
-    logits (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599), which changes no decision; being
-    learned on the training images it leaves the probabilities too sure.
+    logits (temperature scaling, Guo et al. 2017, https://arxiv.org/abs/1706.04599). It changes no decision; because it
+    is learned on the training images, the probabilities stay too confident.
 
     Args:
         in_features: D, comes from the stage before.
