@@ -1,8 +1,8 @@
 """Attention inside backbones against its formulas, and in its place in them."""
 
-import math
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -13,61 +13,35 @@ from ferlightning.parts import CBAM, ConvStack, DepthwiseStack, ResNet, SqueezeE
 X = torch.randn(2, 16, 4, 5, generator=torch.Generator().manual_seed(0))
 
 
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def linear(layer: nn.Linear, x: list[float]) -> list[float]:
-    bias = [0.0] * len(layer.weight) if layer.bias is None else layer.bias.tolist()
-    return [
-        sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(layer.weight.tolist(), bias, strict=True)
-    ]
-
-
-def relu(x: list[float]) -> list[float]:
-    return [max(v, 0.0) for v in x]
-
-
 @torch.no_grad()
 def test_squeeze_and_excitation_equals_its_formula() -> None:
     part = SqueezeExcitation(16, reduction=2)
-    out = part(X)
-    first, second = part.excite[0], part.excite[2]
-    assert first.weight.shape == (8, 16)
-    for n in range(2):
-        means = [sum(cell for row in channel for cell in row) / 20 for channel in X[n].tolist()]
-        gate = [sigmoid(v) for v in linear(second, relu(linear(first, means)))]
-        for d in range(16):
-            torch.testing.assert_close(out[n, d], X[n, d] * gate[d], atol=1e-6, rtol=0)
+    first, second = (layer.weight[:, :, 0, 0] for layer in (part.excite.fc1, part.excite.fc2))
+    assert first.shape == (8, 16)
+    gate = torch.sigmoid((X.mean((2, 3)) @ first.T).relu() @ second.T)
+    torch.testing.assert_close(part(X), X * gate[:, :, None, None], atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
 def test_cbam_equals_its_formula() -> None:
-    part = CBAM(16, reduction=2)
-    out = part(X)
-    kernel, bias = part.spatial.weight[0], float(part.spatial.bias)
-    for n in range(2):
-        channels = [[cell for row in channel for cell in row] for channel in X[n].tolist()]
-        mean, top = [sum(c) / 20 for c in channels], [max(c) for c in channels]
-        two = [linear(part.mlp[2], relu(linear(part.mlp[0], x))) for x in (mean, top)]
-        gate = torch.tensor([sigmoid(a + b) for a, b in zip(*two, strict=True)])
-        x = X[n] * gate[:, None, None]
-        for i in range(4):
-            for j in range(5):
-                score = bias
-                for di in range(-3, 4):
-                    for dj in range(-3, 4):
-                        if 0 <= i + di < 4 and 0 <= j + dj < 5:
-                            cell = x[:, i + di, j + dj].tolist()
-                            score += float(kernel[0, di + 3, dj + 3]) * sum(cell) / 16
-                            score += float(kernel[1, di + 3, dj + 3]) * max(cell)
-                torch.testing.assert_close(out[n, :, i, j], x[:, i, j] * sigmoid(score), atol=1e-5, rtol=0)
+    """Cell by cell; batch norm of a new part in eval mode only divides by sqrt(1 + eps)."""
+    part = CBAM(16, reduction=2).eval()
+    first, second = (layer.weight[:, :, 0, 0] for layer in (part.attend.channel.fc1, part.attend.channel.fc2))
+    two = [x.relu() @ second.T for x in (X.mean((2, 3)) @ first.T, X.amax((2, 3)) @ first.T)]
+    x = X * torch.sigmoid(sum(two))[:, :, None, None]
+    out, kernel = part(X), part.attend.spatial.conv.conv.weight[0]
+    assert kernel.shape == (2, 7, 7)
+    maps = nn.functional.pad(torch.stack([x.mean(1), x.amax(1)], 1), (3, 3, 3, 3))  # (N, 2, H + 6, W + 6)
+    for i, j in product(range(4), range(5)):
+        score = (maps[:, :, i : i + 7, j : j + 7] * kernel).sum((1, 2, 3)) * (1 + 1e-5) ** -0.5
+        torch.testing.assert_close(out[:, :, i, j], x[:, :, i, j] * score.sigmoid()[:, None], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("part", [SqueezeExcitation, CBAM])
 def test_narrow_stages_keep_eight_hidden_units(part) -> None:
-    assert {layer.out_features for layer in part(32).modules() if isinstance(layer, nn.Linear)} == {8, 32}
-    assert {layer.out_features for layer in part(256).modules() if isinstance(layer, nn.Linear)} == {16, 256}
+    for width, hidden in ((32, 8), (256, 16)):
+        shapes = [tuple(x.shape[:2]) for x in part(width).parameters()]
+        assert (hidden, width) in shapes and (width, hidden) in shapes
 
 
 class _Halves(nn.Module):
@@ -131,7 +105,7 @@ def test_the_command_line_nests_it_by_its_short_name(ferl, tmp_path) -> None:
         "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
     )  # fmt: skip
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["backbone.layers.3.residual.5.spatial.weight"].shape == (1, 2, 7, 7)
+    assert state["backbone.layers.3.residual.5.attend.spatial.conv.conv.weight"].shape == (1, 2, 7, 7)
 
 
 def test_a_recalibration_that_does_not_exist_is_answered_with_those_that_do(ferl, capsys) -> None:
