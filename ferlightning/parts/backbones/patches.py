@@ -9,8 +9,8 @@ from ferlightning.contracts.modules import Backbone
 class Patches(Backbone):
     """Patches of the image as features, pixel by pixel, without weights: (N, C, H, W) -> (N, C * s * s, H / s, W / s).
 
-    What is left of a CNN-LSTM without its feature extraction, as in the ablation of Singh et al. 2025, Table 1. The
-    image is first resized to ``cells`` patches a side.
+    A CNN-LSTM without its feature extraction, as in the ablation of Singh et al. 2025, Table 1. The image is first
+    resized to ``cells`` patches a side.
 
     Args:
         in_channels: C, 1 for grey and 3 for RGB; comes from the data.

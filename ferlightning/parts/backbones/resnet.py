@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Backbone, Recalibration
 from ferlightning.errors import FerlError
+from ferlightning.parts.backbones.strided import subsample_first
 
 
 class BasicBlock(nn.Module):
@@ -40,18 +41,18 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(Backbone):
-    """Residual network for small faces: a 3x3 stem that keeps the size, where ImageNet's would quarter it.
+    """Residual network for small faces, whose 3x3 stem keeps the size of the image (ImageNet's quarters it).
 
-    He et al. 2016, section 4.2, https://arxiv.org/abs/1512.03385. Every stage halves height and width, the first one
-    only if ``first_stride`` is 2: (N, C, 48, 48) -> (N, 256, 6, 6) by default.
+    He et al. 2016, section 4.2, https://arxiv.org/abs/1512.03385. Each stage halves height and width, but the first
+    only with ``first_stride: 2``: (N, C, 48, 48) -> (N, 256, 6, 6) by default.
 
     Args:
         in_channels: C, 1 for grey and 3 for RGB; comes from the data.
         channels: width of each stage; the last one is D.
         blocks: residual blocks of each stage; (2, 2, 2, 2) with channels (64, 128, 256, 512) is ResNet-18.
         first_stride: stride of the first stage; 2 makes the network about four times cheaper.
-        recalibration: attention over channels or cells on the residual of each block, before the shortcut is added, as
-            SqueezeExcitation or CBAM; null for none.
+        recalibration: attention over channels or cells, such as SqueezeExcitation or CBAM, on the residual of each
+            block before the shortcut is added; null for none.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class ResNet(Backbone):
                 layers.append(BasicBlock(width, out, stride, recalibration))
                 width = out
         self.layers = nn.Sequential(*layers)
+        subsample_first(self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (N, D, H', W')

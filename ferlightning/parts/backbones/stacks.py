@@ -9,7 +9,7 @@ from ferlightning.errors import FerlError
 
 
 class _Stack(Backbone):
-    """What the plain stacks share: stages of convolutions, then pooling, recalibration and dropout."""
+    """The frame of the plain stacks: stages of convolutions, each followed by pooling, recalibration and dropout."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class _Stack(Backbone):
         self.layers = nn.Sequential(*layers)
 
     def convolution(self, in_channels: int, out_channels: int, batch_norm: bool, first: bool) -> list[nn.Module]:
-        """The layers of one convolution; ``first`` is the one that reads the images."""
+        """Make the layers of one convolution; the ``first`` one reads the images."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,13 +50,13 @@ class _Stack(Backbone):
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, norm: bool, groups: int = 1) -> list[nn.Module]:
-    """Convolution that keeps height and width, batch norm if wanted, ReLU."""
+    """Make a convolution that keeps height and width, batch norm if wanted, and ReLU."""
     convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=not norm)
     return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()] if norm else [convolution, nn.ReLU()]
 
 
 class ConvStack(_Stack):
-    """Plain convolutional stack: stages of (3x3 convolution, batch norm, ReLU), each ended by 2x2 max-pooling.
+    """Plain convolutional stack: stages of (3x3 convolution, batch norm, ReLU), each followed by 2x2 max-pooling.
 
     The feature extractor of most CNN-LSTM papers on facial expressions, after VGG (Simonyan and Zisserman 2015,
     https://arxiv.org/abs/1409.1556). Pooling halves height and width: (N, C, 48, 48) -> (N, 128, 6, 6) by default.
@@ -66,9 +66,9 @@ class ConvStack(_Stack):
         channels: width of each stage; the last one is D.
         depth: convolutions in each stage.
         dropout: probability of dropping a whole channel after each stage, in [0, 1).
-        pools: pool after this many stages, counted from the first; null for all.
-        batch_norm: normalise after each convolution; without it convolutions have a bias.
-        recalibration: attention over channels or cells after each stage, as CBAM; null for none.
+        pools: number of stages that end in pooling, counted from the first; null for all.
+        batch_norm: use batch norm after each convolution; without it, convolutions have a bias.
+        recalibration: attention over channels or cells, such as CBAM, after each stage; null for none.
     """
 
     def convolution(self, in_channels: int, out_channels: int, batch_norm: bool, first: bool) -> list[nn.Module]:
@@ -78,8 +78,8 @@ class ConvStack(_Stack):
 class DepthwiseStack(_Stack):
     """Stack of depthwise separable convolutions (DSCNN): ConvStack for a seventh of its multiply-adds.
 
-    A separable convolution filters each channel by a 3x3 kernel of its own, then mixes channels by a 1x1 convolution,
-    each with batch norm and ReLU; the first one, which reads the images, is a plain one. Howard et al. 2017
+    A separable convolution filters each channel by its own 3x3 kernel, then mixes the channels by a 1x1 convolution,
+    each with batch norm and ReLU. The first convolution, which reads the images, is plain. Howard et al. 2017
     (MobileNets), section 3.1 and table 1, https://arxiv.org/abs/1704.04861. Shapes are those of ConvStack.
 
     Args:
@@ -87,9 +87,9 @@ class DepthwiseStack(_Stack):
         channels: width of each stage; the last one is D.
         depth: separable convolutions in each stage.
         dropout: probability of dropping a whole channel after each stage, in [0, 1).
-        pools: pool after this many stages, counted from the first; null for all.
-        batch_norm: normalise after each convolution; without it convolutions have a bias.
-        recalibration: attention over channels or cells after each stage, as CBAM; null for none.
+        pools: number of stages that end in pooling, counted from the first; null for all.
+        batch_norm: use batch norm after each convolution; without it, convolutions have a bias.
+        recalibration: attention over channels or cells, such as CBAM, after each stage; null for none.
     """
 
     def convolution(self, in_channels: int, out_channels: int, batch_norm: bool, first: bool) -> list[nn.Module]:

@@ -1,47 +1,76 @@
 """The models of timm as backbones."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ferlightning.contracts.modules import Backbone
 from ferlightning.errors import FerlError
+from ferlightning.parts.backbones.strided import subsample_first
 
 
 class Timm(Backbone):
     """Any convolutional or hierarchical model of timm as a feature extractor.
 
-    Wightman, https://github.com/huggingface/pytorch-image-models. Pre-trained first convolutions are folded to C
-    channels by timm, so ImageNet weights serve grey images too.
+    Wightman, https://github.com/huggingface/pytorch-image-models. timm folds pre-trained first convolutions to C
+    channels, so ImageNet weights serve grey images too.
 
     Args:
         in_channels: C, 1 for grey and 3 for RGB; comes from the data.
-        name: timm's name of the model, as ``resnet18`` or ``efficientnet_b0.ra_in1k``.
-        pretrained: start from timm's published weights (downloads them on first use).
-        drop_path_rate: stochastic depth of models that know it, in [0, 1).
+        name: timm's name of the model, such as ``resnet18`` or ``efficientnet_b0.ra_in1k``.
+        pretrained: true starts from timm's published weights, downloaded on first use; a path, from the weights in that
+            file (safetensors or torch).
+        drop_path_rate: stochastic depth of models that have it, in [0, 1).
+
+    Raises:
+        FerlError: timm cannot build the model or get its weights; the images have not the size that the model is for.
     """
 
     def __init__(
-        self, in_channels: int, name: str = "resnet18", pretrained: bool = False, drop_path_rate: float = 0.0
+        self, in_channels: int, name: str = "resnet18", pretrained: bool | str = False, drop_path_rate: float = 0.0
     ) -> None:
         super().__init__()
-        from timm import create_model  # late: it takes three seconds
+        from timm import create_model  # late: importing timm takes seconds
 
         # Not every model takes drop_path_rate, so it is passed only when asked for.
         options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        if isinstance(pretrained, str):
+            if not Path(pretrained).is_file():
+                raise FerlError(f"Timm: pretrained: there is no file {pretrained}")
+            options["pretrained_cfg_overlay"] = {"file": pretrained}
         try:
             self.model: Any = create_model(
-                name, pretrained=pretrained, in_chans=in_channels, features_only=True, out_indices=(-1,), **options
+                name,
+                pretrained=bool(pretrained),
+                in_chans=in_channels,
+                features_only=True,
+                out_indices=(-1,),
+                **options,
             )
+        except OSError as error:  # what the Hub's client and the file system raise
+            raise FerlError(
+                f"Timm: cannot get the weights of {name!r}: {' '.join(str(error).split())} Download them where there "
+                "is internet and give their file as pretrained=FILE, or set pretrained=false"
+            ) from error
         except (RuntimeError, TypeError) as error:
             raise FerlError(
                 f"Timm: cannot build {name!r} as a feature extractor: {error}. "
                 f"timm.list_models('*{name.split('_')[0]}*') shows the names; it must support features_only"
             ) from error
+        subsample_first(self.model)
         info: Any = self.model.feature_info
+        config: Any = self.model.pretrained_cfg
         self.out_features = info.channels()[-1]
+        self.name, self.size = name, config["input_size"][1:] if config.get("fixed_input_size") else None
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.size and images.shape[2:] != self.size:
+            (height, width), found = self.size, " x ".join(map(str, images.shape[2:]))
+            raise FerlError(
+                f"Timm: {self.name} is for images of {height} x {width} pixels, these have {found}: set "
+                f"data.size={height}, or choose a model for any size, such as resnet18"
+            )
         features: Tensor = self.model(images)[0]
         # Models with channels last, such as Swin, say so in their feature info.
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
