@@ -1,9 +1,9 @@
 """What passes between the parts of a model, and the base class of each kind of part.
 
-A part is a subclass of one of the classes here. Importing it is enough for the command line to find it by its class
-name, so a plug-in needs no registration beyond its entry point.
+A part is a subclass of one of the classes here. Once it is imported, the command line finds it by its class name; a
+plug-in needs nothing but its entry point.
 
-The names are imported when they are first used: what works on single images needs no torch.
+The names are imported on first use: those that work on single images need no torch.
 """
 
 from importlib import import_module

@@ -1,9 +1,11 @@
-"""What passes between the parts of a model, and the base class of each kind of part.
+"""What passes between the parts of a model, and the base class of each kind of part that is made of tensors.
 
 Shapes: B batch, T frames, C channels, H W image, L tokens, D features, E embedding, K classes, N = B * T images.
 
-A part is a subclass of one of the slot classes here. Importing it is enough for the command line to find it by its
-class name, so a plug-in needs no registration beyond its entry point.
+In eval mode every part is dense, because ``torch.export`` needs it: a part computes all frames and then applies the
+mask, takes sizes from ``x.shape`` instead of ``len(x)``, and never lets its control flow depend on values.
+
+Parameters and buffers are float32 or integers: MPS has no float64.
 """
 
 from typing import NamedTuple
@@ -12,38 +14,38 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
-"""A training batch: ``image`` (B, T, C, H, W) in [0, 1]; ``mask`` (B, T) bool, True = real frame, absent if all are;
+"""A batch: ``image`` (B, T, C, H, W) in [0, 1]; ``mask`` (B, T) bool, True = real frame, absent if all are real;
 ``label`` (B,) class index or (B, K) class probabilities; ``index`` (B,) number of the item within its split."""
 
 
 class Tokens(NamedTuple):
-    """The steps that sequence and attention stages read: cells of a feature map, frame after frame, row after row."""
+    """What sequence and attention stages read: the cells of the feature maps, frame after frame, row after row."""
 
     x: Tensor
     """(B, L, D)"""
     mask: Tensor | None
-    """(B, L) bool, True = real; None if all are. Padding comes last."""
+    """(B, L) bool, True = real; None if all are real. Padding comes last."""
     grid: tuple[int, int, int]
     """(T, H', W') with L = T * H' * W'; (1, 1, 1) once pooled."""
 
 
 class Output(NamedTuple):
-    """What a model returns: all that a loss, a metric or a picture may want to see."""
+    """What a network returns: everything that a loss, a metric or a picture needs."""
 
     logits: Tensor
     """(B, K)"""
     embedding: Tensor
-    """(B, E), what the last linear layer sees."""
+    """(B, E), what the last linear layer sees, before dropout."""
     restored: Tensor
-    """(B, T, C, H, W), the input itself in a model without a restorer."""
+    """(B, T, C, H, W); without a restorer, the input itself."""
     attention: Tensor | None
-    """(B, L) weights of the pooling attention, summing to 1; None without one."""
+    """(B, L) weights of the pooling attention, which sum to 1; None without one."""
 
 
 class Augmentation:
-    """A training batch to a training batch, on the device that holds it: images (B, T, C, H, W) float in [0, 1].
+    """Changes a training batch at random, on the device that holds it: images (B, T, C, H, W) float in [0, 1].
 
-    Draws anew for every item, from torch's generator of that device, and holds the draw over the frames of a clip. May
+    Draws once for each item, from torch's generator for that device, and applies the draw to all frames of a clip. May
     replace index labels (B,) by class probabilities (B, K).
     """
 
@@ -52,21 +54,24 @@ class Augmentation:
 
 
 class Restorer(nn.Module):
-    """Images to cleaner images of the same shape, (N, C, H, W) in [0, 1]. May corrupt its input, in train mode only."""
+    """Makes cleaner images of the same shape, (N, C, H, W) in [0, 1]. May corrupt its input, in train mode only."""
 
 
 class Backbone(nn.Module):
-    """Images (N, C, H, W), normalised, to a feature map (N, D, H', W') with D = ``out_features``."""
+    """Turns normalised images (N, C, H, W) into a feature map (N, D, H', W'), D = ``out_features``.
+
+    The images come in the memory format channels_last: flatten them by ``flatten`` or ``reshape``, not by ``view``.
+    """
 
     out_features: int
 
 
 class Recalibration(nn.Module):
-    """Attention inside a backbone: reweighs a feature map, (N, D, H', W') to the same shape, each image for itself."""
+    """Reweighs a feature map inside a backbone, each image for itself: (N, D, H', W') to the same shape."""
 
 
 class Stage(nn.Module):
-    """Tokens to tokens of width ``out_features``: L is kept, or becomes 1 in a stage that pools.
+    """Turns tokens into tokens of width ``out_features``. It keeps L, or pools the tokens to one.
 
     A pooling stage leaves its weights, (B, L), in ``attention`` during forward. Masked tokens must not change a result.
     """
@@ -76,34 +81,35 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    """Tokens, pooled or not, to (logits (B, K), embedding (B, E)), E = ``embed_features``.
+    """Turns tokens, pooled or not, into (logits (B, K), embedding (B, E)), E = ``embed_features``.
 
-    Masked tokens must not change a result; ``pool`` averages the others.
+    The embedding is what the last linear layer sees, before dropout: losses on embeddings compare representations, not
+    the noise of dropout. Masked tokens must not change a result; ``pool`` averages the others.
     """
 
     embed_features: int
 
 
 class Loss(nn.Module):
-    """(Output, Batch) to a scalar that is added, times ``weight``, to the training loss."""
+    """Turns (Output, Batch) into a scalar, which is added to the training loss times ``weight``."""
 
     weight: float
 
 
 class Fitted(nn.Module):
-    """Features (B, D) to (B, ``out_features``), by what is solved for at intervals instead of learned by gradient.
+    """Maps features (B, D) to (B, ``out_features``) by a solution computed at intervals, not learned by gradient.
 
-    The classifier finds every part of this kind below it. After each training step it hands ``update`` what ``forward``
-    was given, calls ``fit`` before a validation within a fit and at the end of each epoch, then ``reset``. A part that
-    ``lr_scale`` freezes is in eval mode, hence never fitted.
+    The classifier finds all parts of this kind. After each training step it passes to ``update`` what ``forward`` was
+    given. It calls ``fit`` before each validation during training and at the end of each epoch, then ``reset``. A part
+    that ``lr_scale`` freezes is in eval mode and hence never fitted.
 
     The result belongs in buffers, written in place, so that a checkpoint has it. The statistics do not: in distributed
-    training the first process overwrites the buffers of all others, and ``fit`` needs those of each.
+    training the first process overwrites the buffers of all others, and ``fit`` needs the statistics of each.
     """
 
     out_features: int
     seen: Tensor | None = None
-    """(B, D), what the last forward in train mode was given; the classifier takes it away."""
+    """(B, D), the input of the last forward in train mode; the classifier takes it away."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -111,7 +117,7 @@ class Fitted(nn.Module):
         return self.transform(x)
 
     def transform(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, out_features), differentiable in x, and of use from the first step on, before any fit."""
+        """(B, D) -> (B, out_features), differentiable in x, and useful from the first step on, before any fit."""
         raise NotImplementedError
 
     def update(self, x: Tensor, label: Tensor) -> None:
@@ -119,7 +125,7 @@ class Fitted(nn.Module):
         raise NotImplementedError
 
     def fit(self) -> None:
-        """Solve from the statistics of all processes, and keep them. Too little data leaves the result as it is."""
+        """Solve from the statistics of all processes, which are kept. Too little data leaves the result as it is."""
         raise NotImplementedError
 
     def reset(self) -> None:
@@ -128,7 +134,7 @@ class Fitted(nn.Module):
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Sum of a tensor over the processes of a distributed run; in a single process the tensor itself."""
+    """Sum a tensor over the processes of a distributed run; in a single process, return it as it is."""
     if dist.is_available() and dist.is_initialized():
         x = x.clone()
         dist.all_reduce(x)
@@ -136,13 +142,14 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 def class_index(label: Tensor) -> Tensor:
-    """Class index (B,) of labels that may be class probabilities (B, K): the most probable class."""
+    """Class index (B,) of labels; of class probabilities (B, K), the most probable class."""
     return label if label.ndim == 1 else label.argmax(1)
 
 
 def pool(tokens: Tokens) -> Tensor:
-    """Mean over real tokens. Shape: (B, L, D) -> (B, D)."""
+    """Average the real tokens: (B, L, D) -> (B, D)."""
     if tokens.mask is None:
         return tokens.x.mean(1)
-    real = tokens.mask.unsqueeze(2).to(tokens.x.dtype)
-    return (tokens.x * real).sum(1) / real.sum(1)
+    # Filled, not multiplied by 0: padding may hold anything, and infinity times 0 is not a number.
+    real = tokens.x.masked_fill(~tokens.mask.unsqueeze(2), 0)
+    return real.sum(1) / tokens.mask.sum(1, keepdim=True)

@@ -1,10 +1,20 @@
-"""Heads: tokens to logits (B, K) and the embedding (B, E) that the last linear layer sees."""
+"""Heads: tokens to logits (B, K) and the embedding (B, E), which the last linear layer sees after dropout."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlightning.contracts.modules import Head, Tokens, pool
+from ferlightning.errors import FerlError
+
+
+def require_two_items(head: Head, tokens: Tokens) -> None:
+    """Refuse a training batch of one item, which has no variance that batch norm could divide by."""
+    if head.training and tokens.x.shape[0] < 2:
+        raise FerlError(
+            f"{type(head).__name__}: its batch norm needs two items or more in a training batch; this batch has one. "
+            "Set data.batch_size to 2 or more, or use another head"
+        )
 
 
 class LinearHead(Head):
@@ -13,7 +23,7 @@ class LinearHead(Head):
     Args:
         in_features: D, comes from the stage before.
         num_classes: K, comes from the data.
-        dropout: on the mean token, in [0, 1).
+        dropout: between the embedding, which is the mean token, and the linear layer; in [0, 1).
     """
 
     def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0) -> None:
@@ -23,12 +33,14 @@ class LinearHead(Head):
         self.classify = nn.Linear(in_features, num_classes)
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        embedding = self.dropout(pool(tokens))  # (B, D)
-        return self.classify(embedding), embedding
+        embedding = pool(tokens)  # (B, D)
+        return self.classify(self.dropout(embedding)), embedding
 
 
 class MLPHead(Head):
-    """One hidden layer with ReLU and dropout, then a linear layer: the fully connected layers of the papers.
+    """A hidden layer with ReLU, then a linear layer, each after dropout: the fully connected layers of the papers.
+
+    The embedding is the hidden layer.
 
     Args:
         in_features: D, comes from the stage before.
@@ -40,16 +52,17 @@ class MLPHead(Head):
     def __init__(self, in_features: int, num_classes: int, hidden: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
         self.embed_features = hidden
-        self.embed = nn.Sequential(nn.Dropout(dropout), nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.embed = nn.Sequential(nn.Dropout(dropout), nn.Linear(in_features, hidden), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(hidden, num_classes)
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         embedding = self.embed(pool(tokens))  # (B, E)
-        return self.classify(embedding), embedding
+        return self.classify(self.dropout(embedding)), embedding
 
 
 class CosineHead(Head):
-    """Logits are scaled cosines, s cos(w_k, x), of the mean token x: length says nothing, direction all.
+    """Makes logits of scaled cosines, s cos(w_k, x), of the mean token x: only its direction counts, not its length.
 
     The normalised softmax of Wang et al. 2018 (CosFace), section 3, https://arxiv.org/abs/1801.09414, without the
     margin, which needs the labels. The embedding is x at unit length.
@@ -73,19 +86,22 @@ class CosineHead(Head):
 
 
 class DANHead(Head):
-    """Distract your attention: several attentions over cells and channels of the feature map, fused.
+    """Distract your attention: fuses several attentions over the cells and channels of the feature map.
 
     Each attention reweighs the cells, averages the real ones, and reweighs the channels (multi-head cross attention).
-    They are fused as the sum of their log-softmax over the attentions, channel by channel, which drives them to attend
-    to different things; logits are a linear layer and batch norm of it. Wen et al. 2023, section 3,
+    The embedding is the sum of their log-softmax over the attentions, channel by channel, which drives them to attend
+    to different things; a linear layer and batch norm make the logits. Wen et al. 2023, section 3,
     https://arxiv.org/abs/2109.07270. The paper's partition and affinity losses are not part of the head.
 
-    For unpooled tokens: it reads the grid, frame by frame. Batch norm needs two items or more in a training batch.
+    It reads the grid frame by frame, so its tokens must not be pooled.
 
     Args:
         in_features: D, comes from the stage before.
         num_classes: K, comes from the data.
         attentions: number of attentions, 4 in the paper.
+
+    Raises:
+        FerlError: a training batch has one item, which batch norm cannot normalise.
     """
 
     def __init__(self, in_features: int, num_classes: int, attentions: int = 4) -> None:
@@ -96,8 +112,9 @@ class DANHead(Head):
         self.norm = nn.BatchNorm1d(num_classes)
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        require_two_items(self, tokens)
         attended = torch.stack([attend(tokens) for attend in self.attentions])  # (attentions, B, D)
-        if len(attended) > 1:  # of one, the log-softmax would be 0
+        if len(self.attentions) > 1:  # of one, the log-softmax would be 0
             attended = attended.log_softmax(0)
         embedding = attended.sum(0)
         return self.norm(self.classify(embedding)), embedding
@@ -120,14 +137,15 @@ class _CrossAttention(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         (b, _, d), (t, h, w) = tokens.x.shape, tokens.grid
-        maps = tokens.x.view(b, t, h, w, d)
-        # Padding is left out, not masked, so that it can never enter a batch norm's statistics.
+        maps = tokens.x.reshape(b, t, h, w, d)
         real = None if tokens.mask is None else tokens.mask[:, :: h * w]  # (B, T)
-        frames = (maps.flatten(0, 1) if real is None else maps[real]).permute(0, 3, 1, 2)  # (N, D, H', W')
+        # In training, padding is left out, so that it never enters the statistics of batch norm.
+        packed = real is not None and self.training
+        frames = (maps[real] if packed else maps.flatten(0, 1)).permute(0, 3, 1, 2)  # (N, D, H', W')
         y = self.reduce(frames)
         y = torch.stack([branch(y) for branch in self.spatial]).sum(0).relu().sum(1, keepdim=True)  # (N, 1, H', W')
         frames = (frames * y).mean((2, 3))  # (N, D)
-        if real is not None:
+        if packed:
             frames = frames.new_zeros(b, t, d).index_put((real,), frames)
         pooled = pool(Tokens(frames.view(b, t, d), real, (t, 1, 1)))  # (B, D)
         gate: Tensor = self.channel(pooled)

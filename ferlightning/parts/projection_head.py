@@ -1,4 +1,4 @@
-"""The head of attention-based CNN-BiLSTM networks with LDA: fitted projection, dense block, linear layer."""
+"""The head of attention-based CNN-BiLSTM networks with LDA: a fitted projection, a dense block, a linear layer."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,15 @@ from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Fitted, Head, Tokens, pool
 from ferlightning.parts.fitted.lda import LDA
+from ferlightning.parts.heads import require_two_items
 
 
 class DenseBlock(nn.Module):
-    """Densely connected layers, (B, D) -> (B, (2 + layers) * growth): each reads what all before it have made.
+    """Densely connected layers, each of which reads the outputs of all before it: (B, D) -> (B, (2 + layers) * growth).
 
-    Huang et al. 2017, https://arxiv.org/abs/1608.06993, eq. 2, with linear layers in the place of convolutions: each is
-    batch norm, ReLU, linear. As in their network, a first layer makes 2 * growth features of the input, without which
-    the ReLU would cut off one side of each of its few axes, and batch norm and ReLU follow the last one.
+    Huang et al. 2017, https://arxiv.org/abs/1608.06993, eq. 2, with linear layers in place of convolutions: each is
+    batch norm, ReLU, linear. As in their network, a first layer makes 2 * growth features of the input (without it, the
+    ReLU would cut off one side of each of its few axes), and batch norm and ReLU follow the last layer.
 
     Args:
         in_features: D, comes from the projection.
@@ -41,15 +42,18 @@ class DenseBlock(nn.Module):
 class ProjectionHead(Head):
     """LDA, reconstruction by a dense block, dropout and a linear layer, on the mean token.
 
-    Singh et al. 2025 (Polytechnic Journal 15(1)), who call the dense block a reconstruction module and leave its sizes
-    open. Without both steps it is ``LinearHead``.
+    Singh et al. 2025 (Polytechnic Journal 15(1)) call the dense block a reconstruction module and do not give its
+    sizes. Without both steps it is ``LinearHead``. The embedding is the input of the dropout.
 
     Args:
         in_features: D, comes from the stage before.
         num_classes: K, comes from the data.
-        projection: to few features, fitted to the training data; null leaves it out.
-        reconstruction: from few features to many; null leaves it out.
-        dropout: before the linear layer, in [0, 1).
+        projection: maps to few features, fitted to the training data; null leaves it out.
+        reconstruction: maps few features to many; null leaves it out.
+        dropout: between the embedding and the linear layer, in [0, 1).
+
+    Raises:
+        FerlError: a training batch has one item, which batch norm cannot normalise.
     """
 
     def __init__(
@@ -73,9 +77,9 @@ class ProjectionHead(Head):
         if self.projection:
             x = self.projection(x)
         if self.reconstruction:
+            require_two_items(self, tokens)
             x = self.reconstruction(x)
-        embedding = self.dropout(x)  # (B, E)
-        return self.classify(embedding), embedding
+        return self.classify(self.dropout(x)), x  # (B, K), (B, E)
 
 
 def _norm(features: int) -> nn.Sequential:

@@ -1,14 +1,17 @@
 """Heads against their formulas."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlightning.contracts.modules import Tokens
-from ferlightning.parts import CosineHead, DANHead, LinearHead, MLPHead
+from ferlightning.contracts.modules import Head, Tokens
+from ferlightning.errors import FerlError
+from ferlightning.parts import CosineHead, DANHead, LinearHead, MLPHead, ProjectionHead
 
 LENGTHS = (3, 1, 2)
 """Frames of each item; a frame has 2 x 2 cells."""
@@ -45,6 +48,24 @@ def test_mlp_head_has_one_hidden_layer_on_the_mean_real_token() -> None:
     hidden = (MEANS @ head.embed[1].weight.T + head.embed[1].bias).relu()
     torch.testing.assert_close(embedding, hidden)
     torch.testing.assert_close(logits, hidden @ head.classify.weight.T + head.classify.bias)
+
+
+@torch.no_grad()
+def test_the_embedding_of_the_mlp_head_is_the_hidden_layer_before_the_last_dropout() -> None:
+    head = MLPHead(8, 5, hidden=6, dropout=0.5).train()
+    head.embed[0].eval()  # the dropout before the hidden layer
+    logits, embedding = head(TOKENS)
+    torch.testing.assert_close(embedding, (MEANS @ head.embed[1].weight.T + head.embed[1].bias).relu())
+    assert not torch.allclose(logits, embedding @ head.classify.weight.T + head.classify.bias)
+
+
+@torch.no_grad()
+def test_two_passes_in_training_give_one_embedding() -> None:
+    for build in (LinearHead, partial(ProjectionHead, projection=None, reconstruction=None)):
+        head = build(8, 5, dropout=0.5).train()
+        first, second = (head(TOKENS)[1] for _ in range(2))
+        assert first.equal(second)
+        torch.testing.assert_close(first, MEANS)
 
 
 @torch.no_grad()
@@ -117,3 +138,11 @@ def test_dan_head_sees_where_cells_are() -> None:
     tokens = Tokens(X[:, :4], None, (1, 2, 2))
     turned = tokens._replace(x=tokens.x[:, [2, 3, 0, 1]])  # rows swapped, mean kept
     assert (head(tokens)[0] - head(turned)[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("build", [DANHead, ProjectionHead])
+def test_a_training_batch_of_one_item_is_refused_in_words(build: Callable[..., Head]) -> None:
+    one = Tokens(X[:1], MASK[:1], (3, 2, 2))
+    with pytest.raises(FerlError, match=f"{build.__name__}: its batch norm needs two items.*data.batch_size"):
+        build(8, 5)(one)
+    assert build(8, 5).eval()(one)[0].shape == (1, 5)
