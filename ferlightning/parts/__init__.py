@@ -1,4 +1,4 @@
-"""The parts we ship. Importing this package is what makes their short names work on the command line."""
+"""The parts that ferlightning ships. Importing this package makes their short names work on the command line."""
 
 from ferlightning.parts.attentions import AdditiveAttention, DotProductAttention, SpatialTemporalAttention
 from ferlightning.parts.backbones.patches import Patches

@@ -1,4 +1,4 @@
-"""Pooling attentions: tokens (B, L, D) to one token (B, 1, D), a weighted mean that says where it looked."""
+"""Pooling attentions: average tokens (B, L, D) to one (B, 1, D) by weights that show where the model looks."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from ferlightning.contracts.modules import Stage, Tokens
 
 
 class _Pooling(Stage):
-    """What the pooling attentions share: softmax over the scores of real tokens, then the weighted mean."""
+    """The frame of the pooling attentions: softmax over the scores of the real tokens, then the weighted mean."""
 
     def score(self, x: Tensor) -> Tensor:
-        """Relevance of each token, (B, L, D) -> (B, L)."""
+        """Score the relevance of each token, (B, L, D) -> (B, L)."""
         raise NotImplementedError
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -26,7 +26,7 @@ class AdditiveAttention(_Pooling):
     """Soft (additive) attention: weights softmax(v . tanh(W h + b)), then the weighted mean of the states h.
 
     Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, without a decoder state, as Yang et al. 2016 (hierarchical
-    attention networks, eq. 5-7) use it for classification.
+    attention networks, eq. 5-7) use it to classify.
 
     Args:
         in_features: D, comes from the stage before.
@@ -47,7 +47,7 @@ class AdditiveAttention(_Pooling):
 class DotProductAttention(_Pooling):
     """Point-multiplication attention: weights softmax(q . h / sqrt(D)) with a learned query q, then the weighted mean.
 
-    Luong et al. 2015, https://arxiv.org/abs/1508.04025, "dot" score; the scale is Vaswani et al. 2017's.
+    The "dot" score of Luong et al. 2015, https://arxiv.org/abs/1508.04025, with the scale of Vaswani et al. 2017.
 
     Args:
         in_features: D, comes from the stage before.
@@ -70,8 +70,8 @@ class SpatialTemporalAttention(Stage):
     frames f_t with weights b_t, softmax over t of s'(f_t). The scores s and s' are additive (see AdditiveAttention),
     and ``attention`` is b_t a_tc, which sums to 1 over the real tokens. (B, T * H' * W', D) -> (B, 1, D).
 
-    Song et al. 2017, https://arxiv.org/abs/1611.06067, attend in these two steps, to joints of a skeleton and with a
-    gate in the place of the softmax over time. A still is one frame: only the first step has a say.
+    Song et al. 2017, https://arxiv.org/abs/1611.06067, attend in these two steps, but to the joints of a skeleton and
+    with a gate in place of the softmax over time. A still has one frame, so only the first step matters.
 
     Args:
         in_features: D, comes from the stage before.
@@ -87,7 +87,7 @@ class SpatialTemporalAttention(Stage):
     def forward(self, tokens: Tokens) -> Tokens:
         t, h, w = tokens.grid
         within = self.spatial.score(tokens.x).view(-1, t, h * w).softmax(2)  # (B, T, H' * W')
-        frames = torch.einsum("btc,btcd->btd", within, tokens.x.reshape(len(tokens.x), t, h * w, -1))
+        frames = torch.einsum("btc,btcd->btd", within, tokens.x.reshape(tokens.x.shape[0], t, h * w, -1))
         scores = self.temporal.score(frames)  # (B, T)
         if tokens.mask is not None:
             scores = scores.masked_fill(~tokens.mask[:, :: h * w], -torch.inf)  # the cells of a frame are masked as one

@@ -1,4 +1,6 @@
-"""Sequence stages: tokens (B, L, D) to tokens of the same length that know their neighbours."""
+"""Sequence stages: relate the tokens (B, L, D) to each other and keep their number."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from ferlightning.errors import FerlError
 
 
 class _Recurrent(Stage):
-    """What LSTM and GRU share: packing, so that padding is never read and the backward direction starts at the end."""
+    """The frame of LSTM and GRU. Packs clips: padding is never read, and the way back starts at the last token."""
 
     cell: type[nn.LSTM] | type[nn.GRU]
 
@@ -26,13 +28,20 @@ class _Recurrent(Stage):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        if tokens.mask is None:
-            states, _ = self.rnn(tokens.x)  # (B, L, out_features)
-        else:
-            lengths = tokens.mask.sum(1).cpu()
-            packed = pack_padded_sequence(tokens.x, lengths, batch_first=True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.x.shape[1])
+        x = tokens.x.to(next(self.rnn.parameters()).dtype)
+        with _without_autocast_on_cpu():
+            if tokens.mask is None:
+                states, _ = self.rnn(x)  # (B, L, out_features)
+            else:
+                lengths = tokens.mask.sum(1).cpu()
+                packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+                states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])
         return tokens._replace(x=self.dropout(states))
+
+
+def _without_autocast_on_cpu() -> AbstractContextManager[object]:
+    """Leave autocast, because most CPUs have no half-precision LSTM and stop with an error of oneDNN; GPUs have one."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
 
 
 class LSTM(_Recurrent):
@@ -43,7 +52,7 @@ class LSTM(_Recurrent):
     Args:
         in_features: D, comes from the backbone.
         hidden: width of the state of one direction.
-        layers: stacked layers.
+        layers: number of stacked layers.
         bidirectional: read the steps in both directions and concatenate the states.
         dropout: on the states, and between layers, in [0, 1).
     """
@@ -59,7 +68,7 @@ class GRU(_Recurrent):
     Args:
         in_features: D, comes from the backbone.
         hidden: width of the state of one direction.
-        layers: stacked layers.
+        layers: number of stacked layers.
         bidirectional: read the steps in both directions and concatenate the states.
         dropout: on the states, and between layers, in [0, 1).
     """
@@ -70,12 +79,12 @@ class GRU(_Recurrent):
 class SelfAttention(Stage):
     """Multi-head self-attention with a residual connection and pre-normalisation: (B, L, D) -> (B, L, D).
 
-    Vaswani et al. 2017, section 3.2.2, https://arxiv.org/abs/1706.03762. It has no positions of its own: put it after a
-    recurrent stage, which knows the order.
+    Vaswani et al. 2017, section 3.2.2, https://arxiv.org/abs/1706.03762. It knows no positions, so its result does not
+    depend on the order of the tokens; ``TransformerEncoder`` adds positions.
 
     Args:
         in_features: D, a multiple of ``heads``; comes from the stage before.
-        heads: attention heads.
+        heads: number of attention heads.
         dropout: on the attention weights and on the result, in [0, 1).
     """
 
@@ -96,19 +105,19 @@ class SelfAttention(Stage):
 class TransformerEncoder(Stage):
     """Transformer encoder with pre-normalisation: (B, L, D) -> (B, L, hidden).
 
-    A linear layer to ``hidden``, sinusoidal positions, then layers of self-attention and a feed-forward network, each x
-    + f(norm(x)), and a last layer norm. Vaswani et al. 2017, sections 3.1-3.5, https://arxiv.org/abs/1706.03762; the
-    norm comes first as in Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
+    A linear layer to ``hidden``, sinusoidal positions, then layers of self-attention and a feed-forward network, each
+    x + f(norm(x)), and a last layer norm. Vaswani et al. 2017, sections 3.1-3.5, https://arxiv.org/abs/1706.03762, with
+    the norm first as in Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
 
-    A position is the index of a token, cells row by row and frame after frame: in maps of one size it tells frame, row
-    and column. Dosovitskiy et al. 2021 (appendix D.4, https://arxiv.org/abs/2010.11929) found positions that know the
-    grid no better.
+    A position is the index of a token, cells row by row and frame after frame; in maps of one size it determines frame,
+    row and column. Dosovitskiy et al. 2021 (appendix D.4, https://arxiv.org/abs/2010.11929) found that positions by
+    row and column are no better.
 
     Args:
         in_features: D, comes from the backbone.
         hidden: width of the tokens inside and after, a multiple of ``heads``.
-        layers: layers of attention and feed-forward network.
-        heads: attention heads.
+        layers: number of layers of attention and feed-forward network.
+        heads: number of attention heads.
         feedforward: width of the hidden layer of the feed-forward networks.
         dropout: on the tokens, the attention weights and each residual, in [0, 1).
     """
@@ -142,7 +151,7 @@ class TransformerEncoder(Stage):
 
 
 def sinusoids(length: int, features: int, device: torch.device | None = None) -> Tensor:
-    """Positions (Vaswani et al. 2017, section 3.5): sin and cos in turn of position / 10000^(2i / D). Shape: (L, D)."""
+    """Positions (Vaswani et al. 2017, section 3.5): sin and cos of position / 10000^(2i / D) in turn, (L, D)."""
     i = torch.arange(0, features, 2, device=device)
     angles = torch.arange(length, device=device)[:, None] / 10000 ** (i / features)  # (L, ceil(D / 2))
     return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :features]
@@ -151,17 +160,18 @@ def sinusoids(length: int, features: int, device: torch.device | None = None) ->
 class TCN(Stage):
     """Temporal convolutional network: residual blocks of dilated convolutions, (B, L, D) -> (B, L, hidden).
 
-    Block i: twice (weight-normalised convolution of dilation 2^i, ReLU, dropout of whole channels), plus its input,
-    ReLU. A token sees 2 (kernel - 1) (2^layers - 1) neighbours, by default 60, half of them on either side as whole
-    clips are known. Bai et al. 2018, section 3, https://arxiv.org/abs/1803.01271, where convolutions are causal.
+    Block i applies (weight-normalised convolution of dilation 2^i, ReLU, dropout of whole channels) twice, adds its
+    input and applies ReLU. A token sees 2 (kernel - 1) (2^layers - 1) neighbours, 60 by default, half of them on either
+    side, because whole clips are known. Bai et al. 2018, section 3, https://arxiv.org/abs/1803.01271, use causal
+    convolutions.
 
     Args:
         in_features: D, comes from the backbone.
         hidden: width of the tokens inside and after.
-        layers: residual blocks.
-        kernel: tokens that a convolution reads.
+        layers: number of residual blocks.
+        kernel: number of tokens that a convolution reads.
         dropout: probability of dropping a whole channel after each convolution, in [0, 1).
-        causal: read no later token, as the paper does.
+        causal: read no later tokens, as in the paper.
     """
 
     def __init__(
@@ -201,21 +211,21 @@ class _DilatedBlock(nn.Module):
         self.dropout = nn.Dropout1d(dropout)
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        # After every convolution: a bias makes of silent padding something that the next convolution would read.
+        # After every convolution, because its bias turns padding of zeros into something that the next one would read.
         y = _silenced(self.dropout(self.first(x).relu()), padding)
         y = self.dropout(self.second(y).relu())
         return _silenced((y + self.shortcut(x)).relu(), padding)
 
 
 class _WeightNormConv(nn.Conv1d):
-    """Convolution that keeps L, with weights g v / |v| (Salimans and Kingma 2016); torch's cannot be pickled."""
+    """Convolution that keeps L, with weights g v / |v| (Salimans and Kingma 2016); torch's own cannot be pickled."""
 
     def __init__(self, in_features: int, out_features: int, kernel: int, dilation: int, causal: bool) -> None:
         super().__init__(in_features, out_features, kernel, dilation=dilation)
         context = (kernel - 1) * dilation
         before = context if causal else context // 2
         self.context = (before, context - before)
-        self.gain = nn.Parameter(self.weight.detach().flatten(1).norm(dim=1))  # as before normalisation
+        self.gain = nn.Parameter(self.weight.detach().flatten(1).norm(dim=1))  # starts as without normalisation
 
     def forward(self, x: Tensor) -> Tensor:
         direction = F.normalize(self.weight.flatten(1)).view_as(self.weight)

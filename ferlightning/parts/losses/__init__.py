@@ -1,1 +1,1 @@
-"""Losses: (Output, Batch) to a scalar. The classifier's loss is their sum, each times its weight."""
+"""Losses: (Output, Batch) to a scalar. The training loss is their sum, each times its weight."""

@@ -14,19 +14,19 @@ ClassWeights = Literal["inverse"] | float
 
 
 def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
-    """A weight for each class from its number of training images, with mean 1 over those images.
+    """Weigh each class by its number of training images; the mean over those images is 1.
 
     Args:
-        counts: images of each class, (K,); a class without images has no say and gets the weight 0.
-        kind: ``inverse``: proportional to 1 / n; a number b in [0, 1): to (1 - b) / (1 - b^n), the inverse of the
-            effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2). It lies between no
-            weights, b = 0, and nearly ``inverse``, b = 0.9999.
+        counts: images of each class, (K,); a class without images gets the weight 0.
+        kind: ``inverse`` is proportional to 1 / n; a number b in [0, 1) to (1 - b) / (1 - b^n), the inverse of the
+            effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2), from no weights at
+            b = 0 to nearly ``inverse`` at b = 0.9999.
 
     Raises:
         FerlError: b is out of range.
     """
     if kind != "inverse" and not 0 <= kind < 1:
-        raise FerlError(f"class_weights: a number must be in [0, 1), as 0.999; it is {kind}")
+        raise FerlError(f"class_weights: a number must be in [0, 1), such as 0.999; it is {kind}")
     n = torch.tensor(counts, dtype=torch.float64)
     if not n.any():  # data that is only tested on
         return torch.ones(len(n))
@@ -35,7 +35,7 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
 
 
 class _ClassWeighted(Loss):
-    """What the losses with class weights share: the weights, (K,), or None."""
+    """A loss with class weights, (K,), or None."""
 
     class_weights: Tensor | None
 
@@ -50,15 +50,15 @@ class _ClassWeighted(Loss):
 class CrossEntropy(_ClassWeighted):
     """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
 
-    With class weights, a mean weighted by the class of each image, soft labels alike.
+    With class weights, the mean over the batch is weighted by the class of each image, for soft labels too.
 
     Args:
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
         class_weights: ``inverse`` frequency, or b in [0, 1) of the effective number of samples (Cui et al. 2019), which
-            evens out the less the smaller it is; null for none.
-        label_smoothing: share of the label spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
+            evens out less the smaller it is; null for none.
+        label_smoothing: share of the label that is spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class CrossEntropy(_ClassWeighted):
         label, weights = batch["label"], self.class_weights
         if label.ndim == 1 or weights is None:
             return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
-        # Torch divides by the classes' weights for indices, and by B for soft labels: mixup would change the scale.
+        # For soft labels torch divides by B, not by the weights of the classes: mixup would change the scale.
         total = F.cross_entropy(output.logits, label, weights, reduction="sum", label_smoothing=self.label_smoothing)
         return total / (label @ weights).sum()
 
 
 class FocalLoss(_ClassWeighted):
-    """Focal loss -(1 - p)^gamma log p of the true class, which turns down the easy examples.
+    """Focal loss -(1 - p)^gamma log p of the true class: easy examples count less.
 
     Lin et al. 2017, eq. 4, https://arxiv.org/abs/1708.02002. Soft labels (B, K) weigh the terms of the classes.
 
@@ -91,7 +91,7 @@ class FocalLoss(_ClassWeighted):
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
         gamma: focusing exponent, >= 0; 0 is cross-entropy.
-        class_weights: the alpha of eq. 5, as of ``CrossEntropy``; null for none.
+        class_weights: the alpha of eq. 5, with the values of ``CrossEntropy``; null for none.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class FocalLoss(_ClassWeighted):
 
 
 class MultiTargetLoss(Loss):
-    """Minus the log of the most probable class among those accepted: any of them is right.
+    """Minus the log-probability of the most probable class among those accepted: any of them is right.
 
-    Barsoum et al. 2016, eq. 3, https://arxiv.org/abs/1608.01041. Accepted are the classes with a label above 0: the
+    Barsoum et al. 2016, eq. 3, https://arxiv.org/abs/1608.01041. The classes with a label above 0 are accepted: the
     emotions of ``FERPlus`` with ``target: multi_target``, or the class of an index label.
 
     Args:
@@ -145,16 +145,16 @@ class MultiTargetLoss(Loss):
 class HingeLoss(Loss):
     """One-vs-rest hinge loss: sum over the classes of max(0, 1 - t z), t = 1 for the true class and -1 for the others.
 
-    Tang 2013, https://arxiv.org/abs/1306.0239, eq. 5, and squared eq. 6 (L2-SVM), which won the FER2013 challenge. The
-    logits z are margins, the mean is over the batch; the penalty on the weights is the optimiser's weight decay. Of
+    Tang 2013, https://arxiv.org/abs/1306.0239, eq. 5, or squared eq. 6 (L2-SVM), which won the FER2013 challenge. The
+    logits z are margins; the mean is over the batch; the penalty on the weights is the optimiser's weight decay. Of
     soft labels (B, K) the most probable class counts. The probabilities in a report are the softmax of the margins:
-    their order means something, their values are not calibrated.
+    their order is meaningful, but they are not calibrated.
 
     Args:
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,), unused; comes from the data.
         weight: factor of this loss in the sum.
-        squared: square the terms, which weighs violations of the margin by their size and is smooth.
+        squared: square the terms, which makes the loss smooth and weighs violations of the margin by their size.
     """
 
     def __init__(
@@ -172,22 +172,22 @@ class HingeLoss(Loss):
 
 
 class SelfCureWeighting(Loss):
-    """Self-cure network: an importance in (0, 1) learned for each item, so that doubtful labels count less.
+    """Self-cure network: learns an importance in (0, 1) for each item, so that doubtful labels count less.
 
     The importance a = sigmoid(w . embedding + b) scales the logits of its item: cross-entropy of softmax(a logits).
     Rank regularisation keeps the importances apart: in a batch, the mean of the highest ``high_share`` must exceed that
     of the rest by ``margin``, max(0, margin - (high - low)). The loss is gamma times the second plus (1 - gamma) times
     the first. Wang et al. 2020, section 3, https://arxiv.org/abs/2002.10392, without its relabelling.
 
-    It takes the place of CrossEntropy. The weights w and b belong to this loss: ``lr_scale: {losses.0: 10}`` gives them
-    a rate of their own. As the model's own logits are not scaled by a, its probabilities are sharper than those that
-    were trained: calibrate them before they are read as confidences.
+    Use it in place of CrossEntropy. The weights w and b belong to this loss: ``lr_scale: {losses.0: 10}`` gives them
+    their own rate. The logits of the model are not scaled by a, so its probabilities are sharper than those that were
+    trained: calibrate them before you read them as confidences.
 
     Args:
         embed_features: E, comes from the head.
         class_counts: training images of each class, (K,), unused; comes from the data.
         weight: factor of this loss in the sum.
-        high_share: share of a batch that is held to be of high importance, in (0, 1); the paper's beta.
+        high_share: share of a batch in the group of high importance, in (0, 1); the paper's beta.
         margin: by how much the mean importances of the two groups must differ, in [0, 1]; the paper's delta 1.
         gamma: share of the rank regularisation in the loss, in [0, 1).
     """
@@ -214,8 +214,8 @@ class SelfCureWeighting(Loss):
         return self.gamma * self._rank(importance.flatten()) + (1 - self.gamma) * classification
 
     def _rank(self, importance: Tensor) -> Tensor:
-        """How far the mean importances of the two groups fall short of the margin, (B,) -> scalar."""
-        n = len(importance)
+        """By how much the mean importances of the two groups fall short of the margin, (B,) -> scalar."""
+        n = importance.shape[0]
         if n < 2:  # one item makes no two groups
             return importance.new_zeros(())
         ranked = importance.sort(descending=True).values

@@ -13,10 +13,10 @@ from ferlightning.errors import FerlError
 class CenterLoss(Loss):
     """Half the squared distance of an embedding to the centre of its class, 1/2 ||x - c_y||^2, mean over the batch.
 
-    Wen et al. 2016, https://doi.org/10.1007/978-3-319-46478-7_31, eq. 2 to 4. The centres start at 0 and move after
-    the loss of each training batch by alpha * sum(x - c) / (1 + n) over the n items of their class. With several
-    processes n and the sum are over all, so that one set of centres results. No gradient reaches them. Of soft labels
-    (B, K) the most probable class counts.
+    Wen et al. 2016, https://doi.org/10.1007/978-3-319-46478-7_31, eq. 2 to 4. The centres start at 0. After the loss of
+    each training batch they move by alpha * sum(x - c) / (1 + n) over the n items of their class, in all processes
+    together, so that all have the same centres. No gradient reaches them. Of soft labels (B, K) the most probable class
+    counts.
 
     Args:
         embed_features: E, comes from the head.
@@ -42,27 +42,27 @@ class CenterLoss(Loss):
         return loss
 
     def _move(self, x: Tensor, label: Tensor) -> None:
-        one_hot = F.one_hot(label, len(self.centers)).to(x.dtype)  # (B, K)
-        # The sum over each class and its number of items side by side: one message instead of two.
+        one_hot = F.one_hot(label, self.centers.shape[0]).to(x.dtype)  # (B, K)
+        # The sum of each class and its number of items side by side: one message between processes instead of two.
         totals = sum_over_processes(one_hot.T @ torch.cat([x, torch.ones_like(x[:, :1])], 1))  # (K, E + 1)
         sums, n = totals[:, :-1], totals[:, -1:]
         self.centers += self.alpha * (sums - n * self.centers) / (1 + n)
 
 
 class SupervisedContrastive(Loss):
-    """Supervised contrastive loss: draws the embeddings of a class together and away from those of the others.
+    """Supervised contrastive loss: draws the embeddings of a class together and away from those of other classes.
 
     Mean over the anchors i of -1 / |P(i)| sum over p in P(i) of log(exp(z_i z_p / t) / sum over a != i of exp(z_i z_a /
-    t)), z the embeddings at unit length and P(i) the other items of i's class. Khosla et al. 2020, eq. 2,
-    https://arxiv.org/abs/2004.11362. A batch holds one view of an item, so its positives are other items; an item
-    without any is no anchor, and a batch without any costs 0. The larger the batch, the better; over several devices
-    each compares its own items. Class indices only.
+    t)), where z are the embeddings at unit length and P(i) the other items of i's class. Khosla et al. 2020, eq. 2,
+    https://arxiv.org/abs/2004.11362. A batch holds one view of each item, so its positives are other items; an item
+    without positives is no anchor, and a batch without anchors costs 0. Larger batches are better; each of several
+    devices compares its own items. Class indices only.
 
     Args:
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,), unused; comes from the data.
         weight: factor of this loss in the sum.
-        temperature: t, > 0; the lower, the more the nearest neighbours count.
+        temperature: t, > 0; the lower it is, the more the nearest neighbours count.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class SupervisedContrastive(Loss):
         if label.ndim == 2:
             raise FerlError(
                 "SupervisedContrastive: needs one class an item, but the labels are probabilities: train on majority "
-                "labels and leave out augmentations that mix images"
+                "labels, without augmentations that mix images"
             )
-        others = ~torch.eye(len(label), dtype=torch.bool, device=label.device)
+        others = ~torch.eye(label.shape[0], dtype=torch.bool, device=label.device)
         positives = (label[:, None] == label) & others  # (B, B)
         anchors = positives.any(1)
         z = F.normalize(output.embedding, dim=1)
@@ -88,4 +88,4 @@ class SupervisedContrastive(Loss):
         others, positives = others[anchors], positives[anchors]
         log_p = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
         terms = -(log_p * positives).sum(1) / positives.sum(1)
-        return terms.sum() / max(len(terms), 1)  # a sum, as the mean of no terms is not a number
+        return terms.sum() / max(terms.shape[0], 1)  # not the mean, which of no terms is not a number

@@ -10,11 +10,11 @@ from ferlightning.errors import FerlError
 
 
 class Reconstruction(Loss):
-    """Mean squared error of the restored images against those of the batch, over real frames.
+    """Mean squared error of the restored images against those of the batch, over the real frames.
 
-    Alone it pre-trains the restorer; beside cross-entropy it keeps a restorer that is trained jointly from drifting.
-    What the restorer does in train mode alone, as corrupting its input, is not in the value on validation, unless the
-    restorer is told so: see ``DenoisingAutoencoder``. It reads no label.
+    Alone it pre-trains the restorer; beside cross-entropy it keeps a jointly trained restorer from drifting. What the
+    restorer does in train mode only, such as corrupting its input, does not enter the value on validation unless the
+    restorer is set to do so: see ``DenoisingAutoencoder``. It reads no label.
 
     Args:
         embed_features: E, unused; comes from the head.
