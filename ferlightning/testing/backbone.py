@@ -11,6 +11,7 @@ from ferlightning.contracts.modules import Backbone, Recalibration
 from ferlightning.testing.common import (
     built,
     check_each_alone,
+    check_export,
     check_module,
     require,
     require_width,
@@ -51,8 +52,10 @@ def check_backbone(
                 f"{name}: images {shape(images)} must become a feature map (3, D, H', W'); found {shape(features)}",
             )
             require_width(backbone, "out_features", features.shape[1], "the feature map has")
-        check_each_alone(backbone, images)
-        check_module(partial(_as_in_the_network, build, channels), images)
+    images = torch.randn(3, 3, *sizes[0]).contiguous(memory_format=torch.channels_last)
+    check_each_alone(backbone, images)
+    check_module(partial(_as_in_the_network, build, 3), images)
+    check_export(partial(_as_in_the_network, build, 3), images)
 
 
 @seeded()
@@ -77,3 +80,4 @@ def check_recalibration(
         require(result.shape == features.shape, kept)
         check_each_alone(part, features)
         check_module(partial(_as_in_the_network, build, in_features), features)
+    check_export(partial(_as_in_the_network, build, in_features), features)

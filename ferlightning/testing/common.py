@@ -131,6 +131,22 @@ def check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
                 require_close(one, other, f"{name}: {how} in eval mode gives another result", 0)
 
 
+def check_export(build: Callable[[], nn.Module], *inputs: Any) -> None:
+    """Check that torch.export takes a part in eval mode, and that what it makes gives the same result."""
+    part = build().eval()
+    name = type(part).__name__
+    with torch.no_grad():
+        try:
+            exported = torch.export.export(part, inputs, strict=False).module()
+        except Exception as error:
+            raise AssertionError(
+                f"{name}: cannot be exported: in eval mode there must be no branch on values, no shape that depends on "
+                f"them and no len() of a tensor. {type(error).__name__}: {error}"
+            ) from error
+        for one, other in zip(run(exported, *inputs), run(part, *inputs), strict=True):
+            require_close(one, other, f"{name}: the exported part gives another result", 1e-5)
+
+
 def check_each_alone(part: nn.Module, images: Tensor) -> None:
     """Check that an image gives the same result alone and in a batch."""
     name = type(part).__name__

@@ -8,6 +8,7 @@ import torch
 from ferlightning.contracts.modules import Head
 from ferlightning.testing.common import (
     built,
+    check_export,
     check_module,
     check_padding,
     padded_tokens,
@@ -27,10 +28,10 @@ def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None
         build: makes the head from the width of its tokens and the number of classes, like the slot ``head``.
         in_features: D of the tokens.
     """
-    for k in (2, 7):
+    for k, grids in ((2, [(3, 2, 2)]), (7, [(6, 1, 1), (3, 2, 2), (1, 1, 1)])):
         head = built(partial(build, in_features, k), Head).eval()
         name = type(head).__name__
-        for t, h, w in ((6, 1, 1), (3, 2, 2), (1, 1, 1)):
+        for t, h, w in grids:
             lengths = [frames * h * w for frames in (t, 1, (t + 1) // 2)]
             whole, padded = padded_tokens(t, h, w, in_features, lengths)
             for tokens in (whole, padded):
@@ -45,3 +46,4 @@ def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None
                 require_width(head, "embed_features", embedding.shape[1], "the embedding has")
                 check_module(partial(build, in_features, k), tokens)
             check_padding(head, padded, lengths)
+        check_export(partial(build, in_features, k), padded)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ferlightning.contracts.modules import Restorer
-from ferlightning.testing.common import built, check_each_alone, check_module, require, run, seeded, shape
+from ferlightning.testing.common import built, check_each_alone, check_export, check_module, require, run, seeded, shape
 
 
 @seeded()
@@ -28,3 +28,4 @@ def check_restorer(build: Callable[[], Restorer], in_channels: int = 1) -> None:
         require(low >= -1e-5 and high <= 1 + 1e-5, span)
     check_each_alone(restorer, images)
     check_module(build, images)
+    check_export(build, images)

@@ -9,6 +9,7 @@ from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.testing.common import (
     built,
     call,
+    check_export,
     check_module,
     check_padding,
     padded_tokens,
@@ -37,6 +38,7 @@ def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
                 _check_tokens(stage, tokens, call(stage, tokens))
             check_module(partial(build, in_features), tokens)
         check_padding(stage, padded, lengths)
+    check_export(partial(build, in_features), whole)
 
 
 def _check_tokens(stage: Stage, tokens: Tokens, out: Tokens) -> None:

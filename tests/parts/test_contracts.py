@@ -1,5 +1,8 @@
 """The contract checks: every part that we ship passes them, and a part that breaks a promise is told which."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -45,6 +48,15 @@ def test_shipped_parts_keep_the_contract(check, part) -> None:
 def test_every_export_is_found() -> None:
     """A part that is exported but not found would escape the checks and the command line."""
     assert {case.values[1].__name__ for case in SHIPPED} | NEED_A_RUN == set(ferlightning.parts.__all__)
+
+
+def test_parts_and_checks_load_no_library_but_torch() -> None:
+    """Each of these takes up to seconds: they are imported by the parts that need them, when they are built or run."""
+    program = "import sys, ferlightning.parts; from ferlightning.testing import check_backbone; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"timm", "torchvision", "kornia", "sklearn", "scipy", "lightning", "torchmetrics", "cv2", "matplotlib"}
+    assert "ferlightning.parts.backbones.timm" in loaded
+    assert not heavy & set(loaded)
 
 
 def test_the_random_state_of_the_caller_is_left_alone() -> None:
@@ -121,6 +133,14 @@ class _Infinite(_Backbone):
         return super().forward(images) / 0
 
 
+class _Views(_Backbone):
+    """Sound in torch's default memory format, which is not that of the network."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = super().forward(images)
+        return features.view(len(features), -1).view(features.shape)
+
+
 class _NoSlot(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -138,6 +158,7 @@ class _NoSlot(nn.Module):
         (_Stateful, "a copy by state_dict in eval mode gives another result"),
         (_Unpicklable, "cannot be copied"),
         (_Infinite, "not finite"),
+        (_Views, "view size is not compatible"),
         (_NoSlot, "no subclass of ferlightning.contracts.Backbone"),
     ],
 )
@@ -284,6 +305,18 @@ class _AveragesPadding(LinearHead):
         return super().forward(tokens._replace(mask=None))
 
 
+class _BranchesOnValues(LinearHead):
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        logits, embedding = super().forward(tokens)
+        return (logits if logits.abs().max() < 1e6 else logits / 2), embedding
+
+
+class _Double(LinearHead):
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__(in_features, num_classes)
+        self.register_buffer("prior", torch.ones(num_classes, dtype=torch.float64))
+
+
 class _LogitsOnly(LinearHead):
     def forward(self, tokens: Tokens) -> Tensor:  # type: ignore[override]
         return super().forward(tokens)[0]
@@ -296,6 +329,8 @@ class _LogitsOnly(LinearHead):
         (_WrongEmbedding, "embed_features is 3, but the embedding has width 32"),
         (_AveragesPadding, "padding changes a result"),
         (_LogitsOnly, r"must return \(logits, embedding\)"),
+        (_BranchesOnValues, "cannot be exported: .* no branch on values"),
+        (_Double, "prior is float64, which MPS does not have"),
     ],
 )
 def test_broken_heads(part, message: str) -> None:
