@@ -42,7 +42,7 @@ def test_conv_stack_has_the_parameters_of_its_description() -> None:
 
 
 def test_a_residual_block_of_a_resnet_adds_its_shortcut() -> None:
-    """With the residual silenced what is left is ReLU of the shortcut."""
+    """Without the residual, what remains is the ReLU of the shortcut."""
     block = ResNet(1).layers[3].eval()
     nn.init.zeros_(block.residual[-1].weight)
     x = torch.randn(2, 32, 8, 8)
@@ -98,7 +98,7 @@ def test_strided_convolutions_of_few_channels_keep_their_result(stride: int | tu
 
 
 def test_a_narrow_resnet_trains_on_large_images() -> None:
-    """Its 1x1 shortcuts of 8 channels made oneDNN write beyond its memory: in a process of its own, which would die."""
+    """Its 1x1 shortcut of 8 channels made oneDNN write beyond its memory. In a process of its own, which would die."""
     program = """
 import torch
 from ferlightning.parts import ResNet

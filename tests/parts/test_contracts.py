@@ -1,4 +1,4 @@
-"""The contract checks: every part that we ship passes them, and a part that breaks a promise is told which."""
+"""The contract checks: every part that we ship passes them, and for a broken part they name the promise it breaks."""
 
 import subprocess
 import sys
@@ -112,7 +112,7 @@ class _BatchStatistics(_Backbone):
 
 
 class _Stateful(_Backbone):
-    """A random constant that is no buffer: lost in a checkpoint."""
+    """A random constant that is not a buffer, so a checkpoint loses it."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels)
@@ -134,7 +134,7 @@ class _Infinite(_Backbone):
 
 
 class _Views(_Backbone):
-    """Sound in torch's default memory format, which is not that of the network."""
+    """Works in torch's default memory format, which is not that of the network."""
 
     def forward(self, images: Tensor) -> Tensor:
         features = super().forward(images)
@@ -202,7 +202,7 @@ class _Unnormalised(AdditiveAttention):
 
 
 class _MaskedTooLate(AdditiveAttention):
-    """Right weights, but the mean of all tokens: the fault that only values show."""
+    """Right weights, but the mean of all tokens: a fault that shows in the values only."""
 
     def forward(self, tokens: Tokens) -> Tokens:
         pooled = super().forward(tokens)
@@ -227,7 +227,7 @@ class _Halves(LSTM):
 
 
 class _NormOverPadding(Stage):
-    """Sound in eval mode; in training padding enters the batch norm's statistics."""
+    """Right in eval mode; in training, padding enters the statistics of batch norm."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
@@ -380,7 +380,7 @@ class _Detached(_Loss):
 
 
 class _InfiniteSlope(_Loss):
-    """Finite itself, as 0.5-th powers of 1 - p are; its slope is not once p rounds to 1."""
+    """The loss is finite, but its slope is not once p rounds to 1."""
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         return (1 - output.logits.softmax(1)).sqrt().mean()
@@ -412,7 +412,7 @@ def test_a_loss_may_refuse_soft_labels_in_words() -> None:
 
 
 class _Restorer(Restorer):
-    """Sound, and denoising: it corrupts its input in train mode only."""
+    """Right, and denoising: it corrupts its input in train mode only."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def test_cosine_head_equals_its_formula() -> None:
 
 
 def test_scale_of_the_cosine_head_reaches_the_probability_that_its_line_names() -> None:
-    """CosFace's bound: K classes as far apart as can be, a simplex, each item on its class."""
+    """CosFace's bound: the K classes are a simplex, as far apart as possible, and each item lies on its class."""
     k, p = 7, 0.99
     simplex = torch.eye(k) - 1 / k
     head = CosineHead(k, k, scale=(k - 1) / k * math.log((k - 1) * p / (1 - p)))
@@ -91,7 +91,7 @@ def test_scale_of_the_cosine_head_reaches_the_probability_that_its_line_names() 
 
 
 def batch_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """Of one item in eval mode: channels first, no batch."""
+    """Batch norm of one item in eval mode: channels first, no batch dimension."""
     shape = (-1, *(1 for _ in x.shape[1:]))
     mean, var, weight, bias = (v.view(shape) for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
     return (x - mean) / (var + norm.eps).sqrt() * weight + bias

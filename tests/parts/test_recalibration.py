@@ -1,4 +1,4 @@
-"""Attention inside backbones against its formulas, and in its place in them."""
+"""Attention inside backbones: its formulas, and its place in each backbone."""
 
 from collections.abc import Callable
 from functools import partial
@@ -88,7 +88,7 @@ def test_each_place_learns_for_itself_and_other_parts_keep_their_names(backbone,
 
 
 def test_names_of_a_plain_stack_are_those_of_trained_checkpoints() -> None:
-    """Convolutions and batch norms at the places that they have had since the first release."""
+    """Convolutions and batch norms keep the places that they have had since the first release."""
     modules = {name.rsplit(".", 1)[0] for name in ConvStack(1).state_dict()}
     assert modules == {f"layers.{i}" for i in (0, 1, 3, 4, 8, 9, 11, 12, 16, 17, 19, 20)}
 
@@ -106,9 +106,3 @@ def test_the_command_line_nests_it_by_its_short_name(ferl, tmp_path) -> None:
     )  # fmt: skip
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state["backbone.layers.3.residual.5.attend.spatial.conv.conv.weight"].shape == (1, 2, 7, 7)
-
-
-def test_a_recalibration_that_does_not_exist_is_answered_with_those_that_do(ferl, capsys) -> None:
-    with pytest.raises(SystemExit):
-        ferl("fit", "--data=SyntheticFaces", "--model.backbone=ResNet", "--model.backbone.recalibration=CBAN")
-    assert "did you mean CBAM" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 class _Recorder(Fitted):
-    """Writes down what it is told to do."""
+    """Records the calls that it gets."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()

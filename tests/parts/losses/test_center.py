@@ -23,7 +23,7 @@ def loss_of(loss: CenterLoss, x: Any, label: Any) -> Tensor:
     return value
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_loss_and_centres_follow_equations_2_and_4(alpha: float) -> None:
     loss, centers = CenterLoss(3, COUNTS, alpha=alpha), np.zeros((4, 3))
     for x, label in STEPS:

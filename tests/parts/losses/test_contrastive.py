@@ -65,7 +65,7 @@ def test_a_batch_without_positives_costs_nothing_and_has_a_gradient(label: list[
 
 
 def test_no_loss_of_accuracy_at_a_low_temperature() -> None:
-    """exp(1 / 0.005) is beyond a float; the best arrangement of two classes costs log of the positives."""
+    """exp(1 / 0.005) overflows a float; the best arrangement of two classes costs log of the positives."""
     z = torch.eye(2)[[0, 0, 0, 1, 1, 1]].requires_grad_()
     loss = value(z, torch.tensor([0, 0, 0, 1, 1, 1]), temperature=0.005)
     loss.backward()

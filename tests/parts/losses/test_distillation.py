@@ -41,7 +41,7 @@ def test_it_keeps_the_contract(teacher: str) -> None:
     check_loss(partial(Distillation, teacher=teacher))
 
 
-@pytest.mark.parametrize("t", [1.0, 4.0, 10.0])
+@pytest.mark.parametrize("t", [1.0, 4.0])
 def test_it_is_the_formula_of_hinton_et_al(t: float, teacher: str) -> None:
     """Stills and padded clips; the teacher's logits are those of the restored model, asked by itself."""
     torch.manual_seed(0)

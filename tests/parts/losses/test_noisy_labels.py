@@ -40,8 +40,7 @@ def test_classification_term_is_cross_entropy_of_weighted_logits(label: Tensor) 
     assert value(loss, label=label) == pytest.approx(sum(terms) / 10, rel=1e-5)
 
 
-@pytest.mark.parametrize(("share", "high"), [(0.7, 7), (0.5, 5), (0.01, 1), (0.99, 9)])
-@pytest.mark.parametrize("margin", [0.0, 0.15, 1.0])
+@pytest.mark.parametrize(("share", "high", "margin"), [(0.7, 7, 1.0), (0.5, 5, 0.15), (0.01, 1, 1.0), (0.99, 9, 1.0)])
 def test_rank_term_is_how_far_the_means_fall_short_of_the_margin(share: float, high: int, margin: float) -> None:
     loss = SelfCureWeighting(6, [1] * 4, high_share=share, margin=margin, gamma=1.0)
     ranked = sorted(importances(loss), reverse=True)
