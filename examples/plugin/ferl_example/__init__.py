@@ -1,4 +1,4 @@
-"""Example of a ferlightning plug-in. Importing this package is what makes its parts known by their short names."""
+"""Example of a ferlightning plug-in. Importing this package makes its parts known by their short names."""
 
 from ferl_example.backbones import TinyNet
 from ferl_example.losses import ConfidencePenalty

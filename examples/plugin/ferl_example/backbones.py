@@ -10,7 +10,7 @@ from ferlightning.contracts import Backbone
 class TinyNet(Backbone):
     """Depthwise-separable convolutional network, small enough for a CPU.
 
-    Howard et al. 2017 (MobileNets), section 3.1, https://arxiv.org/abs/1704.04861. Every stage halves height and
+    Howard et al. 2017 (MobileNets), section 3.1, https://arxiv.org/abs/1704.04861. Each stage halves height and
     width: (N, C, 48, 48) -> (N, 64, 6, 6) by default.
 
     Args:
@@ -27,7 +27,7 @@ class TinyNet(Backbone):
             layers += [
                 nn.BatchNorm2d(before),
                 nn.ReLU(),
-                nn.Conv2d(before, before, 3, stride=2, padding=1, groups=before, bias=False),  # each channel by itself
+                nn.Conv2d(before, before, 3, stride=2, padding=1, groups=before, bias=False),  # within each channel
                 nn.Conv2d(before, width, 1, bias=False),  # then across channels
             ]
             before = width

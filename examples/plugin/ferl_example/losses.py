@@ -8,9 +8,9 @@ from ferlightning.contracts import Batch, Loss, Output
 
 
 class ConfidencePenalty(Loss):
-    """Negative entropy of the prediction, added to a cross-entropy against overconfidence.
+    """Negative entropy of the prediction; added to a cross-entropy, it reduces overconfidence.
 
-    Pereyra et al. 2017, section 3, https://arxiv.org/abs/1701.06548. It reads no label, so soft labels are fine.
+    Pereyra et al. 2017, section 3, https://arxiv.org/abs/1701.06548. It reads no labels, so soft labels are fine.
 
     Args:
         embed_features: E, unused; comes from the head.

@@ -8,7 +8,7 @@ from ferlightning.contracts import Restorer
 
 
 class GaussianBlur(Restorer):
-    """Smoothing with a Gaussian of fixed width, the plainest way to lessen sensor noise: (N, C, H, W) to the same.
+    """Smooths images by a Gaussian of fixed width, the simplest way to reduce sensor noise: (N, C, H, W) to the same.
 
     Args:
         sigma: standard deviation, pixels, > 0.
@@ -25,7 +25,7 @@ class GaussianBlur(Restorer):
 
     def forward(self, images: Tensor) -> Tensor:
         c, r = images.shape[1], self.radius
-        # Edges are repeated: zeros would darken the rim.
+        # Edges are repeated, because zeros would darken the border.
         images = F.pad(images, (r, r, r, r), mode="replicate")
         rows = F.conv2d(images, self.kernel.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
         return F.conv2d(rows, self.kernel.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)  # (N, C, H, W)

@@ -1,4 +1,4 @@
-"""The contract checks of ferlightning, and what only the author knows about the parts."""
+"""ferlightning's contract checks, and tests of what only the author knows about the parts."""
 
 from functools import partial
 
