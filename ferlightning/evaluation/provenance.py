@@ -1,4 +1,4 @@
-"""What a result needs beside it to be checked or repeated: versions, revision, configuration, data, device, cost."""
+"""What must be known of a result to check or repeat it: versions, revision, configuration, data, device, cost."""
 
 import os
 import platform
@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 PACKAGES = ("ferlightning", "torch", "lightning", "torchmetrics", "numpy")
@@ -27,7 +28,7 @@ def provenance(
     n: int,
     config: dict[str, Any] | None,
 ) -> Any:
-    """Everything that the protocol asks of a result file, as values for JSON.
+    """Return everything that the protocol asks of a result file, as values for JSON.
 
     Args:
         trainer: of the evaluation.
@@ -35,7 +36,7 @@ def provenance(
         item: arguments of the model's ``forward`` for one item.
         seconds: wall time of the evaluation.
         n: number of items evaluated, on all devices.
-        config: what the command line resolved; None without it.
+        config: the configuration that the command line resolved; None without one.
     """
     seed = os.environ.get("PL_GLOBAL_SEED")  # left by lightning's seed_everything
     datamodule: Any = getattr(trainer, "datamodule", None)
@@ -43,7 +44,7 @@ def provenance(
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "checkpoint": os.path.relpath(trainer.ckpt_path) if trainer.ckpt_path else None,
         "seed": None if seed is None else int(seed),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "git_revision": git_revision(),
         "data": datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None,
         "device": device_name(pl_module.device),
@@ -57,8 +58,17 @@ def provenance(
     }
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that make the numbers.
+
+    Each package is asked itself: one that runs from its source folder has no metadata of an installation.
+    """
+    found = {name: str(getattr(import_module(name), "__version__", "unknown")) for name in PACKAGES}
+    return {"python": platform.python_version()} | found
+
+
 def git_revision() -> str | None:
-    """Hash of the commit checked out in the working directory, "-dirty" appended if files differ; None without git."""
+    """Return the commit checked out in the working folder, with "-dirty" if files differ; None without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # --exclude: hash, not a tag
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
@@ -67,7 +77,7 @@ def git_revision() -> str | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a GPU; architecture and thread count of a CPU."""
+    """Return the name of a GPU, or the architecture and thread count of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -77,19 +87,23 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def _plain_kernels() -> Iterator[None]:
-    """Switch off fused recurrent and attention kernels, which the counter does not see, for their matrix products."""
+    """Replace fused recurrent and attention kernels, which the counter cannot see, by plain matrix products."""
     mkldnn, fast_attention = torch.backends.mkldnn, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        # allow_tf32 is passed on only because torch warns when its default is set on a CPU.
-        with mkldnn.flags(enabled=False, allow_tf32=mkldnn.allow_tf32), torch.backends.cudnn.flags(enabled=False):
+        with (
+            # allow_tf32 is passed on only because torch warns when its default is set on a CPU.
+            mkldnn.flags(enabled=False, allow_tf32=mkldnn.allow_tf32),
+            torch.backends.cudnn.flags(enabled=False),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def multiply_adds(model: torch.nn.Module, *item: Tensor) -> int:
-    """Multiply-adds of convolutions, matrix products and attention in one forward pass of ``model(*item)``."""
+    """Count the multiply-adds of convolutions, matrix products and attention in one pass of ``model(*item)``."""
     training = model.training
     model.eval()
     with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:

@@ -1,10 +1,13 @@
-"""The count of multiply-adds against sizes known by hand."""
+"""The count of multiply-adds against sizes known by hand, and versions without an installation."""
+
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ferlightning.evaluation.provenance import git_revision, multiply_adds
+import ferlightning
+from ferlightning.evaluation.provenance import git_revision, multiply_adds, versions
 
 
 class Attention(nn.Module):
@@ -16,6 +19,13 @@ class Attention(nn.Module):
         return self.layer(x, x, x)[0]
 
 
+class FusedAttention(nn.Module):
+    """What the transformers of timm call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
 @pytest.mark.parametrize(
     ("model", "item", "expected"),
     [
@@ -25,17 +35,31 @@ class Attention(nn.Module):
         (nn.LSTM(5, 6, bidirectional=True, batch_first=True), (1, 10, 5), 2 * 10 * 4 * 6 * (5 + 6)),
         (nn.GRU(5, 6, batch_first=True), (1, 10, 5), 10 * 3 * 6 * (5 + 6)),
         (Attention(), (1, 10, 16), 4 * 10 * 16 * 16 + 2 * 10 * 10 * 16),
+        (FusedAttention(), (1, 4, 10, 16), 4 * 2 * 10 * 10 * 16),
         (nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), (1, 10, 16), 4 * 2560 + 3200 + 2 * 10 * 16 * 32),
     ],
 )
-@pytest.mark.parametrize("inference", [False, True])
-def test_multiply_adds(model: nn.Module, item: tuple[int, ...], expected: int, inference: bool) -> None:
-    before = (torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled())
+def test_multiply_adds(model: nn.Module, item: tuple[int, ...], expected: int) -> None:
+    def switches() -> tuple[bool, ...]:
+        cuda = torch.backends.cuda
+        return (
+            torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled(), cuda.flash_sdp_enabled(),
+            cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled(),
+        )  # fmt: skip
+
+    before = switches()
     model.train()
-    with torch.inference_mode(inference):
-        assert multiply_adds(model, torch.randn(item)) == expected
-    assert model.training
-    assert (torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()) == before
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            assert multiply_adds(model, torch.randn(item)) == expected
+    assert model.training and switches() == before
+
+
+def test_versions_without_an_installed_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])  # where importlib.metadata looks
+    found = versions()
+    assert found["ferlightning"] == ferlightning.__version__ and found["torch"] == torch.__version__
+    assert "unknown" not in found.values()
 
 
 def test_no_git(tmp_path, monkeypatch) -> None:
