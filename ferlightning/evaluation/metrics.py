@@ -1,82 +1,113 @@
-"""The metrics logged each epoch, with scikit-learn's conventions for classes that do not occur.
+"""The metrics logged each epoch: torch counts the batches, ``statistics`` turns the counts into scores.
 
 Shapes: B batch, K classes.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from ferlightning.evaluation.statistics import BINS, SCORES, Array, Counts, scores
+
+STEP = 2.0**-24
+"""Step of the sums of confidences and costs, which are kept as integers. Integers add up exactly in any order; a
+float32 sum over an epoch loses digits, and the GPU of a Mac has no float64."""
 
 
-class BalancedAccuracy(MulticlassRecall):
-    """Mean recall over the classes that have labels, as ``sklearn.metrics.balanced_accuracy_score``.
+class Items(NamedTuple):
+    """What the scores need to know of each image."""
 
-    Torchmetrics' macro recall also averages in, as zero, a class that was predicted but has no labels; then the score
-    would depend on how the errors are spread over classes that nothing can be recalled from.
+    prediction: Tensor
+    """(B,) class index."""
+    confidence: Tensor
+    """(B,) in [0, 1], the largest probability."""
+    bin: Tensor
+    """(B,) index of the confidence's bin: [i / BINS, (i + 1) / BINS), the last one includes 1."""
+    cost: Tensor
+    """(B,) -log p(label) in nats."""
+
+
+def measure(probs: Tensor, label: Tensor) -> Items:
+    """Measure each image: probs (B, K) in [0, 1], label (B,) class index.
+
+    A probability of 0 is raised to the spacing of float32 numbers at 1, 1.2e-7, so that one image costs at most 15.9
+    and never makes the mean infinite. A probability that is not a number counts as 0.
     """
+    probs = probs.float().nan_to_num(0.0)
+    confidence, prediction = probs.max(1)
+    confidence = confidence.clamp(max=1.0)  # softmax may round to slightly above 1
+    cost = -probs.gather(1, label.unsqueeze(1)).squeeze(1).clamp(torch.finfo(torch.float32).eps, 1.0).log()
+    return Items(prediction, confidence, (confidence * BINS).long().clamp(max=BINS - 1), cost)
 
-    def compute(self) -> Tensor:
-        """Return the mean of tp / (tp + fn) over classes with tp + fn > 0, a scalar in [0, 1]."""
-        tp, _, _, fn = self._final_state()
-        support = tp + fn
-        return (tp / support)[support > 0].mean()
 
+def count(items: Items, label: Tensor, num_classes: int) -> Tensor:
+    """Add up images to integers, which batches and processes in turn add up.
 
-class CalibrationError(MulticlassCalibrationError):
-    """Expected calibration error: mean over images of abs(accuracy - confidence) of the image's bin of confidence.
+    Args:
+        items: from ``measure``.
+        label: (B,) class index.
+        num_classes: K.
 
-    Source: Guo et al., On calibration of modern neural networks, ICML 2017, eq. 3. Fifteen bins [i/15, (i+1)/15); the
-    last one includes 1. Torchmetrics alone puts a confidence of exactly 1, common in a saturated network, into a
-    sixteenth bin, and takes a whole batch for logits if rounding lifts one probability above 1.
+    Returns:
+        (K * K + 3 * BINS + 1,): the confusion matrix with true classes in rows; the number of images in each bin, the
+        sum of their confidences in steps of ``STEP``, and the number of correct predictions; the cost in steps.
     """
+    # Validation of arguments would copy each batch to the host; the labels were checked when the data were read.
+    confusion = multiclass_confusion_matrix(items.prediction, label, num_classes, validate_args=False)
+    confidence = (items.confidence / STEP).round().long()
+    rows = torch.stack([torch.ones_like(label), confidence, (items.prediction == label).long()])  # (3, B)
+    bins = (rows.unsqueeze(2) * F.one_hot(items.bin, BINS)).sum(1)
+    return torch.cat([confusion.flatten(), bins.flatten(), (items.cost / STEP).round().long().sum(0, keepdim=True)])
 
-    def update(self, probs: Tensor, label: Tensor) -> None:
-        """Add a batch: probs (B, K) in [0, 1] and label (B,)."""
-        just_below_one = 1 - torch.finfo(torch.float32).eps / 2
-        super().update(probs.float().clamp(max=just_below_one), label)
+
+def as_counts(sums: Tensor, num_classes: int) -> Counts:
+    """Convert the integers of ``count`` to NumPy, confidences and cost to their own units."""
+    values, k = sums.cpu().numpy(), num_classes
+    images, confidence, correct = values[k * k : -1].reshape(3, BINS)
+    return Counts(values[: k * k].reshape(k, k), images, correct, correct - STEP * confidence, STEP * int(values[-1]))
 
 
-class NegativeLogLikelihood(Metric):
-    """Mean of -log p(label), in nats, as ``sklearn.metrics.log_loss``.
+def count_items(label: Array, probs: Array) -> Counts:
+    """Count all items of an evaluation as the metrics count a batch: label (N,) class index, probs (N, K) in [0, 1]."""
+    labels = torch.from_numpy(label)
+    k = probs.shape[1]
+    return as_counts(count(measure(torch.from_numpy(probs), labels), labels, k), k)
 
-    A probability of 0 is raised to the spacing of float32 numbers at 1, 1.2e-7, so that one image costs at most
-    15.9 and never makes the mean infinite.
+
+class Score(Metric):
+    """One of ``statistics.SCORES``; the scores of a collection share their counts.
+
+    Args:
+        name: of the score.
+        num_classes: K.
     """
 
     full_state_update = False
-    higher_is_better = False
-    total: Tensor
-    count: Tensor
+    sums: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, num_classes: int) -> None:
         super().__init__()
-        # Double precision: a sum of single-precision terms loses digits over the 30,000 images of an epoch.
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.score, self.num_classes = name, num_classes
+        nothing = torch.zeros(num_classes * num_classes + 3 * BINS + 1, dtype=torch.long)
+        self.add_state("sums", nothing, dist_reduce_fx="sum")
 
     def update(self, probs: Tensor, label: Tensor) -> None:
-        """Add a batch: probs (B, K) in [0, 1] and label (B,)."""
-        p = probs.float().gather(1, label.unsqueeze(1))
-        self.total += -p.clamp(min=torch.finfo(torch.float32).eps).log().sum()
-        self.count += len(label)
+        """Add a batch: probs (B, K) in [0, 1], label (B,) class index."""
+        # Not in place: what was reset in inference mode could not be changed outside it.
+        self.sums = self.sums + count(measure(probs, label), label, self.num_classes)
 
     def compute(self) -> Tensor:
-        """Return the mean, a scalar >= 0."""
-        return (self.total / self.count).float()
+        """Return the score of all batches, a float32 scalar."""
+        value = scores(as_counts(self.sums, self.num_classes))[self.score]
+        return torch.tensor(value, dtype=torch.float32, device=self.sums.device)
 
 
 def classification_metrics(num_classes: int) -> MetricCollection:
-    """Scalar metrics to ``update(probs, label)`` with: probs (B, K) float in [0, 1], label (B,) long.
-
-    Absent classes follow scikit-learn with ``zero_division=0``: balanced accuracy averages over classes with labels,
-    macro precision and macro F1 over classes with labels or predictions.
+    """Build the scalar metrics to ``update(probs, label)``: probs (B, K) float in [0, 1], label (B,) long.
 
     Macro recall is left out because it *is* balanced accuracy, and weighted recall because it equals accuracy; recall
     per class is read from the report's confusion matrix.
@@ -85,25 +116,6 @@ def classification_metrics(num_classes: int) -> MetricCollection:
         num_classes: K.
 
     Returns:
-        accuracy, balanced_accuracy, macro_precision, macro_f1, weighted_precision, weighted_f1, calibration_error, nll.
+        The metrics named in ``statistics.SCORES``, each a float32 scalar. They count a batch once.
     """
-
-    def macro(metric: type[Metric]) -> Metric:
-        # Validation of arguments copies each batch to the host; the labels were checked when the data were read.
-        return metric(num_classes=num_classes, average="macro", validate_args=False)
-
-    def weighted(metric: type[Metric]) -> Metric:
-        return metric(num_classes=num_classes, average="weighted", validate_args=False)
-
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "balanced_accuracy": macro(BalancedAccuracy),
-            "macro_precision": macro(MulticlassPrecision),
-            "macro_f1": macro(MulticlassF1Score),
-            "weighted_precision": weighted(MulticlassPrecision),
-            "weighted_f1": weighted(MulticlassF1Score),
-            "calibration_error": CalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
-            "nll": NegativeLogLikelihood(),
-        }
-    )
+    return MetricCollection({name: Score(name, num_classes) for name in SCORES}, compute_groups=[list(SCORES)])

@@ -1,62 +1,80 @@
-"""The pictures of a report. The only module that imports matplotlib, which takes long; import it when one is drawn.
+"""The pictures of a report.
 
-Figures are objects of their own, without pyplot: no global state, no window system.
+Figures are objects of their own, without pyplot: no global state, no window system. Matplotlib takes long to import, so
+the functions that draw import it.
 """
+
+from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ferlightning.evaluation.explain import Looks
-from ferlightning.evaluation.statistics import BINS, Array, calibration_bins, calibration_error
+from ferlightning.evaluation.explain import Explanations
+from ferlightning.evaluation.statistics import BINS, Array, Counts, scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
 COLUMNS = 6
-"""Faces side by side in the picture of where a model looked: stills, or frames of a clip."""
+"""How many faces fit side by side in the picture of where a model looked: stills, or frames of a clip."""
 
 
 def save_plots(
     folder: Path,
-    confusion: Array,
+    counts: Counts,
     class_names: list[str],
-    confidence: Array,
-    correct: Array,
     logs: list[Path],
-    looks: Looks | None,
+    explanations: Explanations | None,
     faces: dict[str, Array] | None,
 ) -> list[Path]:
     """Draw every picture of a report.
 
     Args:
-        folder: that the PNG files are written to.
-        confusion: (K, K) counts, true classes in rows.
+        folder: where the PNG files go.
+        counts: of the items.
         class_names: K names.
-        confidence: (N,) in [0, 1].
-        correct: (N,) bool.
         logs: the ``metrics.csv`` files of the training, oldest first; without any there are no learning curves.
-        looks: where the model looked at some items; None if that is not known.
-        faces: of ``restoration.restored_faces``; None without a restorer.
+        explanations: where the model looked at some items; None if that is not known.
+        faces: from ``restoration.restored_faces``; None without a restorer.
 
     Returns:
         The files written.
     """
-    figures = {
-        "confusion_matrix": confusion_matrix(confusion, class_names),
-        "reliability": reliability(confidence, correct),
-        "learning_curves": learning_curves(logs),
-        "attention": attention(looks) if looks else None,
-        "restoration": restoration(faces) if faces else None,
-    }
+    from matplotlib import rc_context
+
     paths = []
-    for name, figure in figures.items():
-        if figure is not None:
-            paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+    with rc_context({"text.parse_math": False}):  # a class name with dollar signs is a name, not a formula
+        figures = {
+            "confusion_matrix": confusion_matrix(counts.confusion, class_names),
+            "reliability": reliability(counts),
+            "learning_curves": learning_curves(logs),
+            "attention": attention(explanations) if explanations else None,
+            "restoration": restoration(faces) if faces else None,
+        }
+        for name, figure in figures.items():
+            if figure is not None:
+                paths.append(folder / f"{name}.png")
+                figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
     return paths
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _whole_numbers(at_most: int = 9) -> MaxNLocator:
+    """Place ticks at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(at_most, integer=True)
 
 
 def _plain(axes: Axes) -> None:
@@ -66,10 +84,17 @@ def _plain(axes: Axes) -> None:
 
 
 def confusion_matrix(confusion: Array, class_names: list[str]) -> Figure:
-    """Draw counts in cells shaded by the share of the row, so that a rare class is as readable as a common one."""
+    """Draw counts in cells shaded by the share of the row, so that a rare class is as readable as a common one.
+
+    Args:
+        confusion: (K, K) counts, true classes in rows.
+        class_names: K names.
+    """
+    from matplotlib.ticker import PercentFormatter
+
     k = len(class_names)
     side = max(4.5, 0.75 * k + 1.5)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = _figure(side + 0.8, side)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -86,25 +111,24 @@ def confusion_matrix(confusion: Array, class_names: list[str]) -> Figure:
     return figure
 
 
-def reliability(confidence: Array, correct: Array) -> Figure:
-    """Draw accuracy, its gap to the confidence, and the number of images by bin. Shapes: (N,) in [0, 1], (N,) bool."""
-    count, confident, right = calibration_bins(confidence, correct)
-    used = count > 0
+def reliability(counts: Counts) -> Figure:
+    """Draw, by bin of confidence, the accuracy, its gap to the mean confidence, and the number of images."""
+    used = counts.images > 0
     centre = (np.arange(BINS) + 0.5) / BINS
-    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    figure = _figure(5.2, 5.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
 
     top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    accuracy, gap = right[used] / count[used], (confident - right)[used] / count[used]
+    accuracy, gap = counts.correct[used] / counts.images[used], -counts.gap[used] / counts.images[used]
     top.bar(centre[used], accuracy, width=0.9 / BINS, color=BLUE, label="accuracy")
     top.bar(centre[used], gap, 0.9 / BINS, accuracy, color=ORANGE, alpha=0.45, label="gap to the mean confidence")
-    error = calibration_error(confidence, correct)
+    error = scores(counts)["calibration_error"]
     top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {error:.3f}")
     top.legend(loc="upper left", frameon=False)
 
-    bottom.bar(centre, count, width=0.9 / BINS, color=GREY)
+    bottom.bar(centre, counts.images, width=0.9 / BINS, color=GREY)
     bottom.set(xlabel="confidence", ylabel="images")
-    bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    bottom.yaxis.set_major_locator(_whole_numbers(3))
     for axes in (top, bottom):
         _plain(axes)
     return figure
@@ -114,8 +138,8 @@ def learning_curves(logs: list[Path]) -> Figure | None:
     """Draw loss and accuracy of training and validation over epochs.
 
     Args:
-        logs: of a fit and, if it was resumed, of those before it, as Lightning's CSVLogger writes them: columns epoch,
-            step, train/loss, val/accuracy, ...; a row fills only the columns that were logged together.
+        logs: of a fit and, if it was resumed, of those before it, in the format of Lightning's CSVLogger: columns
+            epoch, step, train/loss, val/accuracy, ...; a row fills only the columns that were logged together.
 
     Returns:
         The figure; None if there is nothing to draw.
@@ -125,12 +149,12 @@ def learning_curves(logs: list[Path]) -> Figure | None:
         with log.open(newline="", encoding="utf-8") as file:
             rows += csv.DictReader(file)
     panels = {"loss": ["loss"], "accuracy": ["accuracy", "balanced_accuracy"]}
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = _figure(9, 3.6)
     drawn = False
     for axes, (panel, metrics) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for metric in metrics:
             for split, colour in (("train", BLUE), ("val", ORANGE)):
-                # Several rows of one epoch, logged by step, are drawn as its last one.
+                # Of several rows of one epoch, logged by step, the last one is drawn.
                 values = {
                     int(row["epoch"]): float(row[f"{split}/{metric}"])
                     for row in rows
@@ -143,33 +167,36 @@ def learning_curves(logs: list[Path]) -> Figure | None:
                     axes.plot(*zip(*values.items(), strict=True), style, color=colour, label=label, marker=marker)
                     drawn = True
         axes.set(xlabel="epoch", ylabel=panel)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(_whole_numbers())
         if axes.lines:
             axes.legend(frameon=False)
         _plain(axes)
     return figure if drawn else None
 
 
-def attention(looks: Looks) -> Figure:
-    """Draw faces with the heat of where the model looked below them; of a clip some frames, and bars of all weights."""
-    shown = [min(len(item.image), COLUMNS) for item in looks.items]
-    bars, faces = 0.45 * (max(shown) > 1), 1 + any(item.heat is not None for item in looks.items)
-    height = 0.5 + bars + faces + 0.1  # of a block: words, bars of the frames, faces, faces with heat; a face is 1 x 1
+def attention(explanations: Explanations) -> Figure:
+    """Draw faces above the same faces with the heat map; for a clip, some frames below bars of all frames' weights."""
+    from matplotlib.figure import Figure
+
+    items = explanations.items
+    shown = [min(len(item.image), COLUMNS) for item in items]
+    bars, faces = 0.45 * (max(shown) > 1), 1 + any(item.heat is not None for item in items)
+    height = 0.5 + bars + faces + 0.1  # of a block: words, bars, faces, faces with heat; a face is 1 x 1
     figure = Figure()
     axes = figure.subplots()
     axes.set_axis_off()
     x = y = bottom = 0.0
-    for i, (item, n) in enumerate(zip(looks.items, shown, strict=True)):
+    for i, (item, n) in enumerate(zip(items, shown, strict=True)):
         right = item.true == item.predicted
-        if i and (x + n > COLUMNS or right != (looks.items[i - 1].true == looks.items[i - 1].predicted)):
+        if i and (x + n > COLUMNS or right != (items[i - 1].true == items[i - 1].predicted)):
             x, y = 0.0, y + height
         bottom = y + height
         words = f"{item.predicted} {item.confidence:.0%}" + ("" if right else f"\nnot {item.true}")
         axes.text(x + 0.02, y + 0.46, words, color=BLUE if right else ORANGE, fontsize=7, va="bottom", linespacing=1.1)
         top = y + 0.5
         if bars:
-            t, wide = len(item.weight), n / len(item.weight)  # several frames stand above a face if not all are shown
-            tall = 0.38 * item.weight / max(item.weight.max(), 2 / t)  # at half height, as heavy as the mean frame
+            t, wide = len(item.weight), n / len(item.weight)  # if not all frames are shown, a face has several bars
+            tall = 0.38 * item.weight / max(item.weight.max(), 2 / t)  # at half height: as heavy as the mean frame
             axes.bar(x + wide * (np.arange(t) + 0.5), -tall, 0.85 * wide, top + 0.4, color=GREY)
             top += bars
         for k, frame in enumerate(((np.arange(n) + 0.5) * len(item.image) / n).astype(int)):
@@ -182,16 +209,16 @@ def attention(looks: Looks) -> Figure:
                 axes.imshow(heat, cmap="autumn", vmin=0, vmax=1, alpha=0.75 * heat, extent=box)
         x += n
     axes.set(xlim=(0, COLUMNS), ylim=(bottom, 0), aspect="equal")
-    axes.set_title(f"{looks.method} (blue: right, orange: wrong)", fontsize=10)
+    axes.set_title(f"{explanations.method} (blue: right, orange: wrong)", fontsize=10)
     figure.set_size_inches(1.25 * COLUMNS, 1.25 * bottom)
     return figure
 
 
 def restoration(faces: dict[str, Array]) -> Figure:
-    """Draw a row of faces for each stage, (M, H, W) grey or (M, H, W, 3) RGB in [0, 1], the clean ones first."""
+    """Draw a row of faces for each stage, the clean ones first: (M, H, W) grey or (M, H, W, 3) RGB, in [0, 1]."""
     clean = next(iter(faces.values()))
     rows, columns = len(faces), len(clean)
-    figure = Figure(figsize=(1.1 * columns + 0.9, 1.1 * rows), layout="constrained")
+    figure = _figure(1.1 * columns + 0.9, 1.1 * rows)
     for row, (name, images) in zip(figure.subplots(rows, columns, squeeze=False), faces.items(), strict=True):
         for axes, image in zip(row, images, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)

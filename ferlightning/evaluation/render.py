@@ -1,23 +1,28 @@
-"""How a report looks: its folder of files, its page, and its tables on the terminal.
+"""What a report looks like: its folder of files, its page, and its tables on the terminal.
 
 Shapes: N items of the split, K classes.
 """
 
 import base64
 import csv
+import errno
 import json
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import jinja2
-import numpy as np
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.explain import Looks
+from ferlightning.evaluation.explain import Explanations
+from ferlightning.evaluation.metrics import count_items
+from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array
 
 CAPTIONS = {
@@ -25,10 +30,10 @@ CAPTIONS = {
     "reliability": "Accuracy below the diagonal: over-confident. Lower panel: images by confidence.",
     "learning_curves": "Training and validation by epoch.",
     "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "
-    "before a second. Not tinted: the mean weight or less; full colour: twice that or, if higher, the item's maximum. "
-    "Bars: the same for frames.",
-    "restoration": "What the restorer makes of the first faces; an autoencoder's are corrupted as in its training. "
-    "MSE: mean squared error against the clean ones, intensities in [0, 1].",
+    "before any class's second. No tint: the mean weight or less; full colour: twice the mean or the item's maximum, "
+    "whichever is more. Bars: the weights of the frames.",
+    "restoration": "What the restorer makes of the first faces; an autoencoder gets them corrupted, as in its "
+    "training. MSE: mean squared error against the clean faces, intensities in [0, 1].",
 }
 
 
@@ -40,48 +45,72 @@ def write_report(
     probs: Array,
     class_names: list[str],
     logs: list[Path],
-    looks: Looks | None,
+    explanations: Explanations | None,
     faces: dict[str, Array] | None,
 ) -> list[Path]:
-    """Write the folder of a report, replacing an older report but nothing else.
+    """Write the folder of a report. It replaces an older report but nothing else.
 
     Args:
         folder: to write.
-        report: of ``report.summarise``, with split, notes, provenance and, under ``deduplicated``, the same numbers of
-            the items that have no copy in training, or None.
+        report: from ``report.summarise``, with split, notes, provenance and, under ``deduplicated``, the same numbers
+            for the items that have no copy in training, or None.
         names: (N,) names of the items.
         label: (N,) class index.
         probs: (N, K) in [0, 1].
         class_names: K names.
         logs: the ``metrics.csv`` files of the training, oldest first.
-        looks: where the model looked at some items; None if that is not known.
-        faces: of ``restoration.restored_faces``; None without a restorer.
+        explanations: where the model looked at some items; None if that is not known.
+        faces: from ``restoration.restored_faces``; None without a restorer.
 
     Returns:
         The pictures in the folder.
-    """
-    from ferlightning.evaluation.plots import save_plots  # matplotlib, late
 
+    Raises:
+        FerlError: the folder holds something else, or cannot be written.
+    """
     if folder.exists() and not (folder / "metrics.json").exists():
         raise FerlError(f"{folder} exists and is not a report of ferlightning. Move it, or set another output folder.")
-    # Written beside and renamed, so that an interruption leaves the old report or the new one, never half of one.
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-
-    (temporary / "metrics.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
-    confusion, correct = np.array(report["confusion_matrix"]), probs.argmax(1) == label
-    pictures = save_plots(temporary, confusion, class_names, probs.max(1), correct, logs, looks, faces)
-    (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
-
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    temporary = _beside(folder)
+    try:
+        temporary.mkdir(parents=True)
+        text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+        (temporary / "metrics.json").write_text(text, encoding="utf-8")
+        write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
+        pictures = save_plots(temporary, count_items(label, probs), class_names, logs, explanations, faces)
+        (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
+        replace_folder(folder, temporary)
+    except OSError as error:
+        raise FerlError(f"{folder}: cannot write the report: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return [folder / path.name for path in pictures]
 
 
+def _beside(path: Path) -> Path:
+    """Name a temporary file or folder in the same folder that no other process uses."""
+    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Rename a folder to the name of an older one, which is deleted. Other processes may be doing the same."""
+    while True:
+        if folder.exists():
+            old = _beside(folder)
+            with suppress(FileNotFoundError):  # another process has just moved it
+                folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            new.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else another process has just put its own there
+                raise
+
+
 def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:
-    """Write a row an item: name, label unless unknown, prediction, confidence and the probability of each class.
+    """Write a row for each item: name, label if known, prediction, confidence and the probability of each class.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe in front.
 
     Args:
         path: of the csv to write.
@@ -90,19 +119,27 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
         probs: (N, K) in [0, 1].
         class_names: K names.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    classes = [_plain_text(name) for name in class_names]
+    temporary = _beside(path)
     with temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         known = [] if label is None else ["label"]
         table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
         for i, (name, p) in enumerate(zip(names, probs, strict=True)):
-            true = [] if label is None else [class_names[label[i]]]
-            table.writerow([name, *true, class_names[p.argmax()], f"{p.max():.6g}", *(f"{x:.6g}" for x in p)])
-    temporary.rename(path)
+            true = [] if label is None else [classes[label[i]]]
+            row = [_plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
+            table.writerow(row + [f"{x:.6g}" for x in p])
+    temporary.replace(path)
+
+
+def _plain_text(name: str) -> str:
+    """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``."""
+    is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not is_number else name
 
 
 def _label(name: str) -> str:
-    """Name of a metric or fact as a reader expects it."""
+    """Return the name of a metric or fact as a reader expects it."""
     special = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "nll": "negative log-likelihood"}
     return special.get(name, name.replace("_", " "))
 
@@ -115,7 +152,9 @@ def _shown(value: float | None, name: str = "") -> str:
 
 
 def _html(report: dict[str, Any], pictures: list[Path]) -> str:
-    """One page that needs no other file. Names come from the user's data, so everything is escaped."""
+    """Make one page that needs no other file. Names come from the user's data, so everything is escaped."""
+    import jinja2  # late: only a report needs it
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"shown": _shown, "label": _label}
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
@@ -136,7 +175,7 @@ def _html(report: dict[str, Any], pictures: list[Path]) -> str:
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
-    """Show the numbers on the terminal, and where the rest is."""
+    """Print the numbers on the terminal, and where the rest is."""
     console = Console()
     table = Table(title=f"{report['split']}, {report['n']:,} items", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
@@ -159,7 +198,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     for name, c in report["per_class"].items():
         shown = {key: _shown(c[key]) for key in ("recall", "low", "high", "precision", "f1")}
         interval = f"{shown['low']} to {shown['high']}" if c["support"] else "-"
-        table.add_row(name, f"{c['support']:,}", shown["recall"], interval, shown["precision"], shown["f1"])
+        table.add_row(escape(name), f"{c['support']:,}", shown["recall"], interval, shown["precision"], shown["f1"])
     console.print(table)
     for note in report["notes"]:
         console.print(f"Note: {note}", style="yellow", markup=False)

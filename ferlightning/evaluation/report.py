@@ -1,4 +1,4 @@
-"""The report that validate and test leave: numbers with intervals, predictions, pictures and where they came from.
+"""The report that validate and test leave: numbers with intervals, predictions, pictures and their provenance.
 
 Shapes: B batch, N items of the split, K classes.
 """
@@ -16,9 +16,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from ferlightning.contracts.modules import class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation import statistics
-from ferlightning.evaluation.explain import find_looks
+from ferlightning.evaluation.explain import explain_items
+from ferlightning.evaluation.metrics import count_items, measure
 from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import print_report, write_predictions, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
@@ -28,22 +30,22 @@ log = logging.getLogger(__name__)
 
 
 class Report(Callback):
-    """Writes ``report/`` after test, ``report_val/`` after validate and ``predictions.csv`` after predict.
+    """Write ``report/`` after test, ``report_val/`` after validate and ``predictions.csv`` after predict.
 
     All go into the trainer's ``default_root_dir``. The validation inside fit, and its sanity check, write nothing. A
     step must return ``{"loss", "logits"}`` with logits (B, K), a batch must have ``image``, ``label`` and ``index``,
-    and the model ``class_names``.
+    and the model must have ``class_names``.
     """
 
     def __init__(self) -> None:
-        self.config: dict[str, Any] | None = None  # resolved, of the command that runs; the command line sets it
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._items: tuple[Tensor, ...] = ()  # the first ones of the split: images, and masks of clips
+        self.config: dict[str, Any] | None = None  # the resolved one of the command; the command line sets it
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._items: tuple[Tensor, ...] = ()  # the first of the split: images, and masks of clips
         self._start = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what an earlier run collected."""
-        self._parts, self._start = [], time.perf_counter()
+        self._batches, self._start = [], time.perf_counter()
 
     on_test_start = on_predict_start = on_validation_start
 
@@ -85,23 +87,22 @@ class Report(Callback):
         if not complete or not {"image", "label", "index"} <= batch.keys():
             raise FerlError(
                 "The report needs steps that return {'loss', 'logits'} and batches with 'image', 'label' and 'index'. "
-                "Adapt the model or the data, or leave the Report callback out."
+                "Adapt the model or the data, or leave out the Report callback."
             )
-        logits, label = outputs["logits"], batch["label"]
-        if not self._parts:
+        if not self._batches:
             self._items = tuple(batch[name][:FACES] for name in ("image", "mask") if name in batch)
         # Kept on the device: a copy to the host for each batch would stall it.
-        label = label.argmax(1) if label.ndim == 2 else label
-        self._parts.append((batch["index"], label, logits.detach().float().softmax(1)))
+        probs = outputs["logits"].detach().float().softmax(1)
+        self._batches.append((batch["index"], class_index(batch["label"]), probs))
 
     def _gather(self, trainer: Trainer) -> tuple[Array, Array, Array]:
-        """Index (N,), label (N,) and probabilities (N, K) of all processes, by index."""
-        columns = [torch.cat(column) for column in zip(*self._parts, strict=True)]
+        """Return index (N,), label (N,) and probabilities (N, K) of all processes, by index."""
+        columns = [torch.cat(column) for column in zip(*self._batches, strict=True)]
         if trainer.world_size > 1:
             columns = [torch.cat(gather_all_tensors(column)) for column in columns]
-        self._parts = []
+        self._batches = []
         index, label, probs = (column.cpu().numpy() for column in columns)
-        # A distributed sampler repeats items to give every process equally many.
+        # A distributed sampler repeats items so that all processes have equally many.
         index, first = np.unique(index, return_index=True)
         return index, label[first], probs[first]
 
@@ -120,7 +121,7 @@ class Report(Callback):
         names = _item_names(trainer, split, index)
         class_names: list[str] = list(pl_module.class_names)  # type: ignore[arg-type]
 
-        report = {"split": split} | summarise(label, probs, class_names)
+        report: dict[str, Any] = {"split": split} | summarise(label, probs, class_names)
         report["deduplicated"] = None
         if hasattr(datamodule, "copied_from_training"):
             copied = datamodule.copied_from_training(split)[index]
@@ -132,17 +133,17 @@ class Report(Callback):
             item = tuple(x[:1] for x in self._items)
             report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index), self.config)
         try:
-            looks = find_looks(trainer, pl_module, split, index, label, probs, class_names)
-        except (RuntimeError, LookupError) as error:  # of a plug-in's part or data; no picture is worth the numbers
+            explanations = explain_items(trainer, pl_module, split, index, label, probs, class_names)
+        except (RuntimeError, LookupError) as error:  # in a plug-in's part or data; the numbers matter more
             log.warning("The report has no picture of where the model looked: %s", error)
-            looks = None
+            explanations = None
         faces = restored_faces(pl_module, self._items[0])
         self._items = ()
 
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
         logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
-        pictures = write_report(folder, report, names, label, probs, class_names, logs, looks, faces)
+        pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces)
         print_report(report, folder)
         for logger in trainer.loggers:
             for path in pictures:
@@ -155,14 +156,14 @@ class Report(Callback):
 
 
 def _item_names(trainer: Trainer, split: str, index: Array) -> Array:
-    """Names of the items (N,), or their numbers where the data has no names."""
+    """Return the names of the items (N,), or their numbers if the data has no names."""
     datamodule: Any = getattr(trainer, "datamodule", None)
     names: Array = datamodule.item_names(split)[index] if hasattr(datamodule, "item_names") else index.astype(str)
     return names
 
 
 def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, Any]:
-    """Numbers of a report, as values for JSON.
+    """Return the numbers of a report, as values for JSON.
 
     Args:
         label: (N,) class index.
@@ -173,31 +174,28 @@ def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, A
         n, metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high, precision, f1}} with null
         for what a class without labels has no value of, confusion_matrix (rows are true classes).
     """
-    k, prediction, confidence = len(class_names), probs.argmax(1), probs.max(1).astype(np.float64)
-    correct = prediction == label
-    confusion = np.bincount(label * k + prediction, minlength=k * k).reshape(k, k)
-    cost = -np.log(np.maximum(probs[np.arange(len(label)), label], np.finfo(np.float32).eps), dtype=np.float64)
-
-    value = {name: float(score) for name, score in statistics.confusion_scores(confusion).items()}
-    value |= {"calibration_error": statistics.calibration_error(confidence, correct), "nll": float(cost.mean())}
+    counts = count_items(label, probs)
+    confusion, correct = counts.confusion, int(counts.correct.sum())
+    items = measure(torch.from_numpy(probs), torch.from_numpy(label))
+    gap = (items.prediction.numpy() == label) - items.confidence.numpy().astype(np.float64)
     interval = statistics.bootstrap_intervals(confusion) | {
-        "accuracy": statistics.wilson_interval(int(correct.sum()), len(label)),
-        "calibration_error": statistics.bootstrap_calibration_error(confidence, correct),
-        "nll": statistics.bootstrap_mean(cost),
+        "accuracy": statistics.wilson_interval(correct, len(label)),
+        "calibration_error": statistics.bootstrap_calibration_error(items.bin.numpy(), gap),
+        "nll": statistics.bootstrap_mean(items.cost.numpy().astype(np.float64)),
     }
-    scores = statistics.per_class_scores(confusion)
-    per_class = {}
+    by_class, per_class = statistics.per_class_scores(confusion), {}
     for i, name in enumerate(class_names):
         support = int(confusion[i].sum())
         low, high = statistics.wilson_interval(confusion[i, i], support) if support else (None, None)
-        recall = float(scores["recall"][i]) if support else None
+        recall = float(by_class["recall"][i]) if support else None
         per_class[name] = {"support": support, "recall": recall, "low": low, "high": high} | {
-            metric: float(scores[metric][i]) for metric in ("precision", "f1")
+            metric: float(by_class[metric][i]) for metric in ("precision", "f1")
         }
     return {
         "n": len(label),
         "metrics": {
-            name: {"value": v, "low": interval[name][0], "high": interval[name][1]} for name, v in value.items()
+            name: {"value": value, "low": interval[name][0], "high": interval[name][1]}
+            for name, value in statistics.scores(counts).items()
         },
         "per_class": per_class,
         "confusion_matrix": confusion.tolist(),

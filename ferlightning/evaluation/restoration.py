@@ -1,4 +1,4 @@
-"""What a restorer makes of faces: a few of them as they are, corrupted and restored.
+"""What a restorer makes of faces: a few of them clean, corrupted and restored.
 
 Shapes: B batch, T frames, C channels, H W image, M faces shown.
 """
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Restorer
+from ferlightning.evaluation.explain import part
 from ferlightning.evaluation.statistics import Array
 from ferlightning.parts.restorers import EVAL_SEED, DenoisingAutoencoder
 
@@ -14,17 +15,17 @@ FACES = 8
 
 
 def restored_faces(model: nn.Module, image: Tensor) -> dict[str, Array] | None:
-    """Restore the first faces of a batch; those of an autoencoder are corrupted first, as in its training.
+    """Restore the first faces of a batch. An autoencoder gets them corrupted, as in its training.
 
     Args:
         model: in eval mode.
-        image: (B, T, C, H, W) in [0, 1]; of a clip the first frame is shown.
+        image: (B, T, C, H, W) in [0, 1]; only the first frame of a clip is shown.
 
     Returns:
-        Name of a stage to its faces, (M, H, W) grey or (M, H, W, 3) RGB, in [0, 1], the clean ones first; None for a
-        model without a restorer.
+        The faces of each stage by its name, the clean ones first: (M, H, W) grey or (M, H, W, 3) RGB, in [0, 1]. None
+        for a model without a restorer.
     """
-    restorer = getattr(model, "restorer", None)
+    restorer = part(model, "restorer")
     if not isinstance(restorer, Restorer):
         return None
     clean = image[:FACES, 0]
@@ -40,6 +41,6 @@ def restored_faces(model: nn.Module, image: Tensor) -> dict[str, Array] | None:
 
 
 def _shown(faces: Tensor) -> Array:
-    """(M, C, H, W) to RGB if there are three channels, else to the first of them as grey."""
+    """Convert (M, C, H, W) to (M, H, W, 3) RGB if there are three channels, else to the first channel, (M, H, W)."""
     shown: Array = (faces.movedim(1, 3) if faces.shape[1] == 3 else faces[:, 0]).numpy()
     return shown

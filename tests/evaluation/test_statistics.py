@@ -1,23 +1,21 @@
-"""Intervals against published values, the normal approximation, and simulated coverage."""
+"""Intervals against published values, the normal approximation, and images drawn one by one."""
 
 import numpy as np
 import pytest
 
 from ferlightning.evaluation import statistics
+from ferlightning.evaluation.statistics import BINS
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [
+def test_wilson_published_values() -> None:
+    for successes, n, low, high in [
         (8, 10, 0.4902, 0.9433),
         (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I, method 3
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0000, 0.1611),
         (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_published_values(successes: int, n: int, low: float, high: float) -> None:
-    assert statistics.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+    ]:
+        assert statistics.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_bootstrap_close_to_normal_approximation() -> None:
@@ -34,7 +32,7 @@ def test_bootstrap_close_to_normal_approximation() -> None:
 
 
 def test_multinomial_is_resampling_of_images() -> None:
-    """The spread of macro F1 when images are drawn, one by one, is the spread when cells are."""
+    """The spread of macro F1 is the same whether images are drawn, one by one, or cells."""
     rng = np.random.default_rng(0)
     confusion = np.array([[30, 5, 5], [2, 10, 3], [0, 4, 41]])
     cell = np.repeat(np.arange(9), confusion.ravel())
@@ -49,12 +47,23 @@ def test_bootstrap_mean_close_to_normal_approximation() -> None:
     assert statistics.bootstrap_mean(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
 
 
+def ece(bins: np.ndarray, gap: np.ndarray) -> float:
+    return sum(abs(gap[bins == i].sum()) for i in range(BINS)) / len(gap)
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.15])
-def test_calibration_interval_holds_its_value(shift: float) -> None:
-    """Also for a calibrated model, where plain percentiles lie above the measured error."""
+def test_calibration_interval_is_that_of_images_drawn_one_by_one_moved_back_by_their_bias(shift: float) -> None:
+    """Ten images in a bin: plain percentiles lie above the measured error, by more than half their width."""
     rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.4, 1, 500)
-    correct = rng.uniform(size=500) < confidence - shift
-    low, high = statistics.bootstrap_calibration_error(confidence, correct)
-    assert 0 <= low < statistics.calibration_error(confidence, correct) < high
-    assert high - low < 0.12
+    bins = np.repeat(np.arange(5, BINS), 10)
+    confidence = (bins + 0.5) / BINS
+    gap = (np.tile(np.arange(10), BINS - 5) < np.round(10 * (confidence - shift))) - confidence
+    measured = ece(bins, gap)
+    drawn = np.array([ece(bins[i], gap[i]) for i in rng.integers(len(gap), size=(4000, len(gap)))])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert shift or low > measured, "else a shift would not matter"
+
+    bias = drawn.mean() - measured
+    found = statistics.bootstrap_calibration_error(bins, gap)
+    assert found == pytest.approx((max(low - bias, 0), high - bias), abs=0.008) and bias > (0.01 if shift else 0.05)
+    assert found[0] <= measured < found[1]

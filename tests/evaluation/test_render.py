@@ -1,0 +1,101 @@
+"""The files of a report: whatever names the data has, and whoever else writes them."""
+
+import ast
+import csv
+import re
+import subprocess
+import sys
+import threading
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.render import print_report, replace_folder, write_predictions, write_report
+from ferlightning.evaluation.report import summarise
+
+LABEL, PROBS = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
+PROVENANCE = {name: 1 for name in ("config", "data", "seconds", "images_per_second", "parameters", "multiply_adds")}
+
+
+def write(folder: Path, names: tuple[str, ...] = ("a", "b")) -> list[Path]:
+    report = {"split": "test", "notes": [], "deduplicated": None, **summarise(LABEL, PROBS, list(names))}
+    report["provenance"] = PROVENANCE | {"versions": {}}
+    print_report(report, folder)
+    return write_report(folder, report, np.array(["x", "y", "z"]), LABEL, PROBS, list(names), [], None, None)
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    names = np.array(['=HYPERLINK("x").png', "+1.png", "-1", "@a", "\t=1", "a=b.png"])
+    label = np.array([0, 1, 0, 1, 0, 1])
+    classes = ["=1+1", "joy"]
+    write_predictions(tmp_path / "predictions.csv", names, label, np.eye(2)[label], classes)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ['\'=HYPERLINK("x").png', "'+1.png", "-1", "'@a", "'\t=1", "a=b.png"]
+    assert {row["label"] for row in rows} == {row["prediction"] for row in rows} == {"'=1+1", "joy"}
+    cells = [cell for row in rows for pair in row.items() for cell in pair]
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and not re.fullmatch(r"-?[\d.]+", cell)]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_class_names_are_shown_as_they_are(tmp_path: Path, capsys) -> None:
+    """To matplotlib the first is a formula, to rich the second is the end of bold face: both would stop."""
+    write(tmp_path / "report", ("$\\frac{a}$", "[/b]"))
+    shown, page = capsys.readouterr().out, (tmp_path / "report" / "report.html").read_text()
+    assert all(name in shown and name in page for name in ("$\\frac{a}$", "[/b]"))
+
+
+def test_two_processes_write_one_report(tmp_path: Path) -> None:
+    context = get_context("fork")
+    both = [context.Process(target=write, args=(tmp_path / "report",)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_folders_replaced_at_the_same_time_leave_a_whole_one(tmp_path: Path) -> None:
+    failed = []
+
+    def work(number: int) -> None:
+        for i in range(100):
+            new = tmp_path / f"new{number}"
+            new.mkdir()
+            (new / "a").touch()
+            (new / "b").touch()
+            try:
+                replace_folder(tmp_path / "folder", new)
+            except OSError as error:
+                failed.append((number, i, error))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {"a", "b"}
+
+
+def test_a_report_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()  # a file, where a folder has to be
+    with pytest.raises(FerlError, match="run/report: cannot write the report: "):
+        write(tmp_path / "run" / "report")
+
+
+def test_libraries_that_take_long_are_imported_when_they_are_needed() -> None:
+    heavy = {"captum", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision"}
+    for path in Path(sys.modules["ferlightning.evaluation.render"].__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # what runs on import, types left out
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & heavy, f"{path}, line {node.lineno}"
+    code = "import sys, ferlightning.evaluation.statistics; print({'scipy', 'torch'} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
