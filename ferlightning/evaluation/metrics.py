@@ -24,7 +24,7 @@ class Items(NamedTuple):
     prediction: Tensor
     """(B,) class index."""
     confidence: Tensor
-    """(B,) in [0, 1], the largest probability."""
+    """(B,) in [0, 1], up to rounding: the largest probability."""
     bin: Tensor
     """(B,) index of the confidence's bin: [i / BINS, (i + 1) / BINS), the last one includes 1."""
     cost: Tensor
@@ -39,7 +39,6 @@ def measure(probs: Tensor, label: Tensor) -> Items:
     """
     probs = probs.float().nan_to_num(0.0)
     confidence, prediction = probs.max(1)
-    confidence = confidence.clamp(max=1.0)  # softmax may round to slightly above 1
     cost = -probs.gather(1, label.unsqueeze(1)).squeeze(1).clamp(torch.finfo(torch.float32).eps, 1.0).log()
     return Items(prediction, confidence, (confidence * BINS).long().clamp(max=BINS - 1), cost)
 

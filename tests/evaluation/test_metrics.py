@@ -87,8 +87,24 @@ def test_a_long_epoch_loses_no_digits() -> None:
 
 def test_states_are_integers_so_that_any_device_holds_and_adds_them() -> None:
     """The GPU of a Mac has no float64, and a sum of float32 depends on the order."""
-    for metric in classification_metrics(K).values():
-        assert {state.dtype for state in metric.metric_state.values()} == {torch.int64}
+    metrics = classification_metrics(K)
+    metrics.update(torch.eye(K), torch.arange(K))
+    states = [state for metric in metrics.values(copy_state=False) for state in metric.metric_state.values()]
+    assert {state.dtype for state in states} == {torch.int64}
+    assert len({id(state) for state in states}) == 1, "a batch is counted once for all scores"
+
+
+def test_processes_are_added_up() -> None:
+    probs, label = random_case(7)
+    here, there = classification_metrics(K), classification_metrics(K)
+    here.update(torch.from_numpy(probs[:20]), torch.from_numpy(label[:20]))
+    there.update(torch.from_numpy(probs[20:]), torch.from_numpy(label[20:]))
+    (state,) = there["accuracy"].metric_state.values()
+    for metric in here.values(copy_state=False):  # what torch.distributed would bring from the other process
+        metric.distributed_available_fn = lambda: True
+        metric.dist_sync_fn = lambda x, group=None: [x, state]
+    got = {name: value.item() for name, value in here.compute().items()}
+    assert got == pytest.approx(reference(probs, label), abs=1e-6) and len(label) > 20
 
 
 def test_saturated_probabilities() -> None:
