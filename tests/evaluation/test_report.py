@@ -88,7 +88,10 @@ def run(tmp_path_factory) -> Path:
         log += [f"{epoch},{9 * epoch},,,{1 / (epoch + 1)},.{epoch + 5},.{epoch + 4}", f"{epoch},{9 * epoch},.9,.5,,,"]
     (folder / "metrics.csv").write_text("\n".join(log) + "\n")
     torch.manual_seed(0)
-    trainer(folder, callbacks=[report]).test(Model(), Data(), verbose=False)
+    with (folder / "terminal.txt").open("w") as terminal, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "150")
+        patch.setattr("sys.stdout", terminal)
+        trainer(folder, callbacks=[report]).test(Model(), Data(), verbose=False)
     return folder / "report"
 
 
@@ -193,10 +196,13 @@ def test_replaces_an_older_report_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads((folder / "metrics.json").read_text())["n"] == N
 
 
-def test_without_datamodule(tmp_path: Path) -> None:
-    trainer(tmp_path).test(Model(), dataloaders=Data().test_dataloader(), verbose=False)
+def test_without_datamodule_and_in_lower_precision(tmp_path: Path) -> None:
+    data = Data().test_dataloader()
+    trainer(tmp_path, precision="bf16-true").test(Model(), dataloaders=data, verbose=False)
     report = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert report["notes"] == [] and report["provenance"]["data"] is None and report["provenance"]["config"] is None
+    made = report["provenance"]
+    assert report["notes"] == [] and report["deduplicated"] is None and made["data"] is None and made["config"] is None
+    assert (made["precision"], made["multiply_adds"]) == ("bf16-true", 48)
     assert (tmp_path / "report" / "predictions.csv").read_text().splitlines()[1].startswith("0,")
 
 
@@ -215,12 +221,11 @@ def test_step_without_logits_is_explained(tmp_path: Path) -> None:
         trainer(tmp_path).test(model, Data(), verbose=False)
 
 
-def test_terminal(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "150")
-    trainer(tmp_path).test(Model(), Data(), verbose=False)
-    shown = capsys.readouterr().out
+def test_terminal(run: Path) -> None:
+    shown = (run.parent / "terminal.txt").read_text()
     assert "balanced accuracy" in shown and "<fear> & co" in shown and "Note: test <shares>" in shown
-    assert str(tmp_path / "report" / "report.html") in shown
+    assert "without copies of training images (40 items)" in shown
+    assert str(run / "report.html") in shown
 
 
 def test_pictures_go_to_loggers(tmp_path: Path) -> None:
@@ -258,9 +263,3 @@ def test_perfect_model() -> None:
     assert report["metrics"]["accuracy"]["value"] == 1 and report["metrics"]["accuracy"]["low"] < 0.5
     assert report["metrics"]["calibration_error"]["value"] == 0
     json.dumps(report, allow_nan=False)
-
-
-def test_lower_precision(tmp_path: Path) -> None:
-    trainer(tmp_path, precision="bf16-true").test(Model(), Data(), verbose=False)
-    made = json.loads((tmp_path / "report" / "metrics.json").read_text())["provenance"]
-    assert (made["precision"], made["multiply_adds"]) == ("bf16-true", 48)

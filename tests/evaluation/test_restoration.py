@@ -1,7 +1,7 @@
 """The picture of restored faces in a report."""
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,11 @@ from matplotlib.image import imread
 from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Restorer
+from ferlightning.data import SyntheticFaces
 from ferlightning.evaluation.plots import restoration
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.parts import DenoisingAutoencoder
-from tests.conftest import SMALL, TINY
-
-Ferl = Callable[..., Path]
+from tests.evaluation.test_explain import STILLS, model, run
 
 
 class _Half(Restorer):
@@ -65,11 +64,9 @@ def test_the_picture_tells_the_error() -> None:
     restoration({"clean": clean[:1], "restored": restored[:1]})  # a single face
 
 
-def test_a_report_has_the_picture_if_the_model_has_a_restorer(ferl: Ferl) -> None:
-    words = [*TINY, *SMALL, "--trainer.max_epochs=1"]
-    run = ferl("fit", *words, "--model.restorer=DenoisingAutoencoder", "--model.restorer.width=4")
-    assert imread(run / "report_val" / "restoration.png").std() > 0.05
-    assert "restoration" in (run / "report_val" / "report.html").read_text()
-    made = json.loads((run / "report_val" / "metrics.json").read_text())["provenance"]
-    assert made["multiply_adds"] > 0
-    assert not (ferl("fit", *words) / "report_val" / "restoration.png").exists()
+def test_a_report_has_the_picture_if_the_model_has_a_restorer(tmp_path: Path) -> None:
+    data = SyntheticFaces(**STILLS)
+    run(tmp_path, model(data, restorer=partial(DenoisingAutoencoder, width=4)), data, report=True)
+    assert imread(tmp_path / "report" / "restoration.png").std() > 0.05
+    assert "restoration" in (tmp_path / "report" / "report.html").read_text()
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["provenance"]["multiply_adds"] > 0
