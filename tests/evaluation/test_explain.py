@@ -156,9 +156,7 @@ def test_grad_cam_of_a_linear_model_is_its_formula() -> None:
 
 def test_grad_cam_of_frozen_parts_and_of_a_recurrent_stage_has_the_mean_gradient_as_weight() -> None:
     """dy/dA by finite differences, the model taken as a black box from the feature map on."""
-    classifier = model(
-        backbone=_Backbone, sequence=partial(LSTM, hidden=4), lr_scale={"backbone": 0, "sequence": 0, "head": 0}
-    ).double()
+    classifier = model(backbone=_Backbone, sequence=partial(LSTM, hidden=4)).double().requires_grad_(False)
     image = torch.rand(1, 1, 1, 4, 3, dtype=torch.double, generator=torch.Generator().manual_seed(2))
     found = grad_cam(classifier, image, None, torch.tensor([1]))[0, 0]
     backbone = part(classifier, "backbone")
