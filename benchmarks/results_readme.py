@@ -1,40 +1,49 @@
 """Writes benchmarks/results/README.md from the results beside it: ``python benchmarks/results_readme.py``.
 
-A folder there is one of ``ferl bench run``, without weights and images, and holds a reading.md: what its table says, in
-words. Its report is made anew; the README has the report's beginning, up to the claims. What single scripts measured is
-in lab_book.md, written by hand.
+X.csv and X.yaml are what ``ferl bench run`` wrote as results.csv and results.yaml; the report added X.pairs.csv; X.md
+says in words what the table shows. The README has the beginning of each report, up to the claims.
 """
 
+import shutil
 from pathlib import Path
+from textwrap import fill
 
-from ferlightning.cli.main import main
+from ferlightning.bench.report import report
+from ferlightning.bench.sections import ABOUT_INTERVALS
 
 RESULTS = Path(__file__).parent / "results"
 END = "\n## Recall of each class\n"
-"""The first section of a report that the README leaves to it."""
+"""The first section of a report that the README leaves out."""
 
-HEAD = """# Results
+HEAD = f"""# Results
 
-What was really run; what was not stays empty. Each folder is what `ferl bench run SUITE --out=FOLDER` leaves, without
-weights, pictures and names of images: `metrics.json` of a cell has its provenance, `metrics.csv` its training. Run
-again with the same `--out`, a suite goes on where it ended. Single measurements (speed, audits, the denoising
-autoencoder, single trainings) are in the [lab book](lab_book.md). `ferl bench report FOLDER` makes the page, and the
-tables as LaTeX and CSV.
+What was really run; what was not run stays empty. `X.csv` has a line for each report of each trained model: scores with
+intervals, confusion counts, where they come from, and for each system its resolved configuration; `{{cell}}` stands for
+the folder of the cell. `X.yaml` is the suite. `X.pairs.csv` counts which of two networks was right on the same images.
+The whole report, with a page and with the tables as LaTeX and CSV, comes from
 
-Written by `benchmarks/results_readme.py`: change the results or their `reading.md`, not this file.
+    ferl bench report benchmarks/results/X.csv
+
+Single measurements (speed, audits, the denoising autoencoder, single trainings) are in the [lab book](lab_book.md).
+
+{fill(ABOUT_INTERVALS, 120)}
+
+Written by `benchmarks/results_readme.py`: change the results or their `X.md`, not this file.
 """
 
 
 def readme(results: Path) -> str:
-    """Reports on every suite of a folder, and the text of its README."""
+    """Report on every suite of a folder, and make the text of its README and the pictures X.png that it shows."""
     parts = [HEAD]
-    for folder in sorted(path.parent for path in results.glob("*/suite.yaml")):
-        main(["bench", "report", str(folder), "--pictures=false"])
-        report = (folder / "report" / "report.md").read_text("utf-8").split(END)[0]
-        title, tables = report.removeprefix("# ").split("\n", 1)
-        tables = tables.replace("\n## ", "\n### ").replace("](", f"]({folder.name}/report/")
-        reading = (folder / "reading.md").read_text("utf-8").strip()
-        parts.append(f"## {title}\n\n{reading}\n{tables.rstrip()}\n\n[Whole report]({folder.name}/report/report.md)\n")
+    for path in sorted(path.with_suffix(".csv") for path in results.glob("*.yaml")):
+        report(str(path), pictures=False)
+        made = path.with_suffix("") / "report"
+        shutil.copy(made / "scores.png", path.with_suffix(".png"))
+        title, tables = (made / "report.md").read_text("utf-8").split(END)[0].removeprefix("# ").split("\n", 1)
+        tables = tables.replace("\n## ", "\n### ").replace("](scores.png", f"]({path.stem}.png")
+        tables = "\n\n".join(text for text in tables.split("\n\n") if not text.startswith("Intervals are at"))
+        reading = path.with_suffix(".md").read_text("utf-8").strip()
+        parts.append(f"## {title}\n\n{reading}\n{tables.rstrip()}\n")
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The page of a report on many runs: all its sections, and what only a page has room for. It needs no other file."""
+"""The page of a report on a suite: all its sections, and what only a page has room for. It needs no other file."""
 
 import base64
 import io
@@ -14,9 +14,9 @@ from ferlightning.bench.tables import Entry, Section, Table, number
 from ferlightning.evaluation.statistics import Array
 
 MISTAKES = 5
-"""Listed of each system on each data set."""
+"""Listed for each system on each data set."""
 OVERLAYS = 2_500_000
-"""Bytes of pictures of where models looked, so that the page stays below 5 MB."""
+"""Bytes of pictures of where models looked; keeps the page below 5 MB."""
 WIDTH = 640
 """Pixels of such a picture."""
 
@@ -26,10 +26,10 @@ class Confusion:
     """A confusion matrix.
 
     Attributes:
-        title: above it.
+        title: shown above it.
         classes: K names.
         counts: (K, K), true classes in rows.
-        shares: the same, as shares of the true class in percent.
+        shares: the same, in percent of the true class.
     """
 
     title: str
@@ -39,13 +39,13 @@ class Confusion:
 
 
 def make_page(sections: list[Section], results: Results, folder: Path, pictures: bool) -> str:
-    """The page as HTML.
+    """Make the page as HTML.
 
     Args:
-        sections: of ``sections.make_sections``; the first one's title is that of the page.
-        results: that they were made from.
-        folder: that the sections' pictures lie in.
-        pictures: whether what shows or names single images is on the page.
+        sections: as ``make_sections`` returns them; the title of the first one is that of the page.
+        results: that the sections were made from.
+        folder: of the pictures of the sections.
+        pictures: whether the page may show and name single images.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -80,7 +80,7 @@ def _mistakes(results: Results) -> Table:
     for column in results.columns:
         for row in results.rows:
             found = results.of(row, column)
-            predictions = read_predictions(next(iter(found.values()))) if found else None
+            predictions = read_predictions(next(iter(found.values())).folder) if found else None
             wrong = [(name, *rest) for name, rest in (predictions or {}).items() if rest[0] != rest[1]]
             for name, true, predicted, confidence in sorted(wrong, key=lambda item: -item[3])[:MISTAKES]:
                 shown = number(100 * confidence, 1)
@@ -90,7 +90,7 @@ def _mistakes(results: Results) -> Table:
 
 
 def _overlays(results: Results) -> tuple[list[tuple[str, str]], int]:
-    """Caption and base64 of the pictures of the first repeats, and how many more there would be."""
+    """Caption and base64 of the pictures of the first repeats, and how many were left out."""
     made, size, left_out = [], 0, 0
     for column in results.columns:
         for row in results.rows:

@@ -1,4 +1,4 @@
-"""The pictures of a report on many runs. Figures are objects of their own, without pyplot."""
+"""The pictures of a report on a suite. Figures are made without pyplot, which would keep them open."""
 
 from itertools import product
 from pathlib import Path
@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ferlightning.bench.comparison import Friedman
-from ferlightning.bench.measures import Measured
+from ferlightning.bench.statistics import Estimate, Friedman
 from ferlightning.evaluation.statistics import Array
 
 
@@ -38,7 +37,7 @@ def _finish(axes: Axes, title: str) -> None:
 
 def _legend(figure: Figure, names: list[str]) -> None:
     lines = [figure.axes[0].plot([], [], color=_colour(i, len(names)))[0] for i in range(len(names))]
-    # On the right, in a width of its own: below, long names would not fit into a figure of one panel.
+    # Placed on the right, in extra width: below, long names would not fit a figure of one panel.
     figure.set_figwidth(figure.get_figwidth() + 0.7 + 0.08 * max(map(len, names)))
     legend = figure.legend(lines, names, loc="outside right upper", frameon=False, fontsize=8)
     for text in legend.get_texts():
@@ -46,20 +45,20 @@ def _legend(figure: Figure, names: list[str]) -> None:
 
 
 def scores(
-    cells: dict[tuple[str, str], Measured],
+    estimates: dict[tuple[str, str], Estimate],
     claimed: dict[tuple[str, str], float],
     rows: list[str],
     columns: list[str],
     metric: str,
 ) -> Figure:
-    """Draw each system's score with both its intervals, and what its paper claims.
+    """Draw each system's score with both intervals, and the claim of its paper.
 
     Args:
-        cells: by row and column.
+        estimates: by row and column.
         claimed: in percent, by row and column.
         rows: names of the systems.
         columns: names of the data sets.
-        metric: name of what is drawn.
+        metric: name of the score.
     """
     figure, panels = _panels(1, len(columns), 3.2, 0.9 + 0.32 * len(rows))
     figure.set_figwidth(figure.get_figwidth() + 0.09 * max(map(len, rows)))
@@ -68,9 +67,9 @@ def scores(
             colour = _colour(y, len(rows))
             if (row, column) in claimed:
                 axes.plot(claimed[row, column], y, "D", color="tab:red", markerfacecolor="none", markersize=6)
-            if (row, column) not in cells:
+            if (row, column) not in estimates:
                 continue
-            found = cells[row, column]
+            found = estimates[row, column]
             axes.plot(100 * np.array(found.images), (y, y), color="grey", linewidth=1)
             if found.mean.interval is not None:
                 axes.plot(100 * np.array(found.mean.interval), (y, y), color=colour, linewidth=5, alpha=0.4)
@@ -107,7 +106,7 @@ def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list
     Args:
         curves: by column and corruption, the score in percent by row at each severity from 0, NaN where it was not run.
         rows: names of the systems.
-        metric: name of what is drawn.
+        metric: name of the score.
     """
     columns = list(dict.fromkeys(column for column, _ in curves))
     kinds = list(dict.fromkeys(kind for _, kind in curves))
@@ -124,7 +123,7 @@ def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list
 
 
 def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]], rows: list[str]) -> Figure:
-    """Draw loss and accuracy by epoch, the mean of the repeats: validation full, training dashed.
+    """Draw loss and accuracy by epoch, the mean of the repeats: validation solid, training dashed.
 
     Args:
         curves: by column and row, of each repeat the values of each metric by epoch.

@@ -1,21 +1,25 @@
-"""Reads the folder that ``ferl bench run`` leaves. Nothing else of the report knows how its files lie."""
+"""Results of a suite, kept in one csv: a line for each report of each trained model, and one for each failed cell.
+
+X.csv goes with X.yaml, the budget and the suite that were run, and with X.pairs.csv, which the report adds.
+``ferl bench run`` keeps OUT/results.csv up to date; reports are made from the csv alone.
+"""
 
 import csv
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from ferlightning.bench.suite import Budget, Suite, cells, parse_suite
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.statistics import Array
+from ferlightning.evaluation.statistics import Array, Interval
 
 Repeat = tuple[int | None, int]
-"""Fold, or None for data of one split, and seed."""
+"""Fold, or None for data with a single split, and seed."""
 Corruption = tuple[str, int]
 """Name and severity."""
 
@@ -25,49 +29,59 @@ class Result:
     """One test of one trained model.
 
     Attributes:
-        folder: of its run.
-        report: its metrics.json.
-        seconds: of its step; of a system's own test also those of training, pre-training included.
-        overlap: test items for each training item if the data were split into folds, else 0: how much of the spread
-            over repeats is hidden by training sets that are nearly the same.
+        line: of the csv.
+        without_copies: the line of the test images that are not copies of training images; None if there are no copies.
+        folder: run folder of the test; it exists only where the suite was run.
+        seconds: time of its step; for a system's own test, training and pre-training are included.
+        overlap: number of test items divided by training items if the data is split into folds, else 0.
     """
 
+    line: dict[str, str]
+    without_copies: dict[str, str] | None
     folder: Path
-    report: dict[str, Any]
     seconds: float
     overlap: float
 
     def score(self, metric: str) -> float:
         """Value of a metric, in [0, 1]."""
-        return float(self.report["metrics"][metric]["value"])
+        return float(self.line[metric])
+
+    def interval(self, metric: str) -> Interval:
+        """95 % interval of a metric over images."""
+        return float(self.line[f"{metric}_low"]), float(self.line[f"{metric}_high"])
 
     @property
+    def n(self) -> int:
+        """Number of test images."""
+        return int(self.line["n"])
+
+    @cached_property
     def confusion(self) -> Array:
         """Counts (K, K), true classes in rows."""
-        return np.array(self.report["confusion_matrix"])
+        return np.array(json.loads(self.line["confusion"]))
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
-        """K names."""
-        return list(self.report["per_class"])
+        """Names of the K classes."""
+        return list(json.loads(self.line["classes"]))
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder holds.
+    """Everything a csv holds.
 
     Attributes:
-        folder: that was read.
-        suite: that was run.
-        budget_name: and how much of it was trained.
+        path: of the csv.
+        suite: the suite that was run.
+        budget_name: the budget it was run with.
         budget: the same.
         tests: by row, column, test and corruption, each by repeat in the order of the suite.
         planned: number of cells by row and column.
         failed: number of failed cells by row and column.
-        failures: last line of the output of a failed cell, by its name.
+        failures: why a cell failed, by its name.
     """
 
-    folder: Path
+    path: Path
     suite: Suite
     budget_name: str
     budget: Budget
@@ -79,13 +93,13 @@ class Results:
     def of(
         self, row: str, column: str, test: str | None = None, corruption: Corruption | None = None
     ) -> dict[Repeat, Result]:
-        """Results of a row trained on a column, by repeat.
+        """Return the results of a row trained on a column, by repeat.
 
         Args:
             row: name of a system.
             column: name of the data it was trained on.
             test: name of the data it was tested on; None for the column's own test.
-            corruption: of the test's images; None for none.
+            corruption: of the test images; None for none.
         """
         return self.tests.get((row, column, test or column, corruption), {})
 
@@ -95,9 +109,8 @@ class Results:
         return [result for tests in self.tests.values() for result in tests.values()]
 
     def facts(self, name: str) -> list[str]:
-        """Different values of a fact of the provenance."""
-        values = (result.report["provenance"][name] for result in self.all)
-        return list(dict.fromkeys("not known" if value is None else str(value) for value in values))
+        """List the distinct values of a column of the csv."""
+        return list(dict.fromkeys(result.line[name] or "unknown" for result in self.all))
 
     @property
     def rows(self) -> list[str]:
@@ -110,56 +123,76 @@ class Results:
         return [column.name for column in self.suite.columns]
 
 
-def read_results(folder: Path) -> Results:
-    """Read all results below a folder.
+def read_results(path: Path) -> Results:
+    """Read a csv of results and the suite beside it.
 
     Raises:
-        FerlError: it is no folder of ``ferl bench run``, or none of its cells has ended.
+        FerlError: one of the two is absent or not what it should be, or no cell has ended.
     """
-    if not (folder / "suite.yaml").is_file():
-        raise FerlError(
-            f"{folder} has no suite.yaml: give a folder that `ferl bench run` wrote, as runs/bench/smoke-cpu"
-        )
-    made = yaml.safe_load((folder / "suite.yaml").read_text("utf-8"))
-    suite = parse_suite(made["suite"])
-    budget = suite.budgets[made["budget"]]
+    if not path.is_file():
+        raise FerlError(f"there is no {path}; give a folder or a csv that `ferl bench run` wrote")
+    suite, name, budget = read_run(path.with_suffix(".yaml"))
+    found = dict[tuple[str, ...], dict[str, str]]()
+    errors = dict[tuple[str, ...], str]()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                key = (line["system"], line["data"], line["fold"], line["seed"])
+                if line.get("error"):
+                    errors[key] = line["error"]
+                else:
+                    found[*key, line["step"], line["split"], line["images"]] = line
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise FerlError(f"{path} is not a csv of `ferl bench run`: {error}") from None
+    if not found and not errors:
+        raise FerlError(f"{path} has no result yet; `ferl bench run` makes them")
 
-    tests: dict[tuple[str, str, str, Corruption | None], dict[Repeat, Result]] = {}
-    planned, failed, failures = Counter[tuple[str, str]](), Counter[tuple[str, str]](), {}
-    for cell in cells(suite, budget, folder):
+    results = Results(path, suite, name, budget, {}, Counter(), Counter(), {})
+    for cell in cells(suite, budget, path.parent):
         facts, seconds = cell.steps[0].facts, 0.0
-        place = (facts["row"], facts["column"])
-        planned[place] += 1
-        if (cell.folder / "failed.txt").is_file():
-            failed[place] += 1
-            *_, reason, _ = ["no output", *(cell.folder / "failed.txt").read_text("utf-8").splitlines()]
-            failures[cell.name] = reason
+        place, repeat = (facts["row"], facts["column"]), (facts["fold"], facts["seed"])
+        key = (*place, "" if repeat[0] is None else str(repeat[0]), str(repeat[1]))
+        results.planned[place] += 1
+        if key in errors:
+            results.failed[place] += 1
+            results.failures[cell.name] = errors[key]
         for step in cell.steps:
-            if not step.done:
+            inside = step.folder.relative_to(cell.folder).as_posix()
+            own = found.get((*key, inside, "test" if step.facts["test"] else "val", "all"))
+            if own is None:
                 continue
-            took = json.loads((step.folder / "step.json").read_text("utf-8"))["seconds"]
-            seconds = seconds + took if step.folder.name in ("pretrain", "main") else took
-            if step.facts["test"] is None:
-                continue
-            report = json.loads((step.folder / "report" / "metrics.json").read_text("utf-8"))
-            corruption = tuple(step.facts["corruption"]) if step.facts["corruption"] else None
-            result = Result(step.folder, report, seconds, _overlap(facts["fold"], report))
-            tests.setdefault((*place, step.facts["test"], corruption), {})[facts["fold"], facts["seed"]] = result
-    if not tests and not failures:
-        raise FerlError(f"{folder} has no result yet: `ferl bench run` makes them")
-    return Results(folder, suite, made["budget"], budget, tests, planned, failed, failures)
+            took = float(own["step_seconds"])
+            seconds = seconds + took if inside in ("pretrain", "main") else took
+            if step.facts["test"]:
+                unique = found.get((*key, inside, "test", "without copies"))
+                result = Result(own, unique, step.folder, seconds, _overlap(repeat[0], own))
+                corruption = tuple(step.facts["corruption"]) if step.facts["corruption"] else None
+                results.tests.setdefault((*place, step.facts["test"], corruption), {})[repeat] = result
+    return results
 
 
-def _overlap(fold: int | None, report: dict[str, Any]) -> float:
-    data = report["provenance"]["data"]
-    if fold is None or data is None:
+def read_run(path: Path) -> tuple[Suite, str, Budget]:
+    """Read the suite that was run, and the name and the value of its budget."""
+    if not path.is_file():
+        raise FerlError(f"there is no {path}, the suite that was run; give a folder or a csv of `ferl bench run`")
+    made = yaml.safe_load(path.read_text("utf-8"))
+    suite = parse_suite(made["suite"])
+    return suite, made["budget"], suite.budgets[made["budget"]]
+
+
+def _overlap(fold: int | None, line: dict[str, str]) -> float:
+    if fold is None or not line.get("train_items"):
         return 0.0
-    return float(data["test"]["items"] / data["train"]["items"])
+    return int(line["test_items"]) / int(line["train_items"])
 
 
-def read_predictions(result: Result) -> dict[str, tuple[str, str, float]] | None:
-    """True class, predicted class and confidence in [0, 1] by name of the item; None where they were not kept."""
-    path = result.folder / "report" / "predictions.csv"
+def read_predictions(folder: Path) -> dict[str, tuple[str, str, float]] | None:
+    """Read the true class, predicted class and confidence in [0, 1] of each item; None where they were not kept.
+
+    Args:
+        folder: run folder of a test.
+    """
+    path = folder / "report" / "predictions.csv"
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
@@ -168,18 +201,18 @@ def read_predictions(result: Result) -> dict[str, tuple[str, str, float]] | None
         return {row[0]: (row[1], row[2], float(row[3])) for row in rows}
 
 
-def read_curves(result: Result) -> dict[str, dict[int, float]]:
-    """Values of each metric of the training by epoch; empty where they were not kept."""
-    path = result.folder / "metrics.csv"
+def read_curves(folder: Path) -> dict[str, dict[int, float]]:
+    """Read the values of each metric of a training by epoch; empty where they were not kept.
+
+    Args:
+        folder: run folder of the training.
+    """
+    path, curves = folder / "metrics.csv", dict[str, dict[int, float]]()
     if not path.is_file():
-        return {}
-    curves: dict[str, dict[int, float]] = {}
+        return curves
     with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        head = next(rows)
-        epoch = head.index("epoch")
-        for row in rows:
-            for name, value in zip(head, row, strict=True):
-                if value and row[epoch] and "/" in name:
-                    curves.setdefault(name, {})[int(row[epoch])] = float(value)
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and row["epoch"] and "/" in name:
+                    curves.setdefault(name, {})[int(row["epoch"])] = float(value)
     return curves

@@ -1,12 +1,20 @@
-"""Runs the cells of a suite, on this machine or over a cluster, and goes on where it was stopped."""
+"""``ferl bench run``: runs the cells of a suite, on this machine or on a cluster, and resumes where it was stopped.
+
+A cell runs in a process of its own, ``python -m ferlightning.bench.runner``: one process for all its steps, since
+importing torch takes longer than a test on a few hundred images.
+"""
 
 import json
 import os
+import runpy
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,14 +24,14 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ferlightning.bench.suite import Cell, cells, read_suite
+from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 
 TAIL = 40
-"""Lines of output that a failed cell keeps."""
+"""Lines of output kept for a failed cell."""
 
-BUSY = "left out, another run is at it"
-"""What is said of a cell that is neither done nor failed here."""
+BUSY = "skipped, another run is working on it"
+"""Outcome of a cell that is neither done nor failed here."""
 
 
 def run(
@@ -35,20 +43,22 @@ def run(
     workers: int | None = None,
     ray: str | None = None,
 ) -> None:
-    """Train and test every cell of a suite; started again, go on with those that are not done, failed ones included.
+    """Train and test every cell of a suite; run again, it continues with the cells that are not done or failed.
 
-    A cell that was interrupted starts anew, so that a table does not depend on interruptions: the numbers drawn after a
-    resumed epoch would be others. ``ferl bench report`` makes the tables.
+    An interrupted cell starts afresh, so that no number depends on an interruption. OUT/results.csv has everything
+    measured so far; ``ferl bench report`` makes the tables.
 
     Args:
-        suite: file that says which; those of the project are in benchmarks/suites.
+        suite: the suite file; those of the project are in benchmarks/suites.
         out: folder for the results; null: runs/bench/SUITE-BUDGET.
-        budget: one of those that the suite has.
-        only: cells to run, as a pattern or a list of them: 'P1/*', '*/fold-0/*'.
-        limit_cells: run at most so many cells, and leave the rest for another time.
-        workers: cells at a time; null: one for each GPU, or one without GPUs.
+        budget: one of the suite's budgets.
+        only: a pattern, or a list of patterns, of the cells to run: 'P1/*', '*/fold-0/*'.
+        limit_cells: run at most this many cells, and leave the rest for another time.
+        workers: number of cells that run at a time; null: one for each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
     """
+    from ferlightning.bench.collect import collect  # late: it loads NumPy and SciPy
+
     console, path = Console(soft_wrap=True), Path(suite)
     found = read_suite(path)
     if budget not in found.budgets:
@@ -58,13 +68,13 @@ def run(
     _check(every)
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
-    (folder / "suite.yaml.tmp").write_text(text, encoding="utf-8")
-    (folder / "suite.yaml.tmp").rename(folder / "suite.yaml")
+    (folder / "results.yaml.tmp").write_text(text, encoding="utf-8")
+    (folder / "results.yaml.tmp").rename(folder / "results.yaml")
 
     patterns = [only] if isinstance(only, str) else only
     chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
     if not chosen:
-        raise FerlError(f"--only: {only} matches no cell of {path}; a cell is named as {every[0].name}")
+        raise FerlError(f"--only: {only} matches no cell of {path}; cells have names such as {every[0].name}")
     left = [cell for cell in chosen if not cell.done]
     console.print(
         f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {folder}"
@@ -72,21 +82,24 @@ def run(
     left = left[:limit_cells]
     failed, start = 0, time.monotonic()
     for n, (cell, error) in enumerate(_results(left, workers, ray), 1):
+        collect(folder)
         failed += error not in (None, BUSY)
         each = (time.monotonic() - start) / n
         rest = f"{n}/{len(left)}, about {_duration(each * (len(left) - n))} left"
         console.print(f"{cell.name}: {error or _outcome(cell)} ({rest})", markup=False, highlight=False)
+    collect(folder)
     if failed:
         raise FerlError(
-            f"{failed} of {len(left)} cells failed; the end of the output of each is in its failed.txt, below {folder}"
+            f"{failed} of {len(left)} cells failed; the failed.txt of each, below {folder}, has the end of its output"
         )
 
 
 def _check(every: list[Cell]) -> None:
-    """Results of other arguments must not end up in one table."""
+    """Refuse results of other arguments, which must not end up in one table."""
     for cell in every:
         for step in cell.steps:
-            if step.done and json.loads((step.folder / "step.json").read_text("utf-8"))["words"] != step.words:
+            made = read_json(step.folder / "step.json")
+            if made is not None and made["words"] != step.words:
                 raise FerlError(
                     f"{step.folder} was made with other arguments than the suite has now; delete {cell.folder} to "
                     "run it again, or choose another --out"
@@ -94,7 +107,7 @@ def _check(every: list[Cell]) -> None:
 
 
 def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator[tuple[Cell, str | None]]:
-    """Each cell as it ends, with what ``run_cell`` says of it."""
+    """Yield each cell as it ends, with the outcome that ``run_cell`` returns."""
     if ray is not None:
         yield from _over_ray(left, ray, workers)
         return
@@ -122,7 +135,7 @@ def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator
 
 
 def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[tuple[Cell, str | None]]:
-    """As ``_results``; Ray decides where a cell runs, and gives each a GPU if the cluster has any."""
+    """As ``_results``; Ray decides where a cell runs, and gives each a GPU if the cluster has one."""
     try:
         import ray
     except ImportError:
@@ -150,14 +163,14 @@ def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[t
 
 
 def run_cell(cell: Cell, environment: dict[str, str]) -> str | None:
-    """Do what is left of a cell in a process of its own.
+    """Run the steps that are left of a cell in a process of its own.
 
     Returns:
-        None if it is done, ``BUSY``, or, if it failed, the last line of its output.
+        None if the cell is done, ``BUSY``, or the last line of its output if it failed.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(cell.folder / "lock", timeout=0):  # two runs may work on one folder, but not on one cell
+        with FileLock(cell.folder / "lock", timeout=0):  # two runs may share a folder, but not a cell
             return _run_steps(cell, environment)
     except Timeout:
         return BUSY
@@ -167,11 +180,11 @@ def _run_steps(cell: Cell, environment: dict[str, str]) -> str | None:
     record = cell.folder / "failed.txt"
     record.unlink(missing_ok=True)
     steps = [{"folder": str(s.folder), "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
-    if not steps:  # another run has done them since this one began
+    if not steps:  # another run has done them in the meantime
         return None
     log = cell.folder / "log.txt"
     with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, "-m", "ferlightning.bench.cell"]
+        command = [sys.executable, "-m", "ferlightning.bench.runner"]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -199,15 +212,30 @@ def _run_steps(cell: Cell, environment: dict[str, str]) -> str | None:
 
 def _outcome(cell: Cell) -> str:
     step = next(step for step in cell.steps if step.facts["test"])
-    metrics = json.loads((step.folder / "report" / "metrics.json").read_text("utf-8"))["metrics"]
-    return f"accuracy {100 * metrics['accuracy']['value']:.1f} %"
+    report = read_json(step.reports["test"])
+    return f"accuracy {100 * report['metrics']['accuracy']['value']:.1f} %" if report else "no report"
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds > 5400
-        else f"{seconds / 60:.0f} min"
-        if seconds > 90
-        else f"{seconds:.0f} s"
-    )
+    return str(timedelta(seconds=round(seconds)))
+
+
+def work() -> None:
+    """Run the steps given in the first line of stdin, a JSON list of {folder, words, facts}."""
+    steps = json.loads(sys.stdin.readline())
+    # The pipe ends when the process that started this one dies, however it dies; else two could come to write one cell.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    for step in steps:
+        folder = Path(step["folder"])
+        shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted run; a resumed fit would draw other numbers
+        start = time.perf_counter()
+        sys.argv = ["ferl", *step["words"]]
+        runpy.run_module("ferlightning", run_name="__main__")
+        done = step["facts"] | {"words": step["words"], "seconds": time.perf_counter() - start}
+        temporary = folder / "step.json.tmp"
+        temporary.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
+        temporary.rename(folder / "step.json")
+
+
+if __name__ == "__main__":
+    work()

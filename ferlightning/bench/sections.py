@@ -1,61 +1,63 @@
-"""What a report on many runs says: its sections, from results."""
+"""The sections of a report on a suite, made from its results."""
 
 from collections import Counter
+from json import loads
 from pathlib import Path
 
 import numpy as np
 
 from ferlightning.bench import plots
-from ferlightning.bench.comparison import mean_over_repeats
-from ferlightning.bench.differences import make_ablations, make_pairs, make_ranks
-from ferlightning.bench.measures import INTERVALS, NOISE, Measured, label, measure, percent, shown, verdict
-from ferlightning.bench.pairs import count_pairs
+from ferlightning.bench.differences import Estimates, count_pairs, make_ablations, make_pairs, make_ranks
 from ferlightning.bench.results import Corruption, Results, read_curves
+from ferlightning.bench.statistics import NOISE, TOO_FEW, estimate, mean_over_repeats, verdict
 from ferlightning.bench.suite import SEVERITIES
-from ferlightning.bench.tables import Entry, Section, Table, interval, number
+from ferlightning.bench.tables import Entry, Section, Table, interval, mean_score, metric_name, number, percent
 
-Cells = dict[tuple[str, str], Measured]
-"""What was measured, by row and column; cells without a result are absent."""
+ABOUT_INTERVALS = (
+    "Intervals are at 95 %. Over repeats (folds and seeds): Student's t; folds share training images, so its "
+    "variance is corrected as proposed by Nadeau and Bengio 2003. Over images, for the networks as they are: "
+    "Wilson's for accuracy, a bootstrap for the rest, folds put together, averaged over seeds; all images count as "
+    "independent, even those of one person. Seeds on one split say nothing about other images, and images nothing "
+    f"about other seeds: what either interval holds is {NOISE}. Fewer than three repeats, or an interval over "
+    f"repeats wider than ten points, are {TOO_FEW}: they give no verdict, rank or pair, and the interval over images "
+    "stands alone."
+)
 
 
 def make_sections(results: Results, metric: str, folder: Path) -> list[Section]:
-    """Everything that Markdown, LaTeX and the page have in common.
+    """Make everything that Markdown, LaTeX and the page have in common.
 
     Args:
         results: to report.
         metric: that systems are compared by; one that a confusion matrix determines.
         folder: that pictures are written to.
     """
-    cells = _measure(results, metric)
-    accuracies = cells if metric == "accuracy" else _measure(results, "accuracy")
-    counts = count_pairs(results)
+    estimates = _estimate(results, metric)
+    accuracies = estimates if metric == "accuracy" else _estimate(results, "accuracy")
+    pairs = count_pairs(results)
     sections = [
-        _main(results, cells, metric, folder),
+        _main(results, estimates, metric, folder),
         _claims(results, accuracies),
         _classes(results),
         _cost(results),
         _across(results, metric),
         _robustness(results, metric, folder),
-        make_ablations(results, metric, counts),
-        make_ranks(results, metric, folder),
-        make_pairs(results, counts),
+        make_ablations(results, metric, pairs),
+        make_ranks(results, estimates, metric, folder),
+        make_pairs(results, accuracies, pairs),
         _curves(results, folder),
-        _made(results),
+        _provenance(results),
     ]
     return [section for section in sections if section is not None]
 
 
-def _measure(results: Results, metric: str) -> Cells:
+def _estimate(results: Results, metric: str) -> Estimates:
     places = ((row, column) for row in results.rows for column in results.columns)
-    return {place: found for place in places if (found := measure(results.of(*place), metric))}
+    return {place: found for place in places if (found := estimate(results.of(*place), metric))}
 
 
-def _main(results: Results, cells: Cells, metric: str, folder: Path) -> Section:
-    copies = {
-        column
-        for row, column in cells
-        if any(result.report["deduplicated"] for result in results.of(row, column).values())
-    }
+def _main(results: Results, estimates: Estimates, metric: str, folder: Path) -> Section:
+    copies = {column for row, column in estimates if any(r.without_copies for r in results.of(row, column).values())}
     head = ["system"]
     for column in results.columns:
         head += [column, f"{column} without copies"] if column in copies else [column]
@@ -63,32 +65,33 @@ def _main(results: Results, cells: Cells, metric: str, folder: Path) -> Section:
     for row in results.rows:
         line = [Entry(row)]
         for column in results.columns:
-            line += [_state(results, cells, row, column)]
+            line += [_state(results, estimates, row, column)]
             line += [_without_copies(results, row, column, metric)] if column in copies else []
         rows.append(line)
     note = "Mean ± standard deviation over repeats. Empty: not run."
     note += " Without copies: on test images that are not pixel for pixel in training." if copies else ""
 
     details = []
-    for (row, column), found in cells.items():
-        images = sum(result.report["n"] for result in results.of(row, column).values())
+    for (row, column), found in estimates.items():
+        images = sum(result.n for result in results.of(row, column).values())
         line = [Entry(row), Entry(column), number(found.n, 0), number(images, 0), number(100 * found.mean.value)]
         line += [number(None if found.mean.sd is None else 100 * found.mean.sd)]
         details.append([*line, interval(percent(found.mean.interval)), interval(percent(found.images))])
     head_details = ["system", "data", "repeats", "images", "mean", "sd", "95 % over repeats", "95 % over images"]
 
-    done, failed = sum(found.n for found in cells.values()), results.failed.total()
+    done, failed = sum(found.n for found in estimates.values()), results.failed.total()
     state = f"{done} of {results.planned.total()} cells have a result" + (f", {failed} failed." if failed else ".")
     trained = results.budget.note.strip().rstrip(".") or "as the suite says"
-    budget = f"Trained by budget {results.budget_name}: {trained}. {state}"
+    budget = f"Trained with budget {results.budget_name}: {trained}. {state}"
     about = [results.suite.about] if results.suite.about else []
-    title = f"Test {label(metric)}"
+    title = f"Test {metric_name(metric)}"
     claims = _claimed(results) if metric == "accuracy" else {}
-    plots.save(plots.scores(cells, claims, results.rows, results.columns, label(metric)), folder / "scores.png")
+    figure = plots.scores(estimates, claims, results.rows, results.columns, metric_name(metric))
+    plots.save(figure, folder / "scores.png")
     caption = f"{title}. Thick: interval over repeats; thin: over images; diamond: claimed."
     return Section(
         results.suite.title,
-        [*about, INTERVALS, budget],
+        [*about, ABOUT_INTERVALS, budget],
         [
             Table("results", f"{title}, %", head, rows, note),
             Table("intervals", f"{title} with intervals, %", head_details, details, "Images: of all repeats."),
@@ -97,13 +100,13 @@ def _main(results: Results, cells: Cells, metric: str, folder: Path) -> Section:
     )
 
 
-def _state(results: Results, cells: Cells, row: str, column: str) -> Entry:
-    """A cell's number, and how far it is from done."""
+def _state(results: Results, estimates: Estimates, row: str, column: str) -> Entry:
+    """The score of a row on a column, and what is missing."""
     failed, planned = results.failed[row, column], results.planned[row, column]
-    if (row, column) not in cells:
+    if (row, column) not in estimates:
         return Entry("failed" if failed else "")
-    found = cells[row, column]
-    entry = shown(found.mean)
+    found = estimates[row, column]
+    entry = mean_score(found.mean)
     if found.n == planned:
         return entry
     missing = f"{found.n} of {planned}" + (f", {failed} failed" if failed else "")
@@ -111,25 +114,25 @@ def _state(results: Results, cells: Cells, row: str, column: str) -> Entry:
 
 
 def _without_copies(results: Results, row: str, column: str, metric: str) -> Entry:
-    reports = [result.report["deduplicated"] for result in results.of(row, column).values()]
-    values = [report["metrics"][metric]["value"] for report in reports if report is not None]
-    return shown(mean_over_repeats(np.array(values))) if values else Entry()
+    lines = [result.without_copies for result in results.of(row, column).values()]
+    values = [float(line[metric]) for line in lines if line is not None]
+    return mean_score(mean_over_repeats(np.array(values))) if values else Entry()
 
 
 def _claimed(results: Results) -> dict[tuple[str, str], float]:
     return {(row.name, column): value for row in results.suite.rows for column, value in row.claimed.items()}
 
 
-def _claims(results: Results, accuracies: Cells) -> Section | None:
+def _claims(results: Results, accuracies: Estimates) -> Section | None:
     rows = []
     for place, claimed in _claimed(results).items():
         if place not in accuracies:
             continue
         found = accuracies[place]
-        repeats, images = percent(found.mean.interval), percent(found.images)
-        line = [*map(Entry, place), number(claimed), shown(found.mean)]
-        line += [number(100 * found.mean.value - claimed, sign=True), interval(repeats), interval(images)]
-        rows.append([*line, verdict(claimed, repeats, images)])
+        said = verdict(claimed / 100, found.mean, found.images, results.budget.converged)
+        line = [*map(Entry, place), number(claimed), mean_score(found.mean)]
+        line += [number(100 * found.mean.value - claimed, sign=True)]
+        rows.append([*line, interval(percent(found.mean.interval)), interval(percent(found.images)), Entry(said)])
     head = ["system", "data", "claimed", "measured", "difference", "95 % over repeats", "95 % over images", "verdict"]
     note = f"Intervals are of the measured accuracy. {NOISE.capitalize()}: one of them holds the claim."
     return Section("Claimed and measured", [], [Table("claims", "Accuracy, %", head, rows, note)]) if rows else None
@@ -142,13 +145,12 @@ def _classes(results: Results) -> Section:
         classes = list(dict.fromkeys(name for repeats in found.values() for r in repeats for name in r.classes))
         rows = []
         for row, repeats in found.items():
-            line = [Entry(row)]
-            for name in classes:
-                known = [r.report["per_class"][name] for r in repeats if name in r.classes]
-                support = sum(of_class["support"] for of_class in known)
-                hits = sum(of_class["support"] * of_class["recall"] for of_class in known if of_class["support"])
-                line.append(number(100 * hits / support if support else None))
-            rows.append(line)
+            hits, support = Counter[str](), Counter[str]()
+            for result in repeats:
+                hits.update(dict(zip(result.classes, result.confusion.diagonal().tolist(), strict=True)))
+                support.update(dict(zip(result.classes, result.confusion.sum(1).tolist(), strict=True)))
+            recalls = [number(100 * hits[name] / support[name] if support[name] else None) for name in classes]
+            rows.append([Entry(row), *recalls])
         if rows:
             head, note = ["system", *classes], "Of all repeats together."
             tables.append(Table(f"recall-{i}", f"Recall on {column}, %", head, rows, note))
@@ -162,15 +164,14 @@ def _cost(results: Results) -> Section:
             found = list(results.of(row, column).values())
             if not found:
                 continue
-            made = [result.report["provenance"] for result in found]
-            speed, seconds = [facts["images_per_second"] for facts in made], [result.seconds for result in found]
-            line = [Entry(row), Entry(column), number(made[0]["parameters"], 0)]
-            line += [number(made[0]["multiply_adds"] / 1e6)]
-            rows.append([*line, number(float(np.mean(speed)), 0), number(float(np.mean(seconds)), 0)])
+            speed = [float(result.line["images_per_second"]) for result in found]
+            line = [Entry(row), Entry(column), number(float(found[0].line["parameters"]), 0)]
+            line += [number(float(found[0].line["multiply_adds"]) / 1e6), number(float(np.mean(speed)), 0)]
+            rows.append([*line, number(float(np.mean([result.seconds for result in found])), 0)])
     head = ["system", "data", "parameters", "multiply-adds, million", "test images/s", "seconds"]
-    note = "Multiply-adds: of one item. Seconds: to train, pre-training included, and to test. Means of the repeats."
+    note = "Multiply-adds: for one item. Seconds: to train, with pre-training, and to test. Means over the repeats."
     if len(devices := results.facts("device")) > 1:
-        note += f" Times and speeds do not compare, since not all ran on one device: {', '.join(devices)}."
+        note += f" The runs used different devices, so times and speeds do not compare: {', '.join(devices)}."
     return Section("Cost", [], [Table("cost", "Size, speed and time", head, rows, note)])
 
 
@@ -179,13 +180,13 @@ def _across(results: Results, metric: str) -> Section | None:
     rows = []
     for row in results.rows:
         for column in results.columns:
-            found = [measure(results.of(row, column, target), metric) for target in targets]
+            found = [estimate(results.of(row, column, target), metric) for target in targets]
             if any(found):
-                rows.append([Entry(row), Entry(column), *(shown(m.mean) if m else Entry() for m in found)])
+                rows.append([Entry(row), Entry(column), *(mean_score(e.mean) if e else Entry() for e in found)])
     if not results.suite.tests or not rows:
         return None
-    note = "Classes are matched by name; what that leaves out is in the notes at the end. Empty: not run."
-    title = f"{label(metric).capitalize()} of what was trained on one data set, tested on each, %"
+    note = "Classes are matched by name; the notes at the end say which ones are left out. Empty: not run."
+    title = f"{metric_name(metric).capitalize()} when trained on one data set and tested on each, %"
     return Section("Across data sets", [], [Table("across", title, ["system", "trained on", *targets], rows, note)])
 
 
@@ -196,40 +197,41 @@ def _robustness(results: Results, metric: str, folder: Path) -> Section | None:
         for kind in results.suite.corruptions:
             for row in results.rows:
                 graded: list[Corruption | None] = [None, *((kind, severity) for severity in SEVERITIES)]
-                found = [measure(results.of(row, column, None, corruption), metric) for corruption in graded]
+                found = [estimate(results.of(row, column, None, corruption), metric) for corruption in graded]
                 if not any(found[1:]):
                     continue
-                scores = [100 * m.mean.value if m else float("nan") for m in found]
+                scores = [100 * e.mean.value if e else float("nan") for e in found]
                 curves.setdefault((column, kind), {})[row] = scores
                 line = [Entry(row), Entry(column), Entry(kind), *map(number, scores)]
                 rows.append([*line, number(float(np.mean(scores[1:])))])
     if not rows:
         return None
-    plots.save(plots.robustness(curves, results.rows, label(metric)), folder / "robustness.png")
+    plots.save(plots.robustness(curves, results.rows, metric_name(metric)), folder / "robustness.png")
     head = ["system", "data", "corruption", "severity 0", *map(str, SEVERITIES), "mean of 1 to 5"]
-    table = Table("robustness", f"Test {label(metric)} under graded corruptions, %", head, rows)
-    return Section("Robustness", [], [table], [("robustness.png", f"Test {label(metric)} by severity of corruption.")])
+    title = f"Test {metric_name(metric)}"
+    table = Table("robustness", f"{title} under graded corruptions, %", head, rows)
+    return Section("Robustness", [], [table], [("robustness.png", f"{title} by severity of corruption.")])
 
 
 def _curves(results: Results, folder: Path) -> Section | None:
     curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]] = {}
     for column in results.columns:
         for row in results.rows:
-            if found := [curve for r in results.of(row, column).values() if (curve := read_curves(r))]:
+            if found := [curve for r in results.of(row, column).values() if (curve := read_curves(r.folder))]:
                 curves.setdefault(column, {})[row] = found
     if not curves:
         return None
     plots.save(plots.learning_curves(curves, results.rows), folder / "learning_curves.png")
-    caption = "Mean of the repeats that lasted to an epoch. Full: validation; dashed: training."
+    caption = "Mean of the repeats that lasted to an epoch. Solid: validation; dashed: training."
     return Section("Learning curves", pictures=[("learning_curves.png", caption)])
 
 
-def _made(results: Results) -> Section:
+def _provenance(results: Results) -> Section:
     notes: Counter[str] = Counter()
     versions: dict[str, dict[str, None]] = {}
     for result in results.all:
-        notes.update(list(dict.fromkeys(result.report["notes"])))  # in their order, unlike a set
-        for package, version in result.report["provenance"]["versions"].items():
+        notes.update(list(dict.fromkeys(loads(result.line["notes"]))))  # in their order, unlike a set
+        for package, version in loads(result.line["versions"]).items():
             versions.setdefault(package, {})[version] = None
     listed = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
     facts = ("device", "devices", "precision", "git_revision")

@@ -1,8 +1,9 @@
-"""A suite: which systems are trained on which data, in which folds and with which seeds, and what they are tested on.
+"""A suite: which systems are trained on which data, with which folds and seeds, and what they are tested on.
 
 Rows and columns are lists of ``ferl`` arguments: a suite can say what the command line can say, and nothing else.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import yaml
 from ferlightning.errors import FerlError
 
 SEVERITIES = range(1, 6)
-"""Of a corruption, Hendrycks and Dietterich 2019."""
+"""Severities of a corruption, as in Hendrycks and Dietterich 2019."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Row:
     """A system.
 
     Args:
-        name: in tables.
-        args: of ``ferl fit``; ``{pretrained}`` stands for the run folder of ``pretrain``.
-        claimed: accuracy that its paper claims, in percent, by name of column.
-        ablates: the row of which this one is a part; null for a system of its own.
-        pretrain: arguments of a ``ferl fit`` that comes first in every cell.
-        also: further arguments on the column of a name, after those of the column.
+        name: shown in tables.
+        args: arguments of ``ferl fit``; ``{pretrained}`` stands for the run folder of ``pretrain``.
+        claimed: accuracy that the paper claims, in percent, by name of column.
+        ablates: the row that this one is an ablation of; null for a system of its own.
+        pretrain: arguments of a ``ferl fit`` that runs first in every cell.
+        also: extra arguments for single columns, by name, placed after those of the column.
     """
 
     name: str
@@ -40,12 +41,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """Data to train on, and to test on.
+    """Data to train and test on.
 
     Args:
-        name: in tables.
-        args: of ``ferl fit``, after those of the row.
-        folds: values of ``--data.fold``; null: the data have one split of their own.
+        name: shown in tables.
+        args: arguments of ``ferl fit``, placed after those of the row.
+        folds: values of ``--data.fold``; null if the data has a single split.
     """
 
     name: str
@@ -55,11 +56,11 @@ class Column:
 
 @dataclass(frozen=True)
 class OtherTest:
-    """Other data that trained models are tested on, their classes matched by name.
+    """Other data that trained models are tested on; classes are matched by name.
 
     Args:
-        name: in tables; what was trained on the column of this name is not tested on it again.
-        args: of ``ferl test``.
+        name: shown in tables; a model trained on the column of this name is not tested on it again.
+        args: arguments of ``ferl test``.
     """
 
     name: str
@@ -71,31 +72,33 @@ class Budget:
     """How much is trained.
 
     Args:
-        args: of ``ferl fit``, after all others.
-        note: what that means for the numbers, for the head of the report.
-        seeds: in place of the suite's.
-        folds: in place of the columns'.
+        args: arguments of ``ferl fit``, placed after all others.
+        note: what the budget means for the numbers; shown at the top of the report.
+        seeds: replace the suite's seeds.
+        folds: replace the columns' folds.
+        converged: false if training stops before it converges; the report then gives no verdict.
     """
 
     args: list[str] = field(default_factory=list)
     note: str = ""
     seeds: list[int] | None = None
     folds: list[int] | None = None
+    converged: bool = True
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What stands in a suite file.
+    """The contents of a suite file.
 
     Args:
-        title: of the report.
+        title: title of the report.
         rows: the systems.
         columns: the data.
         budgets: by name.
-        about: a paragraph below the title, as where the claims come from.
-        seeds: each gives every cell once more.
+        about: a paragraph below the title, for example where the claims come from.
+        seeds: every cell is repeated with each seed.
         tests: other data that every trained model is tested on.
-        corruptions: parts for ``--data.corrupt`` that every test is repeated under, each at severities 1 to 5.
+        corruptions: parts for ``--data.corrupt``; every test is repeated with each of them at severities 1 to 5.
     """
 
     title: str
@@ -114,8 +117,8 @@ class Step:
 
     Attributes:
         folder: its run folder.
-        words: what stands after ``ferl``.
-        facts: what the report has to know of it, plain values.
+        words: the words after ``ferl``.
+        facts: row, column, fold, seed, test (null for pre-training) and corruption, as plain values.
     """
 
     folder: Path
@@ -123,20 +126,31 @@ class Step:
     facts: dict[str, Any]
 
     @property
+    def reports(self) -> dict[str, Path]:
+        """Where its reports are, by split; a step need not write both."""
+        return {"val": self.folder / "report_val/metrics.json", "test": self.folder / "report/metrics.json"}
+
+    @property
+    def broken(self) -> list[Path]:
+        """Files that are there and cannot be read."""
+        files = (self.folder / "step.json", *self.reports.values())
+        return [path for path in files if path.is_file() and read_json(path) is None]
+
+    @property
     def done(self) -> bool:
-        """Whether its results are there: ``step.json`` is written last."""
-        report = "report" if self.facts["test"] else "report_val"
-        return (self.folder / report / "metrics.json").is_file() and (self.folder / "step.json").is_file()
+        """Whether its results are there; ``step.json`` is written last."""
+        own = self.reports["test" if self.facts["test"] else "val"]
+        return own.is_file() and (self.folder / "step.json").is_file() and not self.broken
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One system, trained once, and all that is done with it.
+    """One system trained once, and everything done with it.
 
     Attributes:
-        name: as P1/CK+/fold-0/seed-42.
-        folder: of everything.
-        steps: in order; the first one that fails ends the cell.
+        name: for example P1/CK+/fold-0/seed-42.
+        folder: holds all its steps.
+        steps: in order; the first that fails ends the cell.
     """
 
     name: str
@@ -149,11 +163,20 @@ class Cell:
         return all(step.done for step in self.steps)
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; return None if the file is absent or cut short."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def read_suite(path: Path) -> Suite:
     """Read a suite file.
 
     Raises:
-        FerlError: it is absent, no YAML, or not a suite; the message names the key.
+        FerlError: the file is absent, not YAML, or not a suite; the message names the file and the key.
     """
     from jsonargparse import ArgumentError
 
@@ -161,39 +184,46 @@ def read_suite(path: Path) -> Suite:
         raise FerlError(f"there is no suite {path}; those of the project are in benchmarks/suites")
     try:
         suite = parse_suite(yaml.safe_load(path.read_text("utf-8")))
+    except UnicodeDecodeError as error:
+        raise FerlError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         raise FerlError(f"{path}: {error}") from None
+    for kind in ("rows", "columns", "budgets"):
+        if not getattr(suite, kind):
+            raise FerlError(f"{path}: {kind}: there are none; a suite needs at least one")
     names = [row.name for row in suite.rows]
-    for kind, found in (
-        ("rows", names),
-        ("columns", [c.name for c in suite.columns]),
-        ("tests", [t.name for t in suite.tests]),
-    ):
+    columns, tests = [column.name for column in suite.columns], [test.name for test in suite.tests]
+    for kind, found in (("rows", names), ("columns", columns), ("tests", tests)):
         slugs = [slug(name) for name in found]
-        if repeated := {name for name in slugs if slugs.count(name) > 1}:
-            raise FerlError(f"{path}: {kind}: two have the name {repeated.pop()!r}; each needs one of its own")
+        for name, folder in zip(found, slugs, strict=True):
+            if folder in ("", ".", "..") or re.search(r"[/\\\0]", name):
+                raise FerlError(f"{path}: {kind}: {name!r} cannot name a folder; use letters, digits and no slash")
+            if slugs.count(folder) > 1:
+                raise FerlError(f"{path}: {kind}: two have the name {folder!r}; each needs its own")
     for row in suite.rows:
         if row.ablates is not None and row.ablates not in names:
-            raise FerlError(f"{path}: row {row.name!r} ablates {row.ablates!r}, which is no row of this suite")
-        if unknown := {*row.also, *row.claimed} - {column.name for column in suite.columns}:
-            raise FerlError(f"{path}: row {row.name!r} speaks of {unknown.pop()!r}, which is no column of this suite")
+            raise FerlError(f"{path}: row {row.name!r} ablates {row.ablates!r}, which is not a row of this suite")
+        if unknown := {*row.also, *row.claimed} - {*columns}:
+            raise FerlError(f"{path}: row {row.name!r} names {unknown.pop()!r}, which is not a column of this suite")
     return suite
 
 
 def parse_suite(values: Any) -> Suite:
-    """A suite from what stands in its file; the parser's own errors name the key."""
+    """Make a suite of the contents of its file; errors of the parser name the key."""
     from jsonargparse import ArgumentParser
 
+    if not isinstance(values, dict):
+        raise ValueError("expected the keys title, rows, columns and budgets")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Suite)
     return Suite(**vars(parser.instantiate_classes(parser.parse_object(values))))
 
 
 def cells(suite: Suite, budget: Budget, out: Path) -> list[Cell]:
-    """All cells, all rows of one fold and seed before the next: a table that is not complete compares like with like.
+    """List all cells, every row of one fold and seed before the next, so that a partial table compares like with like.
 
     Args:
-        suite: what to run.
+        suite: to run.
         budget: one of its budgets.
         out: folder of the results.
     """
@@ -247,5 +277,5 @@ def _cell(suite: Suite, budget: Budget, out: Path, row: Row, column: Column, fol
 
 
 def slug(name: str) -> str:
-    """A name as a folder."""
+    """Turn a name into that of a folder."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("_")

@@ -1,19 +1,25 @@
-"""One kind of table, written as Markdown, LaTeX and CSV. The page draws the same ones."""
+"""Sections and tables of a report, written as Markdown, LaTeX and CSV; the page draws the same ones."""
 
 import csv
 import io
 import re
 from dataclasses import dataclass, field
 
-Value = float | tuple[float, float] | None
+from rich.markup import escape
+from rich.table import Table as TerminalTable
+
+from ferlightning.bench.statistics import Mean
+from ferlightning.evaluation.statistics import Interval
+
+Value = float | Interval | None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table.
+    """One entry of a table.
 
     Args:
-        text: as a reader sees it.
+        text: shown to the reader.
         value: the same in full precision, for sorting and for CSV; a pair is an interval; None for words.
     """
 
@@ -26,11 +32,11 @@ class Table:
     """A table.
 
     Args:
-        name: of its file and label.
-        title: above it.
-        head: of each column.
+        name: names its file and its label.
+        title: shown above it.
+        head: title of each column.
         rows: each as long as the head.
-        note: below it.
+        note: shown below it.
     """
 
     name: str
@@ -49,10 +55,10 @@ class Section:
     """A part of a report.
 
     Args:
-        title: above it.
+        title: shown above it.
         text: paragraphs.
-        tables: below the text.
-        pictures: file and caption of each, below the tables.
+        tables: shown below the text.
+        pictures: file and caption of each, shown below the tables.
     """
 
     title: str
@@ -62,12 +68,12 @@ class Section:
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> Entry:
-    """A number with so many digits after the point; nothing for None.
+    """Format a number; None and NaN give an empty entry.
 
     Args:
         value: the number.
-        digits: shown.
-        sign: whether a plus is shown too.
+        digits: number of digits after the point.
+        sign: whether to show a plus.
     """
     if value is None or value != value:
         return Entry()
@@ -76,20 +82,36 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> Entry:
     return Entry(f"{value:{'+' if sign else ''},.{digits}f}", value)
 
 
-def interval(pair: tuple[float, float] | None, digits: int = 2) -> Entry:
-    """An interval; nothing for None."""
+def interval(pair: Interval | None, digits: int = 2) -> Entry:
+    """Format an interval; None gives an empty entry."""
     if pair is None:
         return Entry()
     return Entry(f"[{number(pair[0], digits).text}, {number(pair[1], digits).text}]", pair)
 
 
 def p_value(p: float) -> Entry:
-    """A p, which is not told below a thousandth."""
+    """Format a p; below a thousandth the digits are not shown."""
     return Entry("<0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
+def mean_score(mean: Mean) -> Entry:
+    """Format a mean and its standard deviation in percent."""
+    spread = "" if mean.sd is None else f" ± {100 * mean.sd:.2f}"
+    return Entry(f"{100 * mean.value:.2f}{spread}", 100 * mean.value)
+
+
+def percent(pair: Interval | None) -> Interval | None:
+    """Turn an interval of shares into percent."""
+    return None if pair is None else (100 * pair[0], 100 * pair[1])
+
+
+def metric_name(metric: str) -> str:
+    """Return the name of a metric as readers know it."""
+    return metric.replace("_f1", " F1").replace("_", " ")
+
+
 def to_csv(table: Table) -> str:
-    """Comma-separated, numbers in full precision; an interval makes two columns, low and high."""
+    """Write a table as CSV, numbers in full precision; an interval takes two columns, low and high."""
     paired = [any(isinstance(row[i].value, tuple) for row in table.rows) for i in range(len(table.head))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -109,7 +131,7 @@ def to_csv(table: Table) -> str:
 
 
 def markdown(sections: list[Section]) -> str:
-    """The whole report as Markdown; the first section's title is that of the report."""
+    """Write a report as Markdown; the title of the first section is that of the report."""
     parts = []
     for i, section in enumerate(sections):
         parts.append(f"{'##' if i else '#'} {_md(section.title)}")
@@ -146,7 +168,7 @@ LATEX: dict[str, str | int | None] = {
     "_": r"\_",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "[": "{[}",  # at the start of a row it would be an argument of the line break before, as would a star
+    "[": "{[}",  # at the start of a row, this and a star would be arguments of the line break before it
     "]": "{]}",
     "*": "{*}",
     "<": r"$<$",
@@ -156,11 +178,11 @@ LATEX: dict[str, str | int | None] = {
     "χ": r"$\chi$",
     "²": r"$^2$",
 }
-"""Of characters that mean something to LaTeX, or that its fonts lack."""
+"""Replacements of characters that mean something to LaTeX, or that its fonts lack."""
 
 
 def latex(sections: list[Section]) -> str:
-    r"""The tables and pictures as LaTeX to ``\input``, with booktabs and graphicx."""
+    r"""Write a report as LaTeX to ``\input``; it needs booktabs and graphicx."""
     parts = [r"% \usepackage{booktabs,graphicx}"]
     for section in sections:
         parts.append(f"\\section*{{{_tex(section.title)}}}")
@@ -198,3 +220,13 @@ def _latex_table(table: Table) -> str:
 
 def _tex(text: str) -> str:
     return " ".join(text.split()).translate(str.maketrans(LATEX))
+
+
+def terminal(table: Table) -> TerminalTable:
+    """Show a table in a terminal."""
+    shown = TerminalTable(title=escape(table.title), title_justify="left")
+    for i, head in enumerate(table.head):
+        shown.add_column(escape(head), justify="right" if i else "left")
+    for row in table.rows:
+        shown.add_row(*(escape(entry.text) for entry in row))
+    return shown

@@ -1,19 +1,33 @@
-"""Reading folders of results, complete ones and others."""
+"""From folders of cells to one csv, and from the csv to results."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from ferlightning.bench.results import read_curves, read_predictions, read_results
+from ferlightning.bench.collect import collect
+from ferlightning.bench.results import Results, read_curves, read_predictions, read_results
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import summarise
-from tests.bench.written import CLASSES, finish, finish_all, predictions_of, report_of, start, suite_of
+from tests.bench.written import CLASSES, CONFIG, finish, finish_all, predictions_of, report_of, start, suite_of
 
 LABEL = np.array([0, 1, 2, 2, 1, 0])
 RIGHT = np.array([1, 1, 0, 1, 0, 1], bool)
+
+
+def collected(out: Path) -> Results:
+    assert collect(out) == []
+    return read_results(out / "results.csv")
+
+
+def lines(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_written_reports_have_the_keys_of_real_ones() -> None:
@@ -23,7 +37,40 @@ def test_written_reports_have_the_keys_of_real_ones() -> None:
     assert real["metrics"].keys() == written["metrics"].keys()
     assert real["metrics"]["accuracy"] == pytest.approx(written["metrics"]["accuracy"])
     assert real["confusion_matrix"] == written["confusion_matrix"]
-    assert real["per_class"]["anger"].keys() == written["per_class"]["anger"].keys()
+    assert list(real["per_class"]) == list(written["per_class"])
+
+
+def test_the_csv_has_everything_measured(tmp_path: Path) -> None:
+    out = tmp_path / "some where"
+    (cell,) = start(out, suite_of(["A & B"], ["X"]) | {"seeds": [1]})
+    (step,) = cell.steps
+    clean = report_of(LABEL[:4], predictions_of(LABEL[:4], RIGHT[:4]))
+    root = {"trainer": {"default_root_dir": str(step.folder)}}
+    provenance = report_of(LABEL, predictions_of(LABEL, RIGHT))["provenance"] | {"config": CONFIG | root}
+    more: dict[str, Any] = {"notes": ["a; b", 'c "d"'], "deduplicated": clean, "provenance": provenance}
+    finish(step, LABEL, predictions_of(LABEL, RIGHT), seconds=2.5, **more)
+    shutil.copytree(step.folder / "report", step.folder / "report_val")
+    collected(out)
+    val, val_clean, test, test_clean = lines(out)
+    assert [(r["split"], r["images"]) for r in (val, val_clean, test, test_clean)] == [
+        ("val", "all"), ("val", "without copies"), ("test", "all"), ("test", "without copies"),
+    ]  # fmt: skip
+    assert (test["system"], test["data"], test["fold"], test["seed"], test["step"]) == ("A & B", "X", "", "1", "main")
+    report = json.loads((step.folder / "report" / "metrics.json").read_text())
+    for line, kept in ((test, report), (test_clean, clean)):
+        assert int(line["n"]) == kept["n"] and json.loads(line["confusion"]) == kept["confusion_matrix"]
+        for name, value in kept["metrics"].items():
+            found = [float(line[key]) for key in (name, f"{name}_low", f"{name}_high")]
+            assert found == pytest.approx([value["value"], value["low"], value["high"]], abs=1e-8)
+    assert json.loads(test["classes"]) == CLASSES and json.loads(test["notes"]) == more["notes"]
+    assert json.loads(test["versions"]) == provenance["versions"]
+    for name in ("git_revision", "device", "devices", "precision", "parameters", "multiply_adds"):
+        assert test[name] == str(provenance[name])
+    assert (test["step_seconds"], test["train_items"], test["test_items"]) == ("2.5", "48", "6")
+    assert test["command"].startswith("ferl fit") and "'--trainer.default_root_dir={cell}/main'" in test["command"]
+    kept = json.loads(val["configuration"])
+    assert kept.pop("trainer") == {"default_root_dir": "{cell}/main"} and kept == CONFIG
+    assert test["configuration"] == "", "once for each system and data set"
 
 
 def test_what_is_done_failed_and_planned(tmp_path: Path) -> None:
@@ -37,7 +84,7 @@ def test_what_is_done_failed_and_planned(tmp_path: Path) -> None:
     finish(broken.steps[0], LABEL, predictions_of(LABEL, RIGHT))
     (broken.steps[0].folder / "step.json").unlink()  # it is written last: the process died before
 
-    results = read_results(tmp_path)
+    results = collected(tmp_path)
     assert results.rows == ["A", "B"] and results.columns == ["X"]
     assert list(results.of("A", "X")) == [(0, 1)] and results.of("B", "X") == {}
     assert results.planned["A", "X"] == 4 and results.failed["A", "X"] == 1 and results.failed["B", "X"] == 0
@@ -49,6 +96,19 @@ def test_what_is_done_failed_and_planned(tmp_path: Path) -> None:
     assert results.facts("device") == ["cpu (x86_64, 2 threads)"]
 
 
+def test_a_file_that_is_cut_short_is_named_and_its_step_is_not_done(tmp_path: Path) -> None:
+    cells = start(tmp_path, suite_of(["A", "B"], ["X"]))
+    finish_all(cells, {"A": 0.5, "B": 0.5}, n=10)
+    path = cells[0].steps[0].folder / "report" / "metrics.json"
+    path.write_text(path.read_text()[:100])
+    (problem,) = collect(tmp_path)
+    assert problem.startswith(f"{path} is cut short")
+    assert not cells[0].done and cells[1].done
+    results = read_results(tmp_path / "results.csv")
+    assert results.of("A", "X") == {} and len(results.of("B", "X")) == 1
+    assert results.failures == {"A/X/seed-42": "metrics.json is cut short"}
+
+
 def test_tests_and_corruptions_are_told_apart_and_pretraining_takes_time(tmp_path: Path) -> None:
     row = {"name": "A", "args": [], "pretrain": ["--x"]}
     tests = [{"name": "X", "args": []}, {"name": "Y", "args": []}]
@@ -57,7 +117,7 @@ def test_tests_and_corruptions_are_told_apart_and_pretraining_takes_time(tmp_pat
     for i, step in enumerate(cell.steps):
         right = rng.permutation(6) < i % 6
         finish(step, LABEL, predictions_of(LABEL, right), seconds=10.0 + i)
-    results = read_results(tmp_path)
+    results = collected(tmp_path)
     assert [step.folder.name for step in cell.steps[:3]] == ["pretrain", "main", "Y"]
     own, other, damaged = results.of("A", "X"), results.of("A", "X", "Y"), results.of("A", "X", None, ("JPEG", 2))
     assert [r[None, 42].score("accuracy") for r in (own, other, damaged)] == pytest.approx([1 / 6, 2 / 6, 4 / 6])
@@ -69,33 +129,35 @@ def test_tests_and_corruptions_are_told_apart_and_pretraining_takes_time(tmp_pat
 def test_predictions_and_curves(tmp_path: Path) -> None:
     (cell,) = start(tmp_path, suite_of(["A"], ["X"]))
     finish_all([cell], {"A": 0.5}, n=4, curves=True)
-    result = read_results(tmp_path).of("A", "X")[None, 42]
-    predictions = read_predictions(result)
+    result = collected(tmp_path).of("A", "X")[None, 42]
+    predictions = read_predictions(result.folder)
     assert predictions is not None and list(predictions)[1] == "fold None/item 1, of <person>"
     right = [true == predicted for true, predicted, _ in predictions.values()]
     assert np.mean(right) == result.score("accuracy")
     assert all(1 / 3 < confidence <= 1 for *_, confidence in predictions.values())
-    curves = read_curves(result)
+    curves = read_curves(result.folder)
     assert curves["val/accuracy"] == pytest.approx({epoch: epoch / 10 for epoch in range(5)})
     assert curves["train/loss"][4] == pytest.approx(1 / 6) and "lr" not in curves
-    (result.folder / "report" / "predictions.csv").unlink()
-    (result.folder / "metrics.csv").unlink()
-    assert read_predictions(result) is None and read_curves(result) == {}
+    assert read_predictions(tmp_path) is None and read_curves(tmp_path) == {}
 
 
-def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FerlError, match="has no suite.yaml"):
-        read_results(tmp_path)
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match="there is no .*results.csv"):
+        read_results(tmp_path / "results.csv")
+    with pytest.raises(FerlError, match="there is no .*results.yaml"):
+        collect(tmp_path)
     start(tmp_path, suite_of(["A"], ["X"]))
     with pytest.raises(FerlError, match="no result yet"):
-        read_results(tmp_path)
+        collected(tmp_path)
+    (tmp_path / "results.csv").write_text("emotion,pixels\n0,1 2 3\n")
+    with pytest.raises(FerlError, match=r"results.csv is not a csv of `ferl bench run`: 'system'"):
+        read_results(tmp_path / "results.csv")
 
 
 def test_the_suite_is_the_one_that_was_run(tmp_path: Path) -> None:
     suite = suite_of(["A"], ["X"]) | {"budgets": {"cpu": {"seeds": [7]}, "full": {}}, "seeds": [1, 2]}
     (cell,) = start(tmp_path, suite)
     finish_all([cell], {"A": 0.5})
-    results = read_results(tmp_path)
+    results = collected(tmp_path)
     assert list(results.of("A", "X")) == [(None, 7)] and results.budget_name == "cpu"
-    assert json.loads((cell.steps[0].folder / "step.json").read_text())["seed"] == 7
-    assert yaml.safe_load((tmp_path / "suite.yaml").read_text())["suite"] == suite
+    assert yaml.safe_load((tmp_path / "results.yaml").read_text())["suite"] == suite

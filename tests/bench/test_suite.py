@@ -94,8 +94,14 @@ def test_a_step_is_done_when_both_of_its_files_are_there(tmp_path: Path) -> None
     [
         ({"rows": [{"name": "A", "args": []}, {"name": "A", "args": []}]}, "rows: two have the name 'A'"),
         ({"rows": [{"name": "A", "args": [], "ablates": "C"}]}, "row 'A' ablates 'C'"),
-        ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is no column"),
+        ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is not a column"),
         ({"rows": [{"name": "A", "arguments": []}]}, "arguments"),
+        ({"rows": None}, "rows"),
+        ({"rows": []}, "rows: there are none"),
+        ({"budgets": {}}, "budgets: there are none"),
+        ({"columns": [{"name": ".."}]}, r"columns: '\.\.' cannot name a folder"),
+        ({"rows": [{"name": "a/b", "args": []}]}, "rows: 'a/b' cannot name a folder"),
+        ({"tests": [{"name": "?", "args": []}]}, r"tests: '\?' cannot name a folder"),
         ({"titel": "x"}, "titel"),
         ({"seeds": ["one"]}, "one"),
     ],
@@ -106,9 +112,18 @@ def test_mistakes_in_a_suite_are_named(tmp_path: Path, changes: dict[str, Any], 
     assert "suite.yaml" in str(error.value)
 
 
-def test_a_suite_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FerlError, match="no suite"):
-        read_suite(tmp_path / "none.yaml")
+def test_files_that_are_not_suites(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    with pytest.raises(FerlError, match="there is no suite .*suite.yaml"):
+        read_suite(path)
+    for content, said in (
+        (b"", "expected the keys"),
+        (b"title: gr\xef\n", "is not UTF-8"),
+        (b"- a\n", "expected the keys"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FerlError, match=f"suite.yaml.*{said}"):
+            read_suite(path)
 
 
 def test_every_suite_of_the_project_can_be_read() -> None:

@@ -19,7 +19,7 @@ from ferlightning.data import CLAHE, MedianFilter, SyntheticFaces, Warp
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.transforms import build_augment, build_preprocess, build_worker_augment
 from ferlightning.errors import FerlError
-from ferlightning.testing.checks import check_augmentation
+from ferlightning.testing import check_augmentation
 
 
 def noise(seed: int = 0, channels: int = 1) -> Any:

@@ -1,0 +1,256 @@
+"""Comparing systems: intervals of means over repeats, ranks over blocks, and two systems on the same items.
+
+All intervals are at the 95 % level. Shapes: R repeats, N blocks, S systems.
+
+References:
+    [1] Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003.
+    [2] Bouckaert and Frank, Evaluating the replicability of significance tests for comparing learning algorithms,
+        PAKDD 2004: [1] for cross-validation.
+    [3] Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7, 2006.
+    [4] Iman and Davenport, Approximations of the critical region of the Friedman statistic, Communications in
+        Statistics 9, 1980.
+    [5] Agresti and Min, Simple improved confidence intervals for comparing matched proportions, Statistics in Medicine
+        24, 2005.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from scipy import stats
+
+from ferlightning.bench.results import Repeat, Result
+from ferlightning.evaluation.statistics import Array, Interval, bootstrap_intervals, wilson_interval
+
+LEVEL = 0.95
+EXACT_BELOW = 25
+"""From this number of discordant items on, McNemar's chi-squared approximation is good enough."""
+REPEATS = 3
+"""Fewer repeats give no verdict."""
+WIDEST = 0.1
+"""A wider interval over repeats, as a share, gives no verdict."""
+TOO_FEW = "too few repeats to tell"
+UNCONVERGED = "not trained long enough to tell"
+NOISE = "inside the noise"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over repeats.
+
+    Attributes:
+        value: the mean.
+        sd: sample standard deviation of the repeats; None for a single repeat.
+        interval: of the mean; None for a single repeat.
+    """
+
+    value: float
+    sd: float | None
+    interval: Interval | None
+
+
+def mean_over_repeats(values: Array, overlap: float = 0.0) -> Mean:
+    """Return the mean of repeats with Student's t interval, corrected for training sets that share items.
+
+    Folds train on mostly the same items, so their results are not independent, and the variance of their mean is larger
+    than sd^2 / R. Nadeau and Bengio's correction uses sd^2 (1 / R + overlap) instead [1, 2].
+
+    Args:
+        values: (R,), a score of each repeat, or a difference of two scores.
+        overlap: number of test items divided by number of training items; 0 for repeats on one split.
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Mean(mean, None, None)
+    sd = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * sd * np.sqrt(1 / len(values) + overlap)
+    return Mean(mean, sd, (mean - half, mean + half))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric of one system on one data set, in [0, 1].
+
+    Attributes:
+        mean: over repeats; without an interval if there are fewer than three.
+        images: interval over images.
+        n: number of repeats.
+    """
+
+    mean: Mean
+    images: Interval
+    n: int
+
+
+def estimate(found: dict[Repeat, Result], metric: str) -> Estimate | None:
+    """Return the mean and the intervals of repeats; None if there are none."""
+    if not found:
+        return None
+    intervals = []
+    for _, of_seed in groupby(sorted(found, key=lambda repeat: repeat[1]), key=lambda repeat: repeat[1]):
+        results = [found[repeat] for repeat in of_seed]
+        if len(results) == 1:
+            intervals.append(results[0].interval(metric))
+            continue
+        confusion = np.sum([result.confusion for result in results], 0)
+        if metric == "accuracy":
+            intervals.append(wilson_interval(np.trace(confusion), confusion.sum()))
+        else:
+            intervals.append(bootstrap_intervals(confusion)[metric])
+    low, high = np.mean(intervals, 0)
+    scores = np.array([result.score(metric) for result in found.values()])
+    mean = mean_of_enough(scores, mean_overlap(found.values()))
+    if mean.interval is not None:  # Student's t does not know the ends of the scale
+        mean = replace(mean, interval=(max(mean.interval[0], 0.0), min(mean.interval[1], 1.0)))
+    return Estimate(mean, (float(low), float(high)), len(found))
+
+
+def mean_of_enough(values: Array, overlap: float) -> Mean:
+    """As ``mean_over_repeats``, without an interval for fewer than three repeats."""
+    mean = mean_over_repeats(values, overlap)
+    return mean if len(values) >= REPEATS else replace(mean, interval=None)
+
+
+def mean_overlap(found: Iterable[Result]) -> float:
+    """Return the mean ratio of test items to training items; see ``Result.overlap``."""
+    return float(np.mean([result.overlap for result in found]))
+
+
+def tells(mean: Mean) -> bool:
+    """Whether a mean over repeats allows a verdict: of three repeats or more, its interval at most ten points wide."""
+    return mean.interval is not None and mean.interval[1] - mean.interval[0] <= WIDEST
+
+
+def verdict(reference: float, mean: Mean, images: Interval | None, converged: bool) -> str:
+    """Say whether a reference lies in one of two intervals, if that can be told.
+
+    Args:
+        reference: a claim, or 0 for a difference.
+        mean: over repeats.
+        images: interval over images; None if unknown.
+        converged: whether the systems were trained until they converged.
+    """
+    if not tells(mean):
+        return TOO_FEW
+    if not converged:
+        return UNCONVERGED
+    known = [pair for pair in (mean.interval, images) if pair is not None]
+    return NOISE if any(low <= reference <= high for low, high in known) else "outside"
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Whether systems differ in their ranks.
+
+    Attributes:
+        blocks: N.
+        ranks: (S,) mean ranks, 1 is the best.
+        chi2: Friedman's statistic, corrected for ties as in SciPy, and its ``p``.
+        f: Iman and Davenport's statistic, which is less conservative [4], and its ``p_f``.
+        kendall_w: effect size, from 0 (blocks do not agree on the order) to 1.
+        nemenyi: (S, S) p of each pair.
+        critical_difference: difference of mean ranks from which Nemenyi's test tells a pair apart.
+    """
+
+    blocks: int
+    ranks: Array
+    chi2: float
+    p: float
+    f: float
+    p_f: float
+    kendall_w: float
+    nemenyi: Array
+    critical_difference: float
+
+
+def friedman(scores: Array) -> Friedman:
+    """Run Friedman's test and Nemenyi's test of all pairs [3].
+
+    Args:
+        scores: (N, S), higher is better; at least two blocks and three systems.
+    """
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    n, k = scores.shape
+    ranks = stats.rankdata(-scores, axis=1)
+    if (ranks == ranks[0, 0]).all():  # ties everywhere, for which the statistic is 0 / 0
+        chi2, p = 0.0, 1.0
+    else:
+        chi2, p = map(float, stats.friedmanchisquare(*scores.T))
+    most = n * (k - 1)
+    f = (n - 1) * chi2 / (most - chi2) if chi2 < most * (1 - 1e-12) else np.inf
+    p_f = stats.f.sf(f, k - 1, (k - 1) * (n - 1))
+    q = stats.studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2)
+    nemenyi = posthoc_nemenyi_friedman(scores).to_numpy()
+    cd = float(q * np.sqrt(k * (k + 1) / (6 * n)))
+    return Friedman(n, ranks.mean(0), chi2, p, float(f), float(p_f), chi2 / most, nemenyi, cd)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often two systems, a and b, are right on the same items.
+
+    Attributes:
+        both: both are.
+        only_a: a is, b is not.
+        only_b: b is, a is not.
+        neither: neither is.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.both + other.both,
+            self.only_a + other.only_a,
+            self.only_b + other.only_b,
+            self.neither + other.neither,
+        )
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return self.both + self.only_a + self.only_b + self.neither
+
+
+def mcnemar(counts: Counts) -> float:
+    """Return p of McNemar's test: exact below 25 discordant items, else chi-squared with continuity correction."""
+    from statsmodels.stats.contingency_tables import mcnemar as test
+
+    table = [[counts.both, counts.only_a], [counts.only_b, counts.neither]]
+    return float(test(table, exact=counts.only_a + counts.only_b < EXACT_BELOW).pvalue)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Correct the p of several tests by Holm's method."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(x) for x in multipletests(p, method="holm")[1]] if p else []
+
+
+def odds_ratio(counts: Counts) -> tuple[float, Interval]:
+    """Return how many items only a gets right for each one that only b does, with Clopper and Pearson's interval."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    a, discordant = counts.only_a, counts.only_a + counts.only_b
+    if not discordant:
+        return float("nan"), (0.0, float("inf"))
+    low, high = proportion_confint(a, discordant, 1 - LEVEL, method="beta")
+    odds = [float(np.inf) if p == 1 else float(p / (1 - p)) for p in (a / discordant, low, high)]
+    return odds[0], (odds[1], odds[2])
+
+
+def accuracy_difference(counts: Counts) -> tuple[float, Interval]:
+    """Return the accuracy of a minus that of b on the same items, with the interval of Agresti and Min [5].
+
+    The interval is Wald's with half an item added to each of the four counts, so it has a width when all items agree.
+    """
+    n, a, b = counts.n + 2, counts.only_a + 0.5, counts.only_b + 0.5
+    centre = (a - b) / n
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * np.sqrt((a + b) / n - centre**2) / np.sqrt(n)
+    difference = (counts.only_a - counts.only_b) / counts.n
+    return difference, (float(max(centre - half, -1)), float(min(centre + half, 1)))
