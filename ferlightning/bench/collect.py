@@ -43,7 +43,7 @@ def collect(folder: Path) -> list[str]:
                     what = (key["system"], key["data"], made[0]["step"])
                     if what[2] in ("pretrain", "main") and what not in configured:
                         configured.add(what)
-                        made[0]["configuration"] = _configuration(cell, report, folder)
+                        made[0]["configuration"] = _shorten(_json(report["provenance"]["config"]), cell, folder)
                     lines += made
         if reason:
             lines.append(key | {"error": reason})
@@ -100,17 +100,9 @@ def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
     temporary.rename(path)
 
 
-def _configuration(cell: Cell, report: dict[str, Any], out: Path) -> str:
-    return re.sub(rf'"[^"]*{re.escape(_inside(cell, out))}', '"{cell}', _json(report["provenance"]["config"]))
-
-
-def _shorten(word: str, cell: Cell, out: Path) -> str:
-    """Replace the folder of a cell, wherever the suite was run, by ``{cell}``."""
-    return re.sub(rf"(?<==).*{re.escape(_inside(cell, out))}", "{cell}", word)
-
-
-def _inside(cell: Cell, out: Path) -> str:
-    return cell.folder.relative_to(out).as_posix()
+def _shorten(text: str, cell: Cell, out: Path) -> str:
+    """Replace the folder of a cell, wherever the suite was run, by ``{cell}``, in an argument or in JSON."""
+    return re.sub(rf'(?<=["=])[^"=]*{re.escape(cell.folder.relative_to(out).as_posix())}', "{cell}", text)
 
 
 def _failure(path: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ferlightning.bench import plots, statistics
 from ferlightning.bench.collect import write_csv
-from ferlightning.bench.results import Repeat, Result, Results, read_predictions
+from ferlightning.bench.results import Repeat, Result, Results, read_predictions, read_repeat
 from ferlightning.bench.statistics import NOISE, TOO_FEW, Counts, Estimate
 from ferlightning.bench.tables import Entry, Section, Table, interval, metric_name, number, p_value, percent
 from ferlightning.evaluation.statistics import Interval
@@ -64,7 +64,7 @@ def count_pairs(results: Results) -> Pairs:
             for repeat in shared[seed]:
                 counts = _count(predictions(column, a, repeat), predictions(column, b, repeat))
                 if counts is None:
-                    counts = kept.get((column, a, b, *_text(repeat)))
+                    counts = kept.get((column, a, b, repeat))
                     if counts is None or not _fits(counts, left[repeat], right[repeat]):
                         continue
                 lines.append({"data": column, "a": a, "b": b, "fold": repeat[0], "seed": seed} | asdict(counts))
@@ -86,20 +86,17 @@ def _count(a: dict[str, Any] | None, b: dict[str, Any] | None) -> Counts | None:
     return Counts(both, int((right_a & ~right_b).sum()), int((~right_a & right_b).sum()), neither)
 
 
-def _read_pairs(path: Path) -> dict[tuple[str, ...], Counts]:
+def _read_pairs(path: Path) -> dict[tuple[str, str, str, Repeat], Counts]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    counted = ("both", "only_a", "only_b", "neither")
     return {
-        (line["data"], line["a"], line["b"], line["fold"], line["seed"]): Counts(*(int(line[name]) for name in counted))
+        (line["data"], line["a"], line["b"], read_repeat(line)): Counts(
+            *(int(line[name]) for name in ("both", "only_a", "only_b", "neither"))
+        )
         for line in lines
     }
-
-
-def _text(repeat: Repeat) -> tuple[str, str]:
-    return "" if repeat[0] is None else str(repeat[0]), str(repeat[1])
 
 
 def _fits(counts: Counts, a: Result, b: Result) -> bool:
@@ -183,7 +180,7 @@ def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | Non
             if not both:
                 continue
             delta = np.array([part[repeat].score(metric) - whole[repeat].score(metric) for repeat in both])
-            mean = statistics.mean_of_enough(delta, statistics.mean_overlap(part[repeat] for repeat in both))
+            mean = statistics.mean_over_repeats(delta, statistics.mean_overlap(part[repeat] for repeat in both))
             images = _over_images(pairs, column, row.name, row.ablates) if metric == "accuracy" else None
             line = [Entry(row.name), Entry(row.ablates), Entry(column), number(len(both), 0)]
             line += [number(100 * mean.value, sign=True), interval(percent(mean.interval)), interval(percent(images))]

@@ -2,40 +2,51 @@
 
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ferlightning.bench.statistics import Estimate, Friedman
 from ferlightning.evaluation.statistics import Array
 
+if TYPE_CHECKING:  # matplotlib is imported late: it takes a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def save(figure: Figure, path: Path) -> None:
+
+def save(figure: "Figure", path: Path) -> None:
     """Write a picture."""
     figure.savefig(path, dpi=110)
 
 
 def _colour(i: int, n: int) -> tuple[float, ...]:
+    from matplotlib import colormaps
+
     colour: tuple[float, ...] = colormaps["tab10" if n <= 10 else "tab20"](i % 20)
     return colour
 
 
-def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Array]:
+def _panels(rows: int, columns: int, width: float, height: float) -> tuple["Figure", Array]:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, np.asarray(figure.subplots(rows, columns, squeeze=False))
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: "Axes", title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=10, parse_math=False)
 
 
-def _legend(figure: Figure, names: list[str]) -> None:
+def _whole_numbers(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _legend(figure: "Figure", names: list[str]) -> None:
     lines = [figure.axes[0].plot([], [], color=_colour(i, len(names)))[0] for i in range(len(names))]
     # Placed on the right, in extra width: below, long names would not fit a figure of one panel.
     figure.set_figwidth(figure.get_figwidth() + 0.7 + 0.08 * max(map(len, names)))
@@ -50,7 +61,7 @@ def scores(
     rows: list[str],
     columns: list[str],
     metric: str,
-) -> Figure:
+) -> "Figure":
     """Draw each system's score with both intervals, and the claim of its paper.
 
     Args:
@@ -80,8 +91,9 @@ def scores(
     return figure
 
 
-def critical_difference(found: Friedman, rows: list[str]) -> Figure:
+def critical_difference(found: Friedman, rows: list[str]) -> "Figure":
     """Draw mean ranks; a bar joins systems that Nemenyi's test cannot tell apart."""
+    from matplotlib.figure import Figure
     from pandas import DataFrame
     from scikit_posthocs import critical_difference_diagram
 
@@ -100,7 +112,7 @@ def critical_difference(found: Friedman, rows: list[str]) -> Figure:
     return figure
 
 
-def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list[str], metric: str) -> Figure:
+def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list[str], metric: str) -> "Figure":
     """Draw scores over severities.
 
     Args:
@@ -116,13 +128,13 @@ def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list
             score = curves.get((column, kind), {}).get(row, [])
             axes.plot(score, "o-", markersize=3, color=_colour(i, len(rows)))
         axes.set(xlabel="severity", ylabel=f"{metric}, %")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _whole_numbers(axes)
         _finish(axes, f"{column}: {kind}")
     _legend(figure, rows)
     return figure
 
 
-def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]], rows: list[str]) -> Figure:
+def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]], rows: list[str]) -> "Figure":
     """Draw loss and accuracy by epoch, the mean of the repeats: validation solid, training dashed.
 
     Args:
@@ -140,7 +152,7 @@ def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]
                     marker = "o" if len(epochs) == 1 else None
                     axes.plot(epochs, mean, style, marker=marker, color=_colour(i, len(rows)), linewidth=1)
             axes.set(xlabel="epoch", ylabel=metric)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            _whole_numbers(axes)
             _finish(axes, column)
     _legend(figure, rows)
     return figure

@@ -1,14 +1,30 @@
 """``ferl bench report``: from the results of a suite to tables and a page."""
 
+import base64
+import io
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
+
+from ferlightning.bench.collect import collect
+from ferlightning.bench.results import Results, read_predictions, read_results
+from ferlightning.bench.sections import make_sections
+from ferlightning.bench.tables import Entry, Section, Table, latex, markdown, markdown_table, number, to_csv
 from ferlightning.errors import FerlError
 
 Metric = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "weighted_f1", "weighted_precision"
 ]  # those that a confusion matrix determines
+MISTAKES = 5
+"""Listed for each system on each data set."""
+OVERLAYS = 2_500_000
+"""Bytes of pictures of where models looked; keeps the page below 5 MB."""
+WIDTH = 640
+"""Pixels of such a picture."""
 
 
 def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> None:
@@ -27,15 +43,6 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
         import scikit_posthocs  # noqa: F401
     except ImportError:
         raise FerlError("the report needs scikit-posthocs: pip install 'ferlightning[bench]'") from None
-    # Imported late: they load matplotlib and SciPy.
-    from rich.console import Console
-
-    from ferlightning.bench.collect import collect
-    from ferlightning.bench.page import make_page
-    from ferlightning.bench.results import read_results
-    from ferlightning.bench.sections import make_sections
-    from ferlightning.bench.tables import latex, markdown, terminal, to_csv
-
     console, path = Console(soft_wrap=True), Path(results)
     if path.is_dir():
         for problem in collect(path):
@@ -56,9 +63,74 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
     (temporary / "report.tex").write_text(latex(sections), encoding="utf-8")
     for table in (table for section in sections for table in section.tables):
         (temporary / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
-    (temporary / "report.html").write_text(make_page(sections, read, temporary, pictures), encoding="utf-8")
+    (temporary / "report.html").write_text(_page(sections, read, temporary, pictures), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
 
-    console.print(terminal(sections[0].tables[0]))
+    console.print(f"{sections[0].title}: {sections[0].tables[0].title}", markup=False)
+    console.print(Markdown(markdown_table(sections[0].tables[0])))
     console.print(f"Report: {final / 'report.html'}", markup=False)
+
+
+def _page(sections: list[Section], results: Results, folder: Path, pictures: bool) -> str:
+    """The page as HTML: all sections, and what only a page has room for. It needs no other file."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["inline"] = lambda file: base64.b64encode((folder / file).read_bytes()).decode()
+    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
+    overlays, left_out = _overlays(results) if pictures else ([], 0)
+    return template.render(
+        sections=sections,
+        confusions=_confusions(results),
+        mistakes=_mistakes(results) if pictures else None,
+        overlays=overlays,
+        left_out=left_out,
+        pictures=pictures,
+    )
+
+
+def _confusions(results: Results) -> list[dict[str, Any]]:
+    """Title, names of classes, counts (K, K) with true classes in rows, and these in percent of the true class."""
+    made = []
+    for row, column, found in results.places:
+        counts = np.sum([result.confusion for result in found], 0)
+        shares = np.round(100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)).astype(int)
+        made.append({"title": f"{row} on {column}", "classes": found[0].classes, "counts": counts, "shares": shares})
+    return made
+
+
+def _mistakes(results: Results) -> Table:
+    rows = []
+    for row, column, found in results.places:
+        predictions = read_predictions(found[0].folder) or {}
+        wrong = [(name, *rest) for name, rest in predictions.items() if rest[0] != rest[1]]
+        for name, true, predicted, confidence in sorted(wrong, key=lambda item: -item[3])[:MISTAKES]:
+            line = [Entry(row), Entry(column), Entry(name), Entry(true), Entry(predicted)]
+            rows.append([*line, number(100 * confidence, 1)])
+    head = ["system", "data", "image", "true", "predicted", "confidence, %"]
+    return Table("mistakes", "Most confident mistakes", head, rows, "Of the first repeat.")
+
+
+def _overlays(results: Results) -> tuple[list[tuple[str, str]], int]:
+    """Caption and base64 of the pictures of the first repeats, and how many were left out."""
+    from PIL import Image
+
+    made, size, left_out = [], 0, 0
+    for row, column, found in results.places:
+        path = found[0].folder / "report" / "attention.png"
+        if not path.is_file():
+            continue
+        code = io.BytesIO()
+        if size < OVERLAYS:
+            image = Image.open(path).convert("RGB")
+            image.thumbnail((WIDTH, 10 * WIDTH))
+            image.save(code, "JPEG", quality=75)
+            size += len(code.getvalue())
+        if size < OVERLAYS:
+            made.append((f"{row} on {column}", base64.b64encode(code.getvalue()).decode()))
+        else:
+            left_out += 1
+    return made, left_out

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -104,6 +105,12 @@ class Results:
         return self.tests.get((row, column, test or column, corruption), {})
 
     @property
+    def places(self) -> list[tuple[str, str, list[Result]]]:
+        """Row, column and results of their own test, without those that have none."""
+        every = ((row, column, list(self.of(row, column).values())) for column in self.columns for row in self.rows)
+        return [place for place in every if place[2]]
+
+    @property
     def all(self) -> list[Result]:
         """Every result."""
         return [result for tests in self.tests.values() for result in tests.values()]
@@ -132,12 +139,12 @@ def read_results(path: Path) -> Results:
     if not path.is_file():
         raise FerlError(f"there is no {path}; give a folder or a csv that `ferl bench run` wrote")
     suite, name, budget = read_run(path.with_suffix(".yaml"))
-    found = dict[tuple[str, ...], dict[str, str]]()
-    errors = dict[tuple[str, ...], str]()
+    found = dict[tuple[Any, ...], dict[str, str]]()
+    errors = dict[tuple[Any, ...], str]()
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
-                key = (line["system"], line["data"], line["fold"], line["seed"])
+                key = (line["system"], line["data"], read_repeat(line))
                 if line.get("error"):
                     errors[key] = line["error"]
                 else:
@@ -151,7 +158,7 @@ def read_results(path: Path) -> Results:
     for cell in cells(suite, budget, path.parent):
         facts, seconds = cell.steps[0].facts, 0.0
         place, repeat = (facts["row"], facts["column"]), (facts["fold"], facts["seed"])
-        key = (*place, "" if repeat[0] is None else str(repeat[0]), str(repeat[1]))
+        key = (*place, repeat)
         results.planned[place] += 1
         if key in errors:
             results.failed[place] += 1
@@ -178,6 +185,11 @@ def read_run(path: Path) -> tuple[Suite, str, Budget]:
     made = yaml.safe_load(path.read_text("utf-8"))
     suite = parse_suite(made["suite"])
     return suite, made["budget"], suite.budgets[made["budget"]]
+
+
+def read_repeat(line: dict[str, str]) -> Repeat:
+    """Read fold and seed of a line."""
+    return int(line["fold"]) if line["fold"] else None, int(line["seed"])
 
 
 def _overlap(fold: int | None, line: dict[str, str]) -> float:

@@ -24,6 +24,7 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from ferlightning.bench.collect import collect
 from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 
@@ -57,8 +58,6 @@ def run(
         workers: number of cells that run at a time; null: one for each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
     """
-    from ferlightning.bench.collect import collect  # late: it loads NumPy and SciPy
-
     console, path = Console(soft_wrap=True), Path(suite)
     found = read_suite(path)
     if budget not in found.budgets:
@@ -84,8 +83,8 @@ def run(
     for n, (cell, error) in enumerate(_results(left, workers, ray), 1):
         collect(folder)
         failed += error not in (None, BUSY)
-        each = (time.monotonic() - start) / n
-        rest = f"{n}/{len(left)}, about {_duration(each * (len(left) - n))} left"
+        seconds = (time.monotonic() - start) / n * (len(left) - n)
+        rest = f"{n}/{len(left)}, about {timedelta(seconds=round(seconds))} left"
         console.print(f"{cell.name}: {error or _outcome(cell)} ({rest})", markup=False, highlight=False)
     collect(folder)
     if failed:
@@ -214,10 +213,6 @@ def _outcome(cell: Cell) -> str:
     step = next(step for step in cell.steps if step.facts["test"])
     report = read_json(step.reports["test"])
     return f"accuracy {100 * report['metrics']['accuracy']['value']:.1f} %" if report else "no report"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def work() -> None:

@@ -159,15 +159,11 @@ def _classes(results: Results) -> Section:
 
 def _cost(results: Results) -> Section:
     rows = []
-    for row in results.rows:
-        for column in results.columns:
-            found = list(results.of(row, column).values())
-            if not found:
-                continue
-            speed = [float(result.line["images_per_second"]) for result in found]
-            line = [Entry(row), Entry(column), number(float(found[0].line["parameters"]), 0)]
-            line += [number(float(found[0].line["multiply_adds"]) / 1e6), number(float(np.mean(speed)), 0)]
-            rows.append([*line, number(float(np.mean([result.seconds for result in found])), 0)])
+    for row, column, found in results.places:
+        speed = [float(result.line["images_per_second"]) for result in found]
+        line = [Entry(row), Entry(column), number(float(found[0].line["parameters"]), 0)]
+        line += [number(float(found[0].line["multiply_adds"]) / 1e6), number(float(np.mean(speed)), 0)]
+        rows.append([*line, number(float(np.mean([result.seconds for result in found])), 0)])
     head = ["system", "data", "parameters", "multiply-adds, million", "test images/s", "seconds"]
     note = "Multiply-adds: for one item. Seconds: to train, with pre-training, and to test. Means over the repeats."
     if len(devices := results.facts("device")) > 1:
@@ -215,10 +211,9 @@ def _robustness(results: Results, metric: str, folder: Path) -> Section | None:
 
 def _curves(results: Results, folder: Path) -> Section | None:
     curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]] = {}
-    for column in results.columns:
-        for row in results.rows:
-            if found := [curve for r in results.of(row, column).values() if (curve := read_curves(r.folder))]:
-                curves.setdefault(column, {})[row] = found
+    for row, column, repeats in results.places:
+        if found := [curve for result in repeats if (curve := read_curves(result.folder))]:
+            curves.setdefault(column, {})[row] = found
     if not curves:
         return None
     plots.save(plots.learning_curves(curves, results.rows), folder / "learning_curves.png")

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
-from scipy import stats
 
 from ferlightning.bench.results import Repeat, Result
 from ferlightning.evaluation.statistics import Array, Interval, bootstrap_intervals, wilson_interval
@@ -42,7 +41,7 @@ class Mean:
     Attributes:
         value: the mean.
         sd: sample standard deviation of the repeats; None for a single repeat.
-        interval: of the mean; None for a single repeat.
+        interval: of the mean; None for fewer than three repeats.
     """
 
     value: float
@@ -61,9 +60,11 @@ def mean_over_repeats(values: Array, overlap: float = 0.0) -> Mean:
         overlap: number of test items divided by number of training items; 0 for repeats on one split.
     """
     mean = float(np.mean(values))
-    if len(values) < 2:
-        return Mean(mean, None, None)
-    sd = float(np.std(values, ddof=1))
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if sd is None or len(values) < REPEATS:
+        return Mean(mean, sd, None)
+    from scipy import stats  # late, here and below: it takes a second
+
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * sd * np.sqrt(1 / len(values) + overlap)
     return Mean(mean, sd, (mean - half, mean + half))
 
@@ -73,7 +74,7 @@ class Estimate:
     """One metric of one system on one data set, in [0, 1].
 
     Attributes:
-        mean: over repeats; without an interval if there are fewer than three.
+        mean: over repeats.
         images: interval over images.
         n: number of repeats.
     """
@@ -100,16 +101,10 @@ def estimate(found: dict[Repeat, Result], metric: str) -> Estimate | None:
             intervals.append(bootstrap_intervals(confusion)[metric])
     low, high = np.mean(intervals, 0)
     scores = np.array([result.score(metric) for result in found.values()])
-    mean = mean_of_enough(scores, mean_overlap(found.values()))
+    mean = mean_over_repeats(scores, mean_overlap(found.values()))
     if mean.interval is not None:  # Student's t does not know the ends of the scale
         mean = replace(mean, interval=(max(mean.interval[0], 0.0), min(mean.interval[1], 1.0)))
     return Estimate(mean, (float(low), float(high)), len(found))
-
-
-def mean_of_enough(values: Array, overlap: float) -> Mean:
-    """As ``mean_over_repeats``, without an interval for fewer than three repeats."""
-    mean = mean_over_repeats(values, overlap)
-    return mean if len(values) >= REPEATS else replace(mean, interval=None)
 
 
 def mean_overlap(found: Iterable[Result]) -> float:
@@ -171,6 +166,7 @@ def friedman(scores: Array) -> Friedman:
         scores: (N, S), higher is better; at least two blocks and three systems.
     """
     from scikit_posthocs import posthoc_nemenyi_friedman
+    from scipy import stats
 
     n, k = scores.shape
     ranks = stats.rankdata(-scores, axis=1)
@@ -249,6 +245,8 @@ def accuracy_difference(counts: Counts) -> tuple[float, Interval]:
 
     The interval is Wald's with half an item added to each of the four counts, so it has a width when all items agree.
     """
+    from scipy import stats
+
     n, a, b = counts.n + 2, counts.only_a + 0.5, counts.only_b + 0.5
     centre = (a - b) / n
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * np.sqrt((a + b) / n - centre**2) / np.sqrt(n)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -241,14 +242,8 @@ def _cell(suite: Suite, budget: Budget, out: Path, row: Row, column: Column, fol
     parts = [row.name, column.name, *([] if fold is None else [f"fold-{fold}"]), f"seed-{seed}"]
     folder = Path(out, "cells", *map(slug, parts))
     place = [f"--seed_everything={seed}", *([] if fold is None else [f"--data.fold={fold}"])]
-    facts = {
-        "row": row.name,
-        "column": column.name,
-        "fold": fold,
-        "seed": seed,
-        "test": column.name,
-        "corruption": None,
-    }
+    facts = {"row": row.name, "column": column.name, "fold": fold, "seed": seed, "test": column.name}
+    facts |= {"corruption": None}
 
     def fit(args: list[str], into: Path, *more: str) -> list[str]:
         words = [word.replace("{pretrained}", str(folder / "pretrain")) for word in args]
@@ -264,15 +259,9 @@ def _cell(suite: Suite, budget: Budget, out: Path, row: Row, column: Column, fol
     if row.pretrain is not None:
         steps.insert(0, Step(folder / "pretrain", fit(row.pretrain, folder / "pretrain"), facts | {"test": None}))
     steps += [test(t.name, t.args, test=t.name) for t in suite.tests if t.name != column.name]
-    steps += [
-        test(
-            f"{name}-{severity}",
-            [f"--data.corrupt={name}", f"--data.corrupt.severity={severity}"],
-            corruption=[name, severity],
-        )
-        for name in suite.corruptions
-        for severity in SEVERITIES
-    ]
+    for name, severity in product(suite.corruptions, SEVERITIES):
+        words = [f"--data.corrupt={name}", f"--data.corrupt.severity={severity}"]
+        steps.append(test(f"{name}-{severity}", words, corruption=[name, severity]))
     return Cell("/".join(parts), folder, steps)
 
 

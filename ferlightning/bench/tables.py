@@ -5,9 +5,6 @@ import io
 import re
 from dataclasses import dataclass, field
 
-from rich.markup import escape
-from rich.table import Table as TerminalTable
-
 from ferlightning.bench.statistics import Mean
 from ferlightning.evaluation.statistics import Interval
 
@@ -138,13 +135,14 @@ def markdown(sections: list[Section]) -> str:
         parts += [_md(text) for text in section.text]
         for table in section.tables:
             parts.append(f"**{_md(table.title)}**")
-            parts.append(_markdown_table(table))
+            parts.append(markdown_table(table))
             parts += [_md(table.note)] if table.note else []
         parts += [f"![{_md(caption)}]({file})" for file, caption in section.pictures]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Write the rows of a table as Markdown."""
     lines = [
         [_md(head) for head in table.head],
         ["---:" if table.numeric(i) else "---" for i in range(len(table.head))],
@@ -220,13 +218,3 @@ def _latex_table(table: Table) -> str:
 
 def _tex(text: str) -> str:
     return " ".join(text.split()).translate(str.maketrans(LATEX))
-
-
-def terminal(table: Table) -> TerminalTable:
-    """Show a table in a terminal."""
-    shown = TerminalTable(title=escape(table.title), title_justify="left")
-    for i, head in enumerate(table.head):
-        shown.add_column(escape(head), justify="right" if i else "left")
-    for row in table.rows:
-        shown.add_row(*(escape(entry.text) for entry in row))
-    return shown

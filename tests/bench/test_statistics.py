@@ -99,9 +99,11 @@ def test_interval_over_folds_is_corrected() -> None:
     assert mean_over_repeats(np.array(values), n2 / n1).interval == pytest.approx((mean - half, mean + half), abs=1e-6)
 
 
-def test_one_repeat_has_no_interval() -> None:
+def test_one_or_two_repeats_have_no_interval() -> None:
     found = mean_over_repeats(np.array([0.5]))
     assert (found.value, found.sd, found.interval) == (0.5, None, None)
+    found = mean_over_repeats(np.array([0.5, 0.7]))
+    assert found.sd == pytest.approx(0.02**0.5) and found.interval is None
 
 
 def test_verdicts() -> None:
