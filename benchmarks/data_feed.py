@@ -1,4 +1,4 @@
-"""Training images per second of our loader and augmentation and of the usual way, and how long a fit waits for them.
+"""Training images per second of our loader and augmentation, and of the usual way; and how long a fit waits for them.
 
     python benchmarks/data_feed.py [--pairs 5]
 
@@ -10,7 +10,7 @@ Then `ferl fit` on those two cores: which share of a step goes to waiting for th
 
 Each figure comes from a process of its own; the two kinds take turns, and the ratio is the median over the pairs.
 Start-up and the first epoch, or the first steps of a fit, are not timed. On the CPU, with FER2013 from FERL_DATA or as
-many random images. Writes ``benchmarks/results/data_feed.json``.
+many random images. Writes ``runs/data_feed.json``.
 """
 
 import json
@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BATCH = 128
 WARM_UP = 10  # steps of a fit
 SECONDS = 4.0  # at least, of whole epochs
-# Threads that wait sleep. By default they spin, which on cores shared with other jobs is what gets measured.
+# Waiting threads sleep. By default they spin, and on cores shared with other jobs that would be measured.
 ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 AREA = (0.7, 1.0)
 ERASED = (0.02, 0.2)
@@ -52,7 +52,7 @@ DATA = f"--config={ROOT / 'configs/data/fer2013.yaml'}"
 MODELS = {
     "fer2013_cnn_bilstm": [f"--config={ROOT / 'configs/fer2013_cnn_bilstm.yaml'}"],
     "cnn": [DATA, f"--config={ROOT / 'configs/models/cnn.yaml'}"],
-    # Two convolutions: no model that is of use has steps as short.
+    # Two convolutions: no useful model has steps as short.
     "tiny": [DATA, "--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"],
 }
 AUGMENT = [
@@ -139,7 +139,7 @@ class Usual(Dataset[tuple[Tensor, int]]):
 
 
 def usual(workers: int) -> DataLoader[tuple[Tensor, int]]:
-    cv2.setNumThreads(0)  # threads of OpenCV cost more than they bring on images this small
+    cv2.setNumThreads(0)  # threads of OpenCV cost more than they gain on images this small
     return DataLoader(
         Usual(), BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True,
         prefetch_factor=4 if workers else None, worker_init_fn=lambda _: cv2.setNumThreads(0),
@@ -209,7 +209,7 @@ def measure(arm: str, cores: int, steps: int) -> Any:
 def data_feed(
     pairs: int = 5,
     steps: int = 60,
-    output: str = "benchmarks/results/data_feed.json",
+    output: str = "runs/data_feed.json",
     arm: str | None = None,
     cores: int = 2,
 ) -> None:

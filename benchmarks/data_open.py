@@ -7,7 +7,7 @@ classes. Torchvision parses the whole csv for each of its two splits, every time
 left out, in its favour. The three take turns, each in a process of its own, and all must find the same pixels and
 labels. Imports are not timed. Memory is the growth of the highest resident set over that after the imports, less the
 bytes of images and labels. The csv is that in FERL_DATA, or as many random images. Writes
-``benchmarks/results/data_open.json``.
+``runs/data_open.json``.
 """
 
 import json
@@ -129,7 +129,7 @@ def take_turns(pairs: int) -> tuple[list[dict[str, dict[str, Any]]], dict[str, A
 
 def data_open(
     pairs: int = 3,
-    output: str = "benchmarks/results/data_open.json",
+    output: str = "runs/data_open.json",
     arm: Literal["torchvision", "first", "later"] | None = None,
     root: str | None = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: facts of the machine, spreads, and results written whole."""
+"""Shared by the benchmarks: facts about the machine, spreads, and writing of results."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Processor, cores, Python, and the versions of packages."""
+    """Return processor, cores, Python, and the versions of packages."""
     cpuinfo = Path("/proc/cpuinfo")
     cpu = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     return {
@@ -24,7 +24,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Median, least and most of the values, and these."""
+    """Return median, minimum and maximum of values, and the values."""
     found = list(values)
     return {"median": statistics.median(found), "min": min(found), "max": max(found), "pairs": found}
 

@@ -4,7 +4,7 @@
 
 Each figure comes from a process of its own; the two kinds take turns, and the ratio is the median over the pairs.
 Start-up, the first steps and validation are not timed. The output is no terminal, so the progress bar is kept but not
-drawn. On the CPU. Writes ``benchmarks/results/overhead.json``.
+drawn. On the CPU. Writes ``runs/overhead.json``.
 """
 
 import json
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "overhead.json"
+RESULT = ROOT / "runs" / "overhead.json"
 WARM_UP = 10  # steps
 CPU = "--trainer.accelerator=cpu"
 TINY = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]

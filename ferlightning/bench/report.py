@@ -45,7 +45,8 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
         raise FerlError("the report needs scikit-posthocs: pip install 'ferlightning[bench]'") from None
     console, path = Console(soft_wrap=True), Path(results)
     if path.is_dir():
-        for problem in collect(path):
+        # Without cells, the csv is a copy of somebody's results.
+        for problem in collect(path) if (path / "cells").is_dir() else ():
             console.print(f"Warning: {problem}", markup=False)
         final, path = path / "report", path / "results.csv"
     else:

@@ -26,7 +26,7 @@ N = 100
 
 def report(results: Path, *words: str) -> Path:
     main(["bench", "report", str(results), *words])
-    return (results if results.is_dir() else results.with_suffix("")) / "report"
+    return results / "report"
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:
@@ -197,9 +197,9 @@ def test_ranks(out: Path, made: Path) -> None:
 def test_made_again_from_the_csv_alone(out: Path, made: Path, tmp_path: Path) -> None:
     """One line of the csv is of a newer training: what was counted of the old one must not stand beside it."""
     for end in ("csv", "yaml", "pairs.csv"):
-        shutil.copy(out / f"results.{end}", tmp_path / f"mine.{end}")
-    assert "item" not in (tmp_path / "mine.pairs.csv").read_text()
-    with (tmp_path / "mine.csv").open(newline="") as file:
+        shutil.copy(out / f"results.{end}", tmp_path)
+    assert "item" not in (tmp_path / "results.pairs.csv").read_text()
+    with (tmp_path / "results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     changed = [
         r for r in lines if (r["system"], r["data"], r["seed"], r["step"]) == ("other <b>", "Split", "1", "main")
@@ -207,12 +207,12 @@ def test_made_again_from_the_csv_alone(out: Path, made: Path, tmp_path: Path) ->
     counts = json.loads(changed[0]["confusion"])
     counts[0][0] += 1
     changed[0]["confusion"] = json.dumps(counts)
-    with (tmp_path / "mine.csv").open("w", newline="") as file:
+    with (tmp_path / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
 
-    folder = report(tmp_path / "mine.csv", "--metric=macro_f1")
+    folder = report(tmp_path, "--metric=macro_f1")
     assert "Left out: 2 pairs" in (folder / "report.md").read_text()
     keys = ("data", "a", "b", "seed", "images", "only a right", "only b right", "odds ratio", "p")
     before = [[row[key] for key in keys] for row in table(made, "mcnemar")]
