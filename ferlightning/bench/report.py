@@ -21,10 +21,8 @@ Metric = Literal[
 ]  # those that a confusion matrix determines
 MISTAKES = 5
 """Listed for each system on each data set."""
-OVERLAYS = 2_500_000
-"""Bytes of pictures of where models looked; keeps the page below 5 MB."""
-WIDTH = 640
-"""Pixels of such a picture."""
+WIDTH = 480
+"""Pixels of a picture of where a model looked; a few dozen of them make one or two megabytes."""
 
 
 def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> None:
@@ -82,13 +80,11 @@ def _page(sections: list[Section], results: Results, folder: Path, pictures: boo
     )
     environment.filters["inline"] = lambda file: base64.b64encode((folder / file).read_bytes()).decode()
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
-    overlays, left_out = _overlays(results) if pictures else ([], 0)
     return template.render(
         sections=sections,
         confusions=_confusions(results),
         mistakes=_mistakes(results) if pictures else None,
-        overlays=overlays,
-        left_out=left_out,
+        overlays=_overlays(results) if pictures else [],
         pictures=pictures,
     )
 
@@ -115,23 +111,16 @@ def _mistakes(results: Results) -> Table:
     return Table("mistakes", "Most confident mistakes", head, rows, "Of the first repeat.")
 
 
-def _overlays(results: Results) -> tuple[list[tuple[str, str]], int]:
-    """Caption and base64 of the pictures of the first repeats, and how many were left out."""
+def _overlays(results: Results) -> list[tuple[str, str]]:
+    """Caption and base64 of the pictures of where the models of the first repeats looked."""
     from PIL import Image
 
-    made, size, left_out = [], 0, 0
+    made = []
     for row, column, found in results.places:
         path = found[0].folder / "report" / "attention.png"
-        if not path.is_file():
-            continue
-        code = io.BytesIO()
-        if size < OVERLAYS:
-            image = Image.open(path).convert("RGB")
+        if path.is_file():
+            image, code = Image.open(path).convert("RGB"), io.BytesIO()
             image.thumbnail((WIDTH, 10 * WIDTH))
             image.save(code, "JPEG", quality=75)
-            size += len(code.getvalue())
-        if size < OVERLAYS:
             made.append((f"{row} on {column}", base64.b64encode(code.getvalue()).decode()))
-        else:
-            left_out += 1
-    return made, left_out
+    return made
