@@ -49,7 +49,7 @@ def count_pairs(results: Results) -> Pairs:
     # The predictions of a column are read once for all its pairs.
     predictions = cache(lambda column, row, repeat: read_predictions(results.of(row, column)[repeat].folder))
     found: Pairs = {}
-    lines = []
+    lines, new = [], False
     for column in results.columns:
         for a, b in combinations(results.rows, 2):
             left, right = results.of(a, column), results.of(b, column)
@@ -63,6 +63,7 @@ def count_pairs(results: Results) -> Pairs:
             total = []
             for repeat in shared[seed]:
                 counts = _count(predictions(column, a, repeat), predictions(column, b, repeat))
+                new = new or counts is not None
                 if counts is None:
                     counts = kept.get((column, a, b, repeat))
                     if counts is None or not _fits(counts, left[repeat], right[repeat]):
@@ -72,7 +73,7 @@ def count_pairs(results: Results) -> Pairs:
             if len(total) == len(shared[seed]):
                 found[column, a, b] = (seed, sum(total[1:], total[0]))
         predictions.cache_clear()
-    if lines:
+    if new:
         write_csv(path, lines)
     return found
 
