@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2

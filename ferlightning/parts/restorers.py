@@ -17,8 +17,9 @@ class DenoisingAutoencoder(Restorer):
 
     Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders". The encoder halves
     height and width three times; the decoder doubles them and adds the encoder's maps of equal size (Chaurasia and
-    Culurciello 2017, https://arxiv.org/abs/1707.03718). The result is added to the input (residual learning, Zhang et al. 2017,
-    https://arxiv.org/abs/1608.03981, section III), and is zero at first, so an untrained one returns its input.
+    Culurciello 2017, https://arxiv.org/abs/1707.03718). The result is added to the input (residual learning, Zhang et
+    al. 2017, https://arxiv.org/abs/1608.03981, section III), and is zero at first, so an untrained one returns its
+    input.
 
     Shape: (N, C, H, W) in [0, 1] -> the same, of any height and width.
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ferlightning.restore import restore
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
@@ -33,7 +34,6 @@ from ferlightning.images.corruptions import (
 )
 from ferlightning.images.preprocess import Resize, SobelEdges
 from ferlightning.plugins import parts
-from ferlightning.restore import restore
 from ferlightning.testing import check_corruption
 from tests.conftest import SMALL, TINY
 

@@ -11,11 +11,11 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from torch import Tensor, nn
 
+from ferlightning.checkpoint import load
 from ferlightning.cli.main import main
 from ferlightning.contracts.modules import Output
 from ferlightning.errors import FerlError
 from ferlightning.parts import Distillation
-from ferlightning.checkpoint import load
 from ferlightning.testing import check_loss
 from tests.conftest import SMALL, TINY
 
