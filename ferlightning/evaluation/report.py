@@ -79,7 +79,7 @@ class Report(Callback):
             path = Path(trainer.default_root_dir, "predictions.csv")
             path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
-            write_predictions(path, names, known, probs, list(pl_module.class_names))  # type: ignore[arg-type]
+            write_predictions(path, names, known, probs, _class_names(pl_module))
             print(f"Predictions: {path}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -119,7 +119,7 @@ class Report(Callback):
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
         names = _item_names(trainer, split, index)
-        class_names: list[str] = list(pl_module.class_names)  # type: ignore[arg-type]
+        class_names = _class_names(pl_module)
 
         report: dict[str, Any] = {"split": split} | summarise(label, probs, class_names)
         report["deduplicated"] = None
@@ -158,8 +158,18 @@ class Report(Callback):
 def _item_names(trainer: Trainer, split: str, index: Array) -> Array:
     """Return the names of the items (N,), or their numbers if the data has no names."""
     datamodule: Any = getattr(trainer, "datamodule", None)
-    names: Array = datamodule.item_names(split)[index] if hasattr(datamodule, "item_names") else index.astype(str)
-    return names
+    if not hasattr(datamodule, "item_names"):
+        return index.astype(str)
+    return np.array([_writable(str(name)) for name in datamodule.item_names(split)[index]])
+
+
+def _class_names(pl_module: LightningModule) -> list[str]:
+    return [_writable(name) for name in pl_module.class_names]  # type: ignore[union-attr]
+
+
+def _writable(name: str) -> str:
+    """Escape what UTF-8 cannot hold: bytes of a file name in another encoding."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, Any]:

@@ -206,6 +206,17 @@ def test_without_datamodule_and_in_lower_precision(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "predictions.csv").read_text().splitlines()[1].startswith("0,")
 
 
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    """The names of folders and files with bytes of another encoding, as Python reads them."""
+    model, data = Model(), Data()
+    model.class_names = ["g\udceane", "joie", "rire"]
+    data.item_names = lambda split: np.array([f"\udce9t\udce9/{i}.png" for i in range(N)])
+    trainer(tmp_path).test(model, data, verbose=False)
+    first = (tmp_path / "report" / "predictions.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert first.startswith("\\udce9t\\udce9/0.png,")
+    assert "g\\udceane" in json.loads((tmp_path / "report" / "metrics.json").read_text())["per_class"]
+
+
 def test_diverged_model_is_refused(tmp_path: Path) -> None:
     model = Model()
     model.linear.bias.data[0] = float("nan")
