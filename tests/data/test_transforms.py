@@ -15,10 +15,11 @@ from kornia.augmentation import RandomBrightness, RandomHorizontalFlip
 from scipy import stats
 
 from ferlightning.contracts.modules import Augmentation
-from ferlightning.data import CLAHE, MedianFilter, SyntheticFaces, Warp
+from ferlightning.data import SyntheticFaces, Warp
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.transforms import build_augment, build_preprocess, build_worker_augment
 from ferlightning.errors import FerlError
+from ferlightning.images import CLAHE, MedianFilter
 from ferlightning.testing import check_augmentation
 
 
@@ -175,11 +176,11 @@ def applied(part: Augmentation, image: torch.Tensor) -> torch.Tensor:
     return part({"image": image.clone(), "label": torch.zeros(len(image), dtype=torch.long)}, 3)["image"]
 
 
-def test_kornia_keeps_the_contract() -> None:
-    def build() -> Augmentation:
-        return build_augment([RandomHorizontalFlip(p=0.5)])[0]
-
-    check_augmentation(build)
+@pytest.mark.parametrize(
+    "spec", ["RandomHorizontalFlip", {"class_path": "RandomGaussianNoise", "init_args": {"std": 0.05, "p": 1.0}}]
+)
+def test_kornia_keeps_the_contract(spec: Any) -> None:
+    check_augmentation(lambda: build_augment([spec])[0])
 
 
 def test_kornia_draws_for_clips_and_stays_in_range() -> None:
