@@ -204,17 +204,21 @@ def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> 
 @pytest.mark.slow
 def test_trials_of_killed_and_of_sleeping_workers_are_tried_again(folder: Path, start) -> None:
     """Of three processes on one search one is killed and one stopped during a trial; the third does the rest."""
-    write(parameters={"x": {"values": [1, 2, 3, 4]}, "y": {"values": [*"abc"]}, "pause": {"value": 0.2}})
+    write(parameters={"x": {"values": [1, 2, 3, 4]}, "y": {"values": [*"abc"]}, "pause": {"value": 0.4}})
     killed, asleep, other = start("search.yaml"), start("search.yaml"), start("search.yaml", "--workers=2")
 
     def runs_of(process: "subprocess.Popen[str]") -> list[list[str]]:
         return [line[1:] for line in started() if line[0] == str(process.pid)]
 
-    wait_for(lambda: runs_of(killed) and runs_of(other), other)
-    run, *point = wait_for(lambda: runs_of(killed), killed)[-1]
-    killed.kill()
-    _, *other_point = wait_for(lambda: runs_of(asleep), asleep)[-1]
-    asleep.send_signal(signal.SIGSTOP)
+    strikes = {killed: signal.SIGKILL, asleep: signal.SIGSTOP}
+
+    def strike() -> bool:
+        for process in [process for process in strikes if runs_of(process)]:
+            process.send_signal(strikes.pop(process))
+        return not strikes
+
+    wait_for(strike, other)
+    (run, *point), (_, *other_point) = runs_of(killed)[0], runs_of(asleep)[0]
     other.communicate(timeout=240)
     asleep.send_signal(signal.SIGCONT)
     asleep.communicate(timeout=60)
