@@ -20,7 +20,7 @@ LIBRARIES = {
 """Where the classes are that fill keys other than slots."""
 WARM_UP = (
     "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=torch.optim.lr_scheduler."
-    "OneCycleLR, with --model.scheduler_interval=step"
+    "OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler.total_steps=STEPS --model.scheduler_interval=step"
 )
 
 

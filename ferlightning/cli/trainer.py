@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +22,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, HEADER, CheckpointFiles, read_checkpoint
-from ferlightning.cli.messages import RefusedError, Refusing, explain
+from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, fast_precision, is_fast
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import classes_first
@@ -279,6 +280,15 @@ class FerlCLI(LightningCLI):
 
     def before_fit(self) -> None:
         self.datamodule.check_training()
+        if isinstance(self.model, Classifier):  # what other models log is not known before they do
+            self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
+
+    def _check_monitors(self, logged: list[str]) -> None:
+        """Lightning finds out after an epoch that a callback waits for what is not logged."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            name = getattr(callback, "monitor", None)
+            if name is not None and name not in logged and not re.match(r"(val|train)/loss_|lr-", name):
+                raise FerlError(f"trainer.callbacks: {type(callback).__name__} monitors {name!r}{meant(name, logged)}")
 
     def after_predict(self) -> None:
         """Name the images that could not be read: the others are predicted, but the command has not done all of it."""
