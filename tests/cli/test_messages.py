@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ferlightning.cli.main import main
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,14 @@ def test_every_command_answers_a_mistake_the_same_way(
     assert error.startswith("ferl: error:") and error.count("\n") == 1
     assert expected in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_monitor_that_is_not_logged_is_refused_before_the_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc"])
+    assert stop.value.code == 2
+    assert "EarlyStopping monitors 'val_acc' (did you mean val/accuracy?)" in capsys.readouterr().err
+    assert not Path("runs").exists()
