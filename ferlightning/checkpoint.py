@@ -94,6 +94,8 @@ def rebuild(value: Any, trust: bool = False) -> Any:
             return {key: rebuild(item, trust) for key, item in value.items()}
         target = trusted_class(str(value["class_path"]), trust)
         options = {key: rebuild(item, trust) for key, item in value.get("init_args", {}).items()}
+        if "pretrained" in options:  # the weights come from the file
+            options["pretrained"] = False
         return target(**options) if dataclasses.is_dataclass(target) else partial(target, **options)
     return [rebuild(item, trust) for item in value] if isinstance(value, list | tuple) else value
 

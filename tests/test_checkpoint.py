@@ -23,7 +23,7 @@ from ferlightning.errors import FerlError
 from ferlightning.models.classifier import Classifier
 from ferlightning.models.network import Network
 from ferlightning.parts import LDA, LSTM, ConvStack, DenoisingAutoencoder, ProjectionHead
-from ferlightning.parts.corruption import Corruption
+from ferlightning.parts.degradation import Degradation
 from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]
@@ -148,16 +148,16 @@ def test_a_model_built_in_python_is_saved_and_comes_back(tmp_path: Path, ferl: F
 
 
 def test_options_become_plain_values_and_come_back() -> None:
-    corruption = Corruption(p=0.25, quality=30)
+    degradation = Degradation(p=0.25, quality=30)
     options = {
-        "restorer": partial(DenoisingAutoencoder, width=4, corruption=corruption),
+        "restorer": partial(DenoisingAutoencoder, width=4, corruption=degradation),
         "names": ("a", "b"),
         "n": None,
     }
     plain = describe(options)
     assert json.loads(json.dumps(plain)) == plain
     again = rebuild(plain)
-    assert again["restorer"]().corruption == corruption and again["names"] == ["a", "b"] and again["n"] is None
+    assert again["restorer"]().corruption == degradation and again["names"] == ["a", "b"] and again["n"] is None
     with pytest.raises(FerlError, match=r"functools\.partial of a class"):
         describe(lambda channels: ConvStack(channels))
 

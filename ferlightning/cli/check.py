@@ -16,7 +16,7 @@ from ferlightning.cli import index
 from ferlightning.cli.configs import load, read
 from ferlightning.cli.index import Option, Part
 from ferlightning.cli.messages import meant, unknown_part
-from ferlightning.cli.words import classes_first, options
+from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS, installed
 
@@ -34,7 +34,7 @@ def check(args: Sequence[str]) -> None:
     Raises:
         FerlError: an option, a part, a value or a file is wrong; the message says which, and what is meant perhaps.
     """
-    words = list(options(classes_first(args[1:])))
+    words = list(options(in_order(args[1:])))
     if any(name.split(".")[-1] in ("help", "print_shtab") or name == "h" for name, _, _ in words):
         return
     checked = _Check(args[0])

@@ -1,9 +1,7 @@
 """``ferl data``, ``bench``, ``sweep`` and ``components``: plain functions behind one parser."""
 
-import json
 from collections.abc import Callable, Sequence
 from inspect import getdoc, signature
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +41,7 @@ def bench(args: Sequence[str]) -> None:
     from ferlightning.bench.runner import run
 
     words = _checked("bench", args, ["run", "report"])
-    if words[0] == "report":
-        folders = list(takewhile(lambda word: not word.startswith("-"), words[1:]))
-        if folders:  # one word is all that the parser takes as a list
-            words[1 : 1 + len(folders)] = [json.dumps(folders)]
-    elif words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
+    if words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
         words[1] = configs.find(words[1], configs.SUITES, "suite")
     _run("bench", {"run": run, "report": report}, words)
 

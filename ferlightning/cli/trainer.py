@@ -25,7 +25,7 @@ from ferlightning.checkpoint import CONFIG, HEADER, CheckpointFiles, read_checkp
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, fast_precision, is_fast
 from ferlightning.cli.trust import vet
-from ferlightning.cli.words import classes_first
+from ferlightning.cli.words import in_order
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
@@ -82,10 +82,7 @@ class FerlParser(Refusing, LightningArgumentParser):
     """Chooses classes before their options are set."""
 
     def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:  # type: ignore[override]
-        # On its way to the parser of a nested class, jsonargparse turns a null into the word None.
-        if args is not None:
-            args = [arg.removesuffix("None") + "null" if arg.endswith("=None") else arg for arg in classes_first(args)]
-        return super().parse_args(args, *others, **options)
+        return super().parse_args(None if args is None else in_order(args), *others, **options)
 
 
 class FerlCLI(LightningCLI):
@@ -161,8 +158,9 @@ class FerlCLI(LightningCLI):
         if not is_fast(trainer.get("precision"), trainer.get("accelerator", "auto")):
             trainer["precision"] = None  # of another machine; chosen anew
         options = saved.get("model", {}).get("init_args", {})
-        if self.command != "fit" and "init_from" in options:
-            options["init_from"] = None  # the checkpoint has all weights
+        if self.command != "fit":  # the checkpoint has all weights
+            options.update({name: None for name in ("init_from",) if name in options})
+            _start_from_nothing(options)
         return saved
 
     def _parse_ckpt_path(self) -> None:
@@ -310,6 +308,14 @@ class FerlCLI(LightningCLI):
         trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if self.config[self.command].test_after_fit:
             trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+
+
+def _start_from_nothing(options: Any) -> None:
+    """Make no part fetch weights that a checkpoint replaces."""
+    for value in options.values() if isinstance(options, dict) else options if isinstance(options, list) else ():
+        _start_from_nothing(value)
+    if isinstance(options, dict) and "pretrained" in options:
+        options["pretrained"] = False
 
 
 def _is_first() -> bool:

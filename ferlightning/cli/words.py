@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 
-def classes_first(args: Sequence[str]) -> list[str]:
-    """Put the word that chooses a class before those that set its options, in whatever order they were typed."""
+def in_order(args: Sequence[str]) -> list[str]:
+    """Put the word that chooses a class before those that set its options, and write null for Python's None.
+
+    W&B's agent writes None, and so does jsonargparse on its way to the parser of a nested class.
+    """
     ordered: list[str] = []
     for arg in args:
+        arg = arg.removesuffix("None") + "null" if arg.endswith("=None") else arg
         name, equals, _ = arg.partition("=")
         options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
         chosen = any(word.partition("=")[0] == name for word in ordered)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -78,10 +78,15 @@ class Ensemble(LightningModule):
         logits = self(batch["image"], batch.get("mask")).logits
         metrics = self.test_metrics if self.trainer.testing else self.val_metrics
         metrics.update(logits.softmax(1), class_index(batch["label"]))
-        self.log_dict(metrics, on_step=False, on_epoch=True)
         return {"loss": nn.functional.cross_entropy(logits, batch["label"]), "logits": logits}
 
     test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(cast(dict[str, Any], self.val_metrics))
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(cast(dict[str, Any], self.test_metrics))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return {"logits": self(batch["image"], batch.get("mask")).logits}

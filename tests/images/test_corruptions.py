@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ferlightning.restore import restore
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from ferlightning.checkpoint import load
 from ferlightning.contracts.images import GradedCorruption
 from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces, draw_faces
@@ -331,9 +331,7 @@ def test_a_test_under_a_corruption(ferl: Ferl) -> None:
     data = SyntheticFaces(items_per_class=10, subjects=5)
     images = np.stack([LowLight(5)(image[:, :, None]) for image in data.raw.images[data.items["test"]]])
     with torch.inference_mode():
-        logits = restore(run / "checkpoints" / "best.ckpt")(
-            torch.from_numpy(images).movedim(3, 1)[:, None] / 255
-        ).logits
+        logits = load(run / "checkpoints" / "best.ckpt")(torch.from_numpy(images).movedim(3, 1)[:, None] / 255).logits
     confidence = [float(row["confidence"]) for row in dark["rows"]]
     np.testing.assert_allclose(logits.softmax(1).amax(1), confidence, atol=1e-4)
 
