@@ -1,8 +1,8 @@
 """Transforms of albumentations and kornia by name, and the adapters that make them parts of ours.
 
 A configuration names a transform as it names a part: by its class name, or by ``class_path`` and ``init_args``. The
-libraries are imported here, when a transform of theirs is named, and not by the types of the options: albumentations
-and kornia take seconds to import, and a command reads the types of all options before it does anything.
+libraries are imported here, when a transform of theirs is named, and not by the types of the options: a command reads
+the types of all options before it does anything, and most commands use neither library.
 """
 
 import inspect
@@ -95,7 +95,7 @@ def build_augment(specs: Sequence[Augmentation | Spec]) -> list[Augmentation]:
             continue
         if (name := path.rpartition(".")[2]) in REPLACED:
             raise FerlError(f"data.augment: there is no {name} any more; use {REPLACED[name]}")
-        from kornia.augmentation import AugmentationBase2D  # late: it takes seconds to import
+        from kornia.augmentation import AugmentationBase2D  # late: only if one is named
 
         if path:
             spec = _build("data.augment", path, options, AugmentationBase2D, Augmentation)
