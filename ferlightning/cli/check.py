@@ -22,6 +22,8 @@ from ferlightning.plugins import SLOTS, installed
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 ROOTS = ("model", "data")
+PLAIN = ("Callable", "Sequence", "list", "tuple", "int", "None")
+"""What an annotation may have around the class of a slot."""
 PATHS = ("data.root", "data.predict_folder", "ckpt_path", "model.init_from")
 
 
@@ -66,6 +68,8 @@ class Slot(NamedTuple):
     many: bool
     """Whether it takes a list of parts."""
     default: str | None
+    open: bool = False
+    """Whether it takes others than our parts and those of plug-ins."""
 
 
 class _Check:
@@ -157,7 +161,7 @@ class _Check:
             self.held[key] = known[short]
         else:
             self.unknown.add(key)
-            if name == short != index.base(slot.name) and not self.plugins:  # a plug-in may have it
+            if name == short != index.base(slot.name) and not (self.plugins or slot.open):  # a plug-in may have it
                 self.fail(unknown_part(key, name, slot.name))
         if self.held.get(key) is not before:
             for account in (self.held, self.paths):
@@ -208,7 +212,10 @@ def _slot(option: Option) -> Slot | None:
     words = re.findall(r"\w+", option.annotation)
     slots = {index.base(slot): slot for slot in SLOTS}
     name = next((slots[word] for word in words if word in slots), None)
-    return None if name is None else Slot(name, words[0] in ("Sequence", "list", "tuple"), option.default)
+    if name is None:
+        return None
+    others = {*words} - {index.base(name), *PLAIN}  # such as augmentations of kornia
+    return Slot(name, words[0] in ("Sequence", "list", "tuple"), option.default, bool(others))
 
 
 def _fits(value: Any, kinds: Sequence[str]) -> bool:

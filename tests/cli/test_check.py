@@ -120,6 +120,7 @@ def test_every_shipped_suite_and_sweep_passes() -> None:
             "--data.classes=null",
             "--data.augment=[{class_path: Warp, init_args: {flip: 0.5}}]",
         ],
+        ["--data.augment=[Warp, {class_path: ColorJitter, init_args: {contrast: 0.2}}]", "--data.augment+=CutMix"],
         ["--data.worker_augment=[HorizontalFlip]", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e-3"],
         ["--model.head=ProjectionHead", "--model.head.projection=LDA", "--model.head.projection.shrinkage=1"],
     ],
