@@ -7,9 +7,8 @@ only if it is a part of ours or of an installed plug-in.
 
 import dataclasses
 import json
-import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,9 +17,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -239,46 +236,3 @@ def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the network among those of a classifier, by their names within it."""
     prefix = "network."
     return {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-
-
-class CheckpointFiles(CheckpointIO):
-    """Writes a checkpoint to a new file that then takes the place of the old one, and its weights beside it.
-
-    The weights are a safetensors file of the same name, with the header that ``load`` reads. A kill at any moment
-    leaves the old files or the new ones.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _replace(path, lambda file: torch.save(checkpoint, file))
-            if HEADER in checkpoint:
-                state = network_state(checkpoint["state_dict"])
-                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-                header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
-                metadata = {HEADER: json.dumps(header)}
-                _replace(path.with_suffix(".safetensors"), lambda file: save_file(tensors, file, metadata))
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
-            raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        return read_checkpoint(path, map_location or "cpu")
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)
-        Path(path).with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

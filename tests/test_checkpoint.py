@@ -245,4 +245,4 @@ def test_a_configuration_that_cannot_be_read_is_told(trained: Path, tmp_path: Pa
         (run / "config.yaml").write_text(text)
         with pytest.raises(SystemExit):
             ferl("test", f"--ckpt_path={best(run)}")
-        assert "config.yaml is not the configuration of a run" in capsys.readouterr().err
+        assert "config.yaml" in (said := capsys.readouterr().err) and "Traceback" not in said

@@ -24,6 +24,8 @@ DEFAULTS = Path(__file__).with_name("defaults.yaml")
 ROOTS = ("model", "data")
 PLAIN = ("Callable", "Sequence", "list", "tuple", "int", "None")
 """What an annotation may have around the class of a slot."""
+LIST = re.compile(r"(Optional\[)?(Sequence|list)\[(str|int|float)( \| (str|int|float))*\]( \| None|\])?")
+"""Annotation of an option that takes a list and nothing else."""
 PATHS = ("data.root", "data.predict_folder", "ckpt_path", "model.init_from")
 
 
@@ -192,7 +194,7 @@ class _Check:
         if kinds and {*kinds} <= {"int", "float", "bool"}:
             if not _fits(value, kinds):
                 self.fail(f"{key} is {value!r}, expected {' or '.join(dict.fromkeys(kinds))}")
-        elif kinds and kinds[0] in ("Sequence", "list") and {*kinds[1:]} <= {"str", "int", "float"}:
+        elif LIST.fullmatch(option.annotation):
             if isinstance(value, str | int | float):
                 inside = ", ".join(part.strip() for part in str(value).split(","))
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")

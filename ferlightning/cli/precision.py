@@ -13,7 +13,7 @@ def check_precision(precision: str | int | None, accelerator: str) -> None:
     Raises:
         FerlError: half precision throughout on a CPU without the instructions for it.
     """
-    if precision in ("bf16-true", "16-true") and _device(accelerator) == "cpu" and not cpu_has_bf16():
+    if precision in ("bf16-true", "16-true") and device(accelerator) == "cpu" and not cpu_has_bf16():
         raise FerlError(
             f"trainer.precision is {precision}, but this CPU has no instructions for it. Use 32-true, or bf16-mixed, "
             "which works here but is several times slower than 32-true"
@@ -29,26 +29,27 @@ def fast_precision(accelerator: str) -> tuple[str, str]:
     Args:
         accelerator: as in ``trainer.accelerator``.
     """
-    device = _device(accelerator)
-    if device == "cuda":
+    kind = device(accelerator)
+    if kind == "cuda":
         capability = torch.cuda.get_device_capability()
         text = f"the GPU has compute capability {capability[0]}.{capability[1]}"
         return ("bf16-mixed", text) if capability >= (8, 0) else ("16-mixed", text)
-    if device == "cpu":
+    if kind == "cpu":
         fast = cpu_has_bf16()
         return "bf16-mixed" if fast else "32-true", f"the CPU has {'' if fast else 'no '}instructions for bfloat16"
-    return "32-true", f"mixed precision was not tried on {device}"
+    return "32-true", f"mixed precision was not tried on {kind}"
 
 
 def is_fast(precision: str | int | None, accelerator: str) -> bool:
     """Whether the device has instructions for a precision; float32 and float64 it has always."""
-    device, half = _device(accelerator), str(precision)
+    kind, half = device(accelerator), str(precision)
     if half.startswith("bf16"):
-        return cpu_has_bf16() if device == "cpu" else device != "cuda" or torch.cuda.get_device_capability() >= (8, 0)
-    return not half.startswith("16") or device != "cpu"
+        return cpu_has_bf16() if kind == "cpu" else kind != "cuda" or torch.cuda.get_device_capability() >= (8, 0)
+    return not half.startswith("16") or kind != "cpu"
 
 
-def _device(accelerator: str) -> str:
+def device(accelerator: str) -> str:
+    """The kind of device that ``trainer.accelerator`` means here."""
     if accelerator in ("auto", "gpu"):
         if torch.cuda.is_available():
             return "cuda"

@@ -21,9 +21,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import CONFIG, HEADER, CheckpointFiles, read_checkpoint
+from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
-from ferlightning.cli.precision import check_precision, fast_precision, is_fast
+from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order
 from ferlightning.data.datamodule import FaceData
@@ -32,6 +32,7 @@ from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.models.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.models.ensemble import Ensemble
+from ferlightning.models.files import CheckpointFiles
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +160,9 @@ class FerlCLI(LightningCLI):
             raise FerlError(f"--ckpt_path: {path} does not say how its model was built, and there is no {source}")
         saved = vet(config, source, trust)
         trainer = saved.setdefault("trainer", {})
-        if not is_fast(trainer.get("precision"), trainer.get("accelerator", "auto")):
-            trainer["precision"] = None  # of another machine; chosen anew
+        accelerator = trainer.get("accelerator", "auto")
+        if self.header.get("device") != device(accelerator) and not is_fast(trainer.get("precision"), accelerator):
+            trainer["precision"] = None  # what was fast on that device is not fast on this one
         options = saved.get("model", {}).get("init_args", {})
         if self.command != "fit":  # the checkpoint has all weights
             options.update({name: None for name in ("init_from",) if name in options})

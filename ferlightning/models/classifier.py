@@ -245,7 +245,7 @@ class Classifier(LightningModule):
             log.warning("The checkpoint cannot be rebuilt without the code that made the model: %s", error)
         else:
             made_of["input"] = self.network.input | getattr(data, "input", {})
-            checkpoint[HEADER] = header_of(**made_of)
+            checkpoint[HEADER] = header_of(**made_of, device=self.device.type)
         if hasattr(data, "training_frames"):
             # As int64, which every version of torch reads; a test tells by them which images the model has seen.
             checkpoint["training_frames"] = torch.from_numpy(data.training_frames.view("int64").copy())

@@ -110,6 +110,15 @@ def test_every_shipped_suite_and_sweep_passes() -> None:
             "--trainer.logger=false",
         ],
         [
+            "--trainer.devices=auto",
+            "--trainer.strategy=auto",
+            "--trainer.precision=16-mixed",
+            "--trainer.val_check_interval=0.5",
+            "--trainer.overfit_batches=0.1",
+            "--trainer.max_time=00:01:00:00",
+        ],
+        ["--trainer.devices=[0]", "--trainer.devices=2", "--trainer.deterministic=warn", "--trainer.profiler=simple"],
+        [
             "--trainer.max_epochs=null",
             "--model.lr_scale.backbone=0",
             "--model.lr_scale={head: 0}",

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from ferlightning.checkpoint import HEADER
 from ferlightning.cli.precision import cpu_has_bf16
 from tests.conftest import SMALL, TINY
 
@@ -39,6 +40,10 @@ def test_a_run_of_another_machine_is_tested_at_what_this_one_is_fast_at(ferl: Fe
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["trainer"]["precision"] = "bf16-mixed"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    best = run / "checkpoints" / "best.ckpt"
+    stored = torch.load(best, weights_only=True)
+    stored[HEADER]["device"] = "cuda"
+    torch.save(stored, best)
     capsys.readouterr()
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
     assert "Precision: 32-true" in capsys.readouterr().out

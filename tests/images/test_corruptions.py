@@ -352,7 +352,7 @@ def test_a_fit_refuses_corrupted_images(ferl: Ferl, capsys: pytest.CaptureFixtur
 )
 def test_mistakes_are_named(ferl: Ferl, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     with pytest.raises(SystemExit):
-        ferl("test", "--data=SyntheticFaces", *TINY, *SMALL, *words)
+        ferl("fit", "--data=SyntheticFaces", *TINY, *SMALL, *words)
     shown = capsys.readouterr().err
     assert said in shown and "Traceback" not in shown and shown.count("\n") <= 2, shown
 

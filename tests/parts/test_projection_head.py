@@ -98,8 +98,8 @@ def test_a_checkpoint_gives_the_numbers_of_its_validation(ferl: Ferl) -> None:
     for name in ("accuracy", "macro_f1", "nll"):
         assert found[name] == pytest.approx(last_logged(run, f"val/{name}"), abs=1e-5)
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert {"head.projection.axes", "head.projection.mean", "losses.1.centers"} <= stored.keys()
-    assert stored["head.projection.mean"].any(), "the projection was never fitted"
+    assert {"network.head.projection.axes", "network.head.projection.mean", "losses.1.centers"} <= stored.keys()
+    assert stored["network.head.projection.mean"].any(), "the projection was never fitted"
 
 
 def test_ablations_by_null(ferl: Ferl) -> None:
@@ -107,15 +107,18 @@ def test_ablations_by_null(ferl: Ferl) -> None:
     run = ferl("fit", *PIPELINE, *words)
     assert (run / "report_val" / "metrics.json").is_file()
     stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert {key for key in stored if key.startswith("head.")} == {"head.classify.weight", "head.classify.bias"}
+    assert {key for key in stored if key.startswith("network.head.")} == {
+        "network.head.classify.weight",
+        "network.head.classify.bias",
+    }
 
 
 def test_options_of_the_steps_are_set_from_the_command_line(ferl: Ferl) -> None:
     words = ["--model.head.projection.components=3", "--model.head.reconstruction.growth=4", "--trainer.max_epochs=1"]
     run = ferl("fit", *PIPELINE, *words, "--model.head.reconstruction.layers=2", "--model.head.dropout=.2")
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert stored["head.projection.axes"].shape == (16, 3)
-    assert stored["head.classify.weight"].shape == (7, (2 + 2) * 4)
+    assert stored["network.head.projection.axes"].shape == (16, 3)
+    assert stored["network.head.classify.weight"].shape == (7, (2 + 2) * 4)
 
 
 def test_a_wrong_projection_is_answered_with_the_right_ones(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,8 +137,13 @@ def test_two_processes_solve_one_projection(tmp_path: Path, monkeypatch: pytest.
     for folder, how in (("one", ["--data.batch_size=16"]), ("two", ["--data.batch_size=8", *TWO])):
         new_process("fit", *words, *how, f"--trainer.default_root_dir={folder}")
     one, two = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two"))
-    assert one["head.projection.mean"].any()
-    for name in ("head.projection.mean", "head.projection.axes", "losses.1.centers", "head.classify.weight"):
+    assert one["network.head.projection.mean"].any()
+    for name in (
+        "network.head.projection.mean",
+        "network.head.projection.axes",
+        "losses.1.centers",
+        "network.head.classify.weight",
+    ):
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
     reports = [metrics(Path(name, "report_val")) for name in ("one", "two")]
     assert reports[1] == pytest.approx(reports[0], abs=1e-4)

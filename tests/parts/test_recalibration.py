@@ -105,4 +105,4 @@ def test_the_command_line_nests_it_by_its_short_name(ferl, tmp_path) -> None:
         "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
     )  # fmt: skip
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["backbone.layers.3.residual.5.attend.spatial.conv.conv.weight"].shape == (1, 2, 7, 7)
+    assert state["network.backbone.layers.3.residual.5.attend.spatial.conv.conv.weight"].shape == (1, 2, 7, 7)

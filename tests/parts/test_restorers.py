@@ -104,7 +104,9 @@ def test_a_short_training_halves_the_error_of_faces_it_has_not_seen() -> None:
 
 def restorer_of(run: Path) -> dict[str, Tensor]:
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    return {name.removeprefix("restorer."): x for name, x in state.items() if name.startswith("restorer.")}
+    return {
+        name.removeprefix("network.restorer."): x for name, x in state.items() if name.startswith("network.restorer.")
+    }
 
 
 def column(run: Path, name: str) -> list[float]:

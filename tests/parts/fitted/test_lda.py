@@ -251,34 +251,34 @@ def test_parts_are_fitted_before_validation_and_start_anew_with_the_epoch() -> N
     fit = trainer(max_epochs=2)
     fit.fit(model, loader(12), loader(4))
     epoch = ["update 4"] * 3 + ["fit", "eval", "reset"]
-    assert model.head.projection.calls == ["reset", "eval", *epoch, *epoch]  # the first is the sanity check
+    assert model.network.head.projection.calls == ["reset", "eval", *epoch, *epoch]  # the first is the sanity check
     fit.validate(model, loader(4), verbose=False)
-    assert model.head.projection.calls[-1] == "eval", "validation by itself changes nothing"
+    assert model.network.head.projection.calls[-1] == "eval", "validation by itself changes nothing"
 
 
 def test_a_validation_within_the_epoch_fits_to_the_epoch_so_far() -> None:
     model = classifier()
     trainer(val_check_interval=2, num_sanity_val_steps=0, accumulate_grad_batches=2).fit(model, loader(20), loader(4))
     twice = ["update 4", "update 4", "fit", "eval"]
-    assert model.head.projection.calls == ["reset", *twice, *twice, "update 4", "fit", "reset"]
+    assert model.network.head.projection.calls == ["reset", *twice, *twice, "update 4", "fit", "reset"]
 
 
 def test_without_validation_parts_are_fitted_at_the_end_of_the_epoch() -> None:
     model = classifier()
     trainer(limit_val_batches=0).fit(model, loader(8))
-    assert model.head.projection.calls == ["reset", "update 4", "update 4", "fit", "reset"]
+    assert model.network.head.projection.calls == ["reset", "update 4", "update 4", "fit", "reset"]
 
 
 def test_a_frozen_part_is_not_fitted() -> None:
     model = classifier(lr_scale={"head": 0.0})
     trainer(num_sanity_val_steps=0).fit(model, loader(8), loader(4))
-    assert model.head.projection.calls == ["reset", "eval", "eval", "eval", "reset"]
+    assert model.network.head.projection.calls == ["reset", "eval", "eval", "eval", "reset"]
 
 
 def test_parts_see_the_features_and_labels_of_every_item() -> None:
     model = classifier(lr_scale={"backbone": 0.0})
     trainer().fit(model, loader(10), loader(4))
-    seen, label = (torch.cat(column) for column in zip(*model.head.projection.items, strict=True))
+    seen, label = (torch.cat(column) for column in zip(*model.network.head.projection.items, strict=True))
     assert label.tolist() == [i % 3 for i in range(10)]
     with torch.no_grad():
         expected = torch.cat([model(batch["image"]).embedding for batch in loader(10)])
@@ -460,4 +460,4 @@ def test_a_head_of_a_plugin_may_hold_a_fitted_part_anywhere() -> None:
 
     model = classifier(head=_Own)
     trainer(limit_val_batches=0).fit(model, loader(4))
-    assert model.head.inner["deep"].calls == ["reset", "update 4", "fit", "reset"]
+    assert model.network.head.inner["deep"].calls == ["reset", "update 4", "fit", "reset"]

@@ -1,0 +1,58 @@
+"""How a training writes its checkpoints: whole or not at all, with the weights beside them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from ferlightning.checkpoint import HEADER, network_state, read_checkpoint
+from ferlightning.errors import FerlError
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes a checkpoint to a new file that then takes the place of the old one, and its weights beside it.
+
+    The weights are a safetensors file of the same name, with the header that ``load`` reads. A kill at any moment
+    leaves the old files or the new ones.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _replace(path, lambda file: torch.save(checkpoint, file))
+            if HEADER in checkpoint:
+                state = network_state(checkpoint["state_dict"])
+                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+                header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
+                metadata = {HEADER: json.dumps(header)}
+                _replace(path.with_suffix(".safetensors"), lambda file: save_file(tensors, file, metadata))
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
+            raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(path, map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+        Path(path).with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary name in the same folder, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
