@@ -92,6 +92,8 @@ class FerlCLI(LightningCLI):
     def __init__(self, args: Sequence[str]) -> None:
         self.command = args[0]
         self.ckpt_path = _option(args, "ckpt_path")
+        self.header: dict[str, Any] = {}
+        """What the checkpoint says of its network, or the first of an ensemble of its own."""
         args = list(args)
         self.saved = self._read_saved("--trust" in args) if self.ckpt_path else None
         if self.saved is not None:
@@ -181,8 +183,9 @@ class FerlCLI(LightningCLI):
                     f"that run by --ckpt_path={chosen}/checkpoints/last.ckpt"
                 )
             return Path(chosen).resolve()
-        if self.ckpt_path:
-            return Path(self.ckpt_path).resolve().parent.parent
+        run = Path(self.ckpt_path or "").resolve().parent.parent
+        if self.ckpt_path and (run / "config.yaml").is_file():
+            return run
         if not _is_first():
             if RUN_FOLDER not in os.environ:
                 raise FerlError(
@@ -190,7 +193,8 @@ class FerlCLI(LightningCLI):
                     "them one with --trainer.default_root_dir"
                 )
             return Path(os.environ[RUN_FOLDER])
-        name = "+".join(Path(value).stem for value in _options(args, "config")) or "default"
+        configs = [value for value in _options(args, "config") if not value.startswith("{")]
+        name = "+".join(Path(value).stem for value in configs) or Path(self.ckpt_path or "default").stem
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         runs = Path("runs", name).resolve()
         folder = next(path for n in count() if not (path := Path(runs, f"{now}_{n}" if n else now)).exists())
@@ -205,8 +209,9 @@ class FerlCLI(LightningCLI):
             if self.command == "fit":
                 raise FerlError("model: an Ensemble is made of trained members; fit those, each in a run of its own")
             checkpoint = next((path for path in model.init_args.checkpoints if is_zipfile(path)), None)
-        if self.command != "fit" and checkpoint:
-            self._take_classes_of(checkpoint)
+            self.header = read_checkpoint(checkpoint, device="meta").get(HEADER, {}) if checkpoint else {}
+        if self.command != "fit" and self.header:
+            self._take_classes()
         if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
             raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
         if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
@@ -263,13 +268,11 @@ class FerlCLI(LightningCLI):
         whole.data = {"class_path": f"{Photos.__module__}.Photos", "init_args": photos | kept}
         config.data = parser.parse_object(whole).data
 
-    def _take_classes_of(self, checkpoint: str) -> None:
+    def _take_classes(self) -> None:
         """Other data than a model was trained on have other classes, in another order: match them by name."""
         options = self.config[self.command].data.get("init_args", {})
         if options.get("classes", "") is None:
-            options["classes"] = (
-                read_checkpoint(checkpoint, device="meta").get(HEADER, {}).get("network", {}).get("class_names")
-            )
+            options["classes"] = self.header.get("network", {}).get("class_names")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save

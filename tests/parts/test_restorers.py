@@ -20,7 +20,7 @@ from tests.conftest import SMALL, TINY
 
 Ferl = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
-PRETRAINING = f"--config={ROOT}/configs/papers/p2_autoencoder.yaml"
+PRETRAINING = f"--config={ROOT}/configs/papers/sriranjani_autoencoder.yaml"
 NARROW = "--model.restorer.width=8"
 DRAWN = ["--data=SyntheticFaces", *TINY]
 
