@@ -135,7 +135,7 @@ def test_every_paper_fits_tests_and_predicts_on_real_faces(config: Path, real_fa
     "words",
     [
         ["--trainer.precision=bf16-mixed", "--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=1.0"],
-        [f"--config={ROOT}/configs/trainer/ema.yaml"],
+        pytest.param([f"--config={ROOT}/configs/trainer/ema.yaml"], marks=pytest.mark.slow),
         pytest.param(["--model.compile=true"], marks=pytest.mark.slow),
     ],
     ids=lambda words: words[0].rsplit("/")[-1],

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,10 +23,19 @@ from tests.conftest import SMALL, TINY, write_fer2013
 Ferl = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run, trained for two epochs, to be left as it is."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    words = ["--model.sequence=GRU", "--model.sequence.hidden=8", "--trainer.max_epochs=2"]
+    main(["fit", *TINY, *SMALL, *words, f"--trainer.default_root_dir={folder}"])
+    return folder
+
+
 @pytest.fixture
-def fitted(ferl: Ferl) -> Path:
-    """The folder of a small run, trained for two epochs."""
-    return ferl("fit", *TINY, *SMALL, "--model.sequence=GRU", "--model.sequence.hidden=8", "--trainer.max_epochs=2")
+def fitted(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "runs" / "copied" / "run")
 
 
 def metrics(folder: Path) -> dict[str, float]:

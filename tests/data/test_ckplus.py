@@ -742,6 +742,7 @@ def test_changed_files_are_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_clips_through_fit_and_test(original: str, ferl: Callable[..., Path]) -> None:
     run = ferl(
         "fit", "--data=CKPlus", f"--data.root={original}", "--data.clips=true", "--data.last=null", "--data.folds=3",

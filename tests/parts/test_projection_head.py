@@ -89,6 +89,7 @@ def last_logged(run: Path, name: str) -> float:
     return [float(row[name]) for row in csv.DictReader((run / "metrics.csv").open()) if row.get(name)][-1]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_numbers_of_its_validation(ferl: Ferl) -> None:
     """The numbers that the last epoch logged, which only a checkpoint with the axes of that validation can give."""
     run = ferl("fit", *PIPELINE)

@@ -113,6 +113,7 @@ def column(run: Path, name: str) -> list[float]:
     return [float(row[name]) for row in csv.DictReader((run / "metrics.csv").open()) if row.get(name)]
 
 
+@pytest.mark.slow
 def test_pre_training_then_joint_training(ferl: Ferl) -> None:
     # A rate so large that the error goes up and down.
     run = ferl("fit", PRETRAINING, *DRAWN, NARROW, "--trainer.max_epochs=4", "--model.optimizer.lr=0.05")
@@ -137,6 +138,7 @@ def test_a_frozen_restorer_has_nothing_to_reconstruct(ferl: Ferl, capsys: pytest
     assert "there is no restorer to train" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_clips_restore_their_real_frames(ferl: Ferl) -> None:
     words = ["--data.frames=[2,5]", "--model.restorer=DenoisingAutoencoder", NARROW, "--model.losses+=Reconstruction"]
     run = ferl("fit", *TINY, *SMALL, *words, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
