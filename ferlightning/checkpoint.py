@@ -173,6 +173,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def _read(path: str | Path, device: Any) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FerlError(f"there is no checkpoint {path}")
+    if Path(path).suffix == ".safetensors":
+        state, header = _read_safetensors(path, device)
+        version = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}  # what Lightning looks for
+        return {"state_dict": {f"network.{name}": x for name, x in state.items()}, HEADER: header, **version}
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
         return dict(stored)
@@ -183,18 +187,36 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
                 "of ours. Save its state_dict alone and use that"
             ) from error
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
-    except (EOFError, OSError, RuntimeError, KeyError, TypeError, ValueError, BadZipFile) as error:
+    except (EOFError, OSError, RuntimeError, KeyError, TypeError, ValueError, BadZipFile, SafetensorError) as error:
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
 
 
-def _read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_safetensors(path: str | Path, device: Any = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and the header; an empty one if other code wrote the file."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  # no mapping
+            return {name: file.get_tensor(name).to(device) for name in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise FerlError(f"{path} is no safetensors file that can be read: {error}") from error
+
+
+def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The header of what ``read_checkpoint`` has read.
+
+    Raises:
+        FerlError: it has none that can be read, or that of a newer version.
+    """
+    header = stored.get(HEADER)
+    network = header.get("network") if isinstance(header, dict) else None
+    if not isinstance(header, dict) or not isinstance(network, dict) or not isinstance(header.get("format"), int):
+        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
+    if header["format"] > FORMAT:
+        raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
+    names = network.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FerlError(f"{path} does not tell its classes: it is damaged, or was written by hand")
+    return header
 
 
 def load(source: str | Path, *, trust: bool = False) -> Network:
@@ -210,22 +232,16 @@ def load(source: str | Path, *, trust: bool = False) -> Network:
     path = Path(source)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise FerlError(f"there is no file {path}")
-        state, header = _read_safetensors(path)
-    else:
-        stored = read_checkpoint(path)
-        header = stored.get(HEADER, {})
-        state = network_state(stored["state_dict"])
-    if "network" not in header:
-        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
-    if header["format"] > FORMAT:
-        raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
+    stored = read_checkpoint(path)
+    header = read_header(stored, path)
+    options = rebuild(header["network"], trust)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on
-        network = Network(**rebuild(header["network"], trust))
+        try:
+            network = Network(**options)
+        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise FerlError(f"{path}: the network that it describes cannot be built: {error}") from error
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(network_state(stored["state_dict"]))
     except RuntimeError as error:
         raise FerlError(f"{path}: its weights do not fit the network that it describes: {error}") from error
     network.input = header.get("input", {})

@@ -220,8 +220,11 @@ def test_other_weights_than_those_of_the_header_are_told(trained: Path, tmp_path
         ("scheduler", {"class_path": "runpy.run_path", "init_args": {"path_name": "owner.py"}}),
         ("losses", ["os.system"]),
         ("attention", "os.system"),
+        ("backbone", '{"class_path": "runpy.run_path", "init_args": {"path_name": "owner.py"}}'),
+        ("backbone", "evil.yaml"),
+        ("head", {"class_path": "MLPHead", "init_args": {"hidden": "[os.system]"}}),
     ],
-    ids=["backbone", "head", "optimizer", "scheduler", "losses", "attention"],
+    ids=["backbone", "head", "optimizer", "scheduler", "losses", "attention", "json", "file", "nested"],
 )
 def test_nothing_that_a_run_folder_names_is_run(
     section: str, option: object, trained: Path, tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
@@ -231,12 +234,47 @@ def test_nothing_that_a_run_folder_names_is_run(
     config["model"]["init_args"][section] = option
     (evil / "config.yaml").write_text(yaml.safe_dump(config))
     Path("owner.py").write_text("open('owned', 'w')")
+    Path("evil.yaml").write_text("class_path: runpy.run_path\ninit_args: {path_name: owner.py}\n")
     with pytest.raises(SystemExit) as stop:
         ferl("test", f"--ckpt_path={best(evil)}")
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert section in said and "nothing was run" in said and "--trust" in said
     assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_test_start": "builtins.print"}},
+        '{"class_path": "lightning.pytorch.callbacks.LambdaCallback"}',
+        {"class_path": "this.Callback"},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "/elsewhere"}},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "../../elsewhere"}},
+    ],
+    ids=["lambda", "json", "any module", "absolute path", "path upwards"],
+)
+def test_a_run_folder_chooses_neither_functions_nor_places(
+    callback: object, trained: Path, tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = shutil.copytree(trained, tmp_path / "evil")
+    config = yaml.safe_load((evil / "config.yaml").read_text())
+    config["trainer"]["callbacks"].append(callback)
+    (evil / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit):
+        ferl("fit", f"--ckpt_path={best(evil)}", "--trainer.max_epochs=2")
+    assert "trainer.callbacks" in (said := capsys.readouterr().err) and "nothing was run" in said
+
+
+def test_weights_alone_serve_the_commands_that_train_nothing(trained: Path, ferl: Ferl, capsys) -> None:
+    weights = best(trained).with_suffix(".safetensors")
+    for source, where in ((best(trained), "whole"), (weights, "weights")):
+        ferl("test", f"--ckpt_path={source}", f"--trainer.default_root_dir={where}")
+    whole, alone = (json.loads(Path(x, "report", "metrics.json").read_text())["metrics"] for x in ("whole", "weights"))
+    assert whole == alone
+    with pytest.raises(SystemExit):
+        ferl("fit", f"--ckpt_path={weights}")
+    assert "has weights only" in capsys.readouterr().err
 
 
 def test_a_configuration_that_cannot_be_read_is_told(trained: Path, tmp_path: Path, ferl: Ferl, capsys) -> None:

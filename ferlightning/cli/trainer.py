@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint
+from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint, read_header
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast
 from ferlightning.cli.trust import vet
@@ -145,7 +145,10 @@ class FerlCLI(LightningCLI):
         if not path.is_file():
             raise FerlError(f"--ckpt_path: there is no file {path}")
         stored = read_checkpoint(path, device="meta")
-        self.header = stored.get(HEADER, {})
+        self.header = read_header(stored, path) if HEADER in stored else {}
+        weights_only = path.suffix == ".safetensors"
+        if weights_only and self.command == "fit":
+            raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")
         source = path.resolve().parent.parent / "config.yaml"
         if source.is_file():
             try:
@@ -155,7 +158,7 @@ class FerlCLI(LightningCLI):
         elif CONFIG in stored:
             source, config = path, stored[CONFIG]
         elif self.header:  # trained in Python
-            options = self.header["network"] | self.header["training"]
+            options = self.header["network"] | self.header.get("training", {})
             linked = {name: value for name, value in options.items() if name not in LINKED}
             source, config = path, {"model": {"class_path": "Classifier", "init_args": linked}}
         else:
@@ -169,6 +172,8 @@ class FerlCLI(LightningCLI):
         if self.command != "fit":  # the checkpoint has all weights
             options.update({name: None for name in ("init_from",) if name in options})
             _start_from_nothing(options)
+        if weights_only:  # losses have tensors of their own
+            options.pop("losses", None)
         return saved
 
     def _parse_ckpt_path(self) -> None:
@@ -225,17 +230,13 @@ class FerlCLI(LightningCLI):
         if self.command != "fit" and isinstance(trainer.logger, list):
             # A new CSV logger would delete the metrics.csv of the fit.
             trainer.logger = loggers = [x for x in loggers if not x.class_path.endswith(".CSVLogger")]
+        elif self.command != "fit" and getattr(trainer.logger, "class_path", "").endswith(".CSVLogger"):
+            trainer.logger, loggers = False, []
         for logger in loggers:
             if hasattr(logger, "class_path"):
                 logger.init_args.save_dir = str(self.run_folder)
                 if logger.class_path.endswith(".CSVLogger"):
                     logger.init_args.name = logger.init_args.version = ""
-
-        log = self.run_folder / "metrics.csv"
-        if (
-            self.command == "fit" and log.exists() and _is_first()
-        ):  # resumed: the new logger would delete what went before
-            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
     def _choose_precision(self) -> None:
         trainer = self.config[self.command].trainer
@@ -287,6 +288,9 @@ class FerlCLI(LightningCLI):
 
     def before_fit(self) -> None:
         self.datamodule.check_training()
+        log = self.run_folder / "metrics.csv"
+        if log.exists() and _is_first():  # resumed: the new logger would delete what went before
+            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
             self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
 

@@ -3,17 +3,18 @@
 A run folder, or a checkpoint, may come from a stranger. What the user types is not looked at here.
 """
 
+import ast
 import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+import yaml
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import Logger
 
 from ferlightning.checkpoint import trusted_packages
+from ferlightning.cli.configs import load
 from ferlightning.errors import FerlError
 
 SECTIONS = ("seed_everything", "trainer", "model", "data")
@@ -21,6 +22,10 @@ SECTIONS = ("seed_everything", "trainer", "model", "data")
 NOT_TAKEN = ("profiler", "plugins", "default_root_dir")
 """Options of the trainer that only the user may give: they write elsewhere, or change how files are read."""
 LIBRARIES = ("albumentations", "kornia", "torchmetrics")
+FILES = ("root", "predict_folder", "folder", "init_from", "teacher", "checkpoints", "pretrained")
+"""Options that name files to be read as data."""
+PLACES = ("dirpath", "filename", "name", "version", "sub_dir", "save_dir", "dir", "log_dir")
+"""Options of callbacks and loggers that say where files are written."""
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -30,18 +35,19 @@ def vet(config: Any, source: Path, trust: bool) -> dict[str, Any]:
     Args:
         config: as read from the file.
         source: the file, for messages.
-        trust: take classes and functions of any package.
+        trust: take classes and functions of any package, and files outside the run folder.
 
     Raises:
         FerlError: it is no configuration, or it names something to run that is no part of ours, of the libraries that
-            we build on, or of an installed plug-in.
+            we build on, or of an installed plug-in, or a place outside the run folder to write to.
     """
-    if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict):
+    taken = {key: config[key] for key in SECTIONS if key in config} if isinstance(config, dict) else {}
+    trainer, model, data = (taken.get(key) for key in ("trainer", "model", "data"))
+    mapping = all(isinstance(x, dict | None) for x in (trainer, model, data))
+    options = [x.get("init_args", {}) for x in (model, data) if isinstance(x, dict)]
+    if not taken or not mapping or not all(isinstance(x, dict) for x in options):
         raise FerlError(f"{source} is not the configuration of a run: it has no model that can be read")
-    taken = {key: config[key] for key in SECTIONS if key in config}
-    trainer = taken.get("trainer")
-    if isinstance(trainer, dict):
-        taken["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_TAKEN}
+    taken["trainer"] = {key: value for key, value in (trainer or {}).items() if key not in NOT_TAKEN}
     if not trust:
         for section, value in taken.items():
             _check(value, section, source)
@@ -55,31 +61,70 @@ def _check(value: Any, key: str, source: Path) -> None:
     elif isinstance(value, list):
         for item in value:
             _check(item, key, source)
-    elif isinstance(value, str) and DOTTED.fullmatch(value) and not _safe(value, key):
-        raise FerlError(
-            f"{source}: {key.replace('.init_args', '')} names {value}, which is no part of ferlightning or of an "
-            "installed plug-in; nothing was run. If you trust this run folder, say so with --trust"
-        )
+    elif isinstance(value, str):
+        _check_text(value.strip(), key, source)
+
+
+def _check_text(text: str, key: str, source: Path) -> None:
+    """Look at what the parser would make of a text: a class, a file with more configuration, or YAML."""
+    shown, last = key.replace(".init_args", ""), key.rpartition(".")[2]
+    refused = f"{source}: {shown} names {text[:200]}, which is no part of ferlightning or of an installed plug-in"
+    if key.startswith("trainer.") and last in PLACES and (Path(text).is_absolute() or ".." in Path(text).parts):
+        refused = f"{source}: {shown} is {text[:200]}, a place outside the run folder"
+    elif last in FILES:
+        return
+    elif not _is_file(text, source):
+        if DOTTED.fullmatch(text):
+            if _safe(text, key):
+                return
+        else:
+            try:
+                inside = load(text)
+            except (yaml.YAMLError, OverflowError, RecursionError, ValueError):
+                return
+            if inside != text and isinstance(inside, dict | list):
+                _check(inside, key, source)
+            return
+    raise FerlError(f"{refused}; nothing was run. If you trust this run folder, say so with --trust")
+
+
+def _is_file(text: str, source: Path) -> bool:
+    """Whether the parser would read a text as the path of a file with more configuration."""
+    try:
+        return Path(text).expanduser().is_file() or (source.parent / text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a null character
+        return False
 
 
 def _safe(name: str, key: str) -> bool:
     """Whether a dotted name is a class that may be built, or only looks like the name of something in Python."""
     package = name.partition(".")[0]
-    ours = package in trusted_packages() or package in LIBRARIES
-    in_trainer = key.startswith("trainer.")
+    if package in trusted_packages() or package in LIBRARIES:
+        try:
+            target = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2], None)
+        except (ImportError, ValueError):
+            return True  # a text; a class that is missing is told by the parser
+        return not callable(target) or (isinstance(target, type) and not issubclass(target, LambdaCallback))
     try:
-        if not ours and not in_trainer:
-            found = find_spec(package)  # a folder beside the user may look like a package without a file of its own
-            return found is None or found.origin is None
-        target = _import(name)
+        found = find_spec(package)
     except (ImportError, ValueError):
-        return True  # a text such as a file's name; a class that is missing is told by the parser
-    if not callable(target):
+        found = None
+    if found is None or found.origin is None:  # a folder beside the user may look like a package without a file
         return True
-    kinds = (Callback, Logger) if in_trainer and not ours else (object,)
-    return isinstance(target, type) and issubclass(target, kinds) and not issubclass(target, LambdaCallback)
+    # The user's own callback or logger: not imported before its source says that it is one.
+    return key.startswith("trainer.") and _defines(found, name)
 
 
-def _import(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute, None)
+def _defines(spec: Any, name: str) -> bool:
+    """Whether the source of a module has a class of this name that is a callback or logger by its bases."""
+    _, *inner, wanted = name.split(".")
+    place = Path(spec.origin)
+    if inner:
+        place = place.parent.joinpath(*inner).with_suffix(".py")
+    try:
+        tree = ast.parse(place.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return False
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == wanted]
+    bases = [ast.unparse(base) for node in classes for base in node.bases]
+    return any(base.endswith(("Callback", "Logger", "Checkpoint", "Stopping")) for base in bases)

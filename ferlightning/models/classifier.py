@@ -14,7 +14,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
-from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint, read_state, rebuild
+from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint, read_header, read_state, rebuild
 from ferlightning.contracts.modules import Backbone, Batch, Fitted, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
@@ -296,13 +296,8 @@ class Classifier(LightningModule):
             FerlError: the file is missing, damaged, or does not say how it was built.
         """
         stored = read_checkpoint(checkpoint_path, map_location)
-        header = stored.get(HEADER)
-        if header is None:
-            raise FerlError(
-                f"{checkpoint_path} does not say how its model was built: give load_from_checkpoint the arguments of "
-                "Classifier"
-            )
-        options = {name: rebuild(header[name], trust) for name in ("network", "training")}
+        header = read_header(stored, checkpoint_path)
+        options = {name: rebuild(header.get(name, {}), trust) for name in ("network", "training")}
         model = cls(**{**options["network"], **options["training"], **changed})
         model.on_load_checkpoint(stored)
         model.load_state_dict(stored["state_dict"])
