@@ -142,7 +142,7 @@ class _Check:
                 self.hold(key, slot, value["class_path"])
             inside = value.get("init_args") or {} if {"class_path", "init_args"} & {*value} else value
             for name, below in inside.items() if isinstance(inside, dict) else ():
-                self.slot(key, slot, [name], below)
+                self.slot(key, slot, [str(name).removesuffix("+")], below, str(name).endswith("+"))
         elif isinstance(value, list):
             for part in value if slot.many else ():
                 self.slot(key, slot._replace(many=False), [], part)

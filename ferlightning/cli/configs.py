@@ -44,7 +44,7 @@ def expand(args: Sequence[str]) -> list[str]:
     expanded = list(args)
     for i, word in enumerate(args):
         option, given, value = word.partition("=")
-        if option == "--config" and given:
+        if option in ("--config", "-c") and given:
             expanded[i] = f"--config={find(value, CONFIGS, '--config')}"
         elif word in ("--config", "-c") and i + 1 < len(args):
             expanded[i + 1] = find(args[i + 1], CONFIGS, "--config")

@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 import torch
 import yaml
 from jsonargparse import _typehints
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -97,7 +98,7 @@ class FerlCLI(LightningCLI):
         args = list(args)
         self.saved = self._read_saved("--trust" in args) if self.ckpt_path else None
         if self.saved is not None:
-            args[1:1] = ["--config", json.dumps(self.saved)]  # first, so that whatever the user types wins
+            args[1:1] = ["--config", json.dumps(self.saved, default=str)]  # first, so that whatever the user types wins
         self.run_folder = self._choose_run_folder(args)
         super().__init__(
             LightningModule,
@@ -283,6 +284,8 @@ class FerlCLI(LightningCLI):
                 plugins = given.plugins if isinstance(given.plugins, list) else [given.plugins] if given.plugins else []
                 kwargs["plugins"] = [*plugins, CheckpointFiles()]
             return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
+            raise FerlError(f"trainer: {error}") from error
         finally:
             self.config[self.command] = changed
 

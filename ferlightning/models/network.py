@@ -43,6 +43,9 @@ class Network(nn.Module):
         frame_tokens: bool = False,
     ) -> None:
         super().__init__()
+        for name, part in (("backbone", backbone), ("head", head)):
+            if not callable(part):
+                raise FerlError(f"model.{name} is {part!r}: a network needs one; name a part, it cannot be left out")
         self.class_names = list(class_names)
         self.frame_tokens = frame_tokens
         self.input: dict[str, Any] = {}
@@ -72,6 +75,10 @@ class Network(nn.Module):
         Raises:
             FerlError: the images have another number of channels than the network was built for.
         """
+        if image.ndim != 5:
+            raise FerlError(
+                f"images must have the shape (B, T, C, H, W), a still with T = 1; they have {image.ndim} axes"
+            )
         b, t, c, _, _ = image.shape
         if c != self.mean.shape[0]:
             raise FerlError(f"the model was built for {self.mean.shape[0]} channels, the images have {c}")
