@@ -64,4 +64,6 @@ def test_two_processes_share_one_balanced_draw(tmp_path: Path, monkeypatch: pyte
     for folder, how in (("one", ["--data.batch_size=16"]), ("two", ["--data.batch_size=8", *TWO])):
         ferl("fit", *words, *how, f"--trainer.default_root_dir={folder}")
     one, two = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two"))
-    torch.testing.assert_close(one["head.classify.weight"], two["head.classify.weight"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        one["network.head.classify.weight"], two["network.head.classify.weight"], rtol=1e-4, atol=1e-5
+    )

@@ -145,6 +145,8 @@ def test_two_processes_solve_one_projection(tmp_path: Path, monkeypatch: pytest.
         "losses.1.centers",
         "network.head.classify.weight",
     ):
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(
+            two[name], one[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
     reports = [metrics(Path(name, "report_val")) for name in ("one", "two")]
     assert reports[1] == pytest.approx(reports[0], abs=1e-4)
