@@ -11,7 +11,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ferlightning import __version__
 from ferlightning.errors import FerlError
 from ferlightning.models.network import Network
+from ferlightning.plugins import installed
 
 FORMAT = 1
 HEADER = "ferlightning"
@@ -99,8 +99,7 @@ def rebuild(value: Any, trust: bool = False) -> Any:
 
 def trusted_packages() -> set[str]:
     """Packages whose parts may be built from a file: ours, the libraries that we build on, and installed plug-ins."""
-    plugins = entry_points(group="ferlightning.plugins")
-    return {*OURS, *(entry.value.partition(":")[0].partition(".")[0] for entry in plugins)}
+    return {*OURS, *(entry.value.partition(":")[0].partition(".")[0] for entry in installed())}
 
 
 def trusted_class(path: str, trust: bool = False, kinds: tuple[type, ...] = KINDS) -> type:

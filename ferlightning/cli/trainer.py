@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 from zipfile import is_zipfile
@@ -23,10 +23,11 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint, read_header
+from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast
 from ferlightning.cli.trust import vet
-from ferlightning.cli.words import in_order
+from ferlightning.cli.words import in_order, options
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
@@ -42,7 +43,6 @@ warnings.filterwarnings("ignore", ".*LeafSpec.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
-DEFAULTS = Path(__file__).with_name("defaults.yaml")
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
 ONE_COMMAND = ("ckpt_path", "weights_only", "test_after_fit", "verbose", "trust")
@@ -92,7 +92,7 @@ class FerlCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self.command = args[0]
-        self.ckpt_path = _option(args, "ckpt_path")
+        self.ckpt_path = next(reversed(_values(args, "ckpt_path")), None)
         self.header: dict[str, Any] = {}
         """What the checkpoint says of its network, or the first of an ensemble of its own."""
         args = list(args)
@@ -169,12 +169,12 @@ class FerlCLI(LightningCLI):
         accelerator = trainer.get("accelerator", "auto")
         if self.header.get("device") != device(accelerator) and not is_fast(trainer.get("precision"), accelerator):
             trainer["precision"] = None  # what was fast on that device is not fast on this one
-        options = saved.get("model", {}).get("init_args", {})
+        made_of = saved.get("model", {}).get("init_args", {})
         if self.command != "fit":  # the checkpoint has all weights
-            options.update({name: None for name in ("init_from",) if name in options})
-            _start_from_nothing(options)
+            made_of.pop("init_from", None)
+            _start_from_nothing(made_of)
         if weights_only:  # losses have tensors of their own
-            options.pop("losses", None)
+            made_of.pop("losses", None)
         return saved
 
     def _parse_ckpt_path(self) -> None:
@@ -182,7 +182,7 @@ class FerlCLI(LightningCLI):
 
     def _choose_run_folder(self, args: Sequence[str]) -> Path:
         """What the user says, the folder of the checkpoint, or a new one ``runs/<config name>/<time>``."""
-        if chosen := _option(args, "trainer.default_root_dir"):
+        if chosen := next(reversed(_values(args, "trainer.default_root_dir")), None):
             if self.command == "fit" and not self.ckpt_path and Path(chosen, "config.yaml").exists() and _is_first():
                 raise FerlError(
                     f"--trainer.default_root_dir: {chosen} holds a run already; choose another folder, or go on with "
@@ -199,7 +199,7 @@ class FerlCLI(LightningCLI):
                     "them one with --trainer.default_root_dir"
                 )
             return Path(os.environ[RUN_FOLDER])
-        configs = [value for value in _options(args, "config") if not value.startswith("{")]
+        configs = [value for value in _values(args, "config", "c") if not value.startswith("{")]
         name = "+".join(Path(value).stem for value in configs) or Path(self.ckpt_path or "default").stem
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         runs = Path("runs", name).resolve()
@@ -348,12 +348,6 @@ def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
 _typehints.discard_init_args_on_class_path_change = _discard_all
 
 
-def _options(args: Sequence[str], name: str) -> list[str]:
-    """Values of all ``--name value`` and ``--name=value`` in an argument list."""
-    names = {f"--{name}", "-c"} if name == "config" else {f"--{name}"}
-    values = [value for option, value in pairwise(args) if option in names]
-    return values + [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in names and "=" in arg]
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    return next(reversed(_options(args, name)), None)
+def _values(args: Sequence[str], *names: str) -> list[str]:
+    """Values of all options of these names, in their order."""
+    return [value for name, _, value in options(args) if name in names and value is not None]
