@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Augmentation, Batch
@@ -29,7 +29,7 @@ from ferlightning.data.fingerprints import (
 )
 from ferlightning.data.photos import read_photos
 from ferlightning.data.preprocessed import described, preprocess_store
-from ferlightning.data.samplers import ClassBalancedSampler
+from ferlightning.data.samplers import ClassBalancedSampler, ShuffledSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.data.transforms import Spec, build_augment, build_preprocess, build_worker_augment
@@ -44,13 +44,16 @@ class FaceData(LightningDataModule):
 
     Args:
         batch_size: items per batch and process.
-        workers: loader processes; 0 loads in the training process, which is the faster for memory-mapped arrays.
+        workers: loader processes; 0 loads in the training process, which is the faster for memory-mapped arrays. Their
+            number does not change a result.
         classes: the classes to tell apart, in this order, by name or alias as ``happiness`` or ``happy``; items of
             others are left out; null: those of the data set.
         preprocess: parts, or albumentations by name, applied to every image in turn, once, when the data are first
             opened. Albumentations apply to every image, and their draws are seeded by the image.
         worker_augment: albumentations by name, for training items only, applied where items are loaded; the frames of
             a clip are changed alike.
+        worker_augment_first: apply ``worker_augment`` before ``preprocess``, which then runs where items are loaded
+            instead of once. A change of brightness, for example, has no effect after ``GlobalContrast``.
         augment: changes of training batches on the device, in turn: parts, or augmentations of kornia by name.
         corrupt: spoils the images of validation, test and prediction before ``preprocess``, to measure robustness; all
             that is said of the data (statistics, hashes, copies) is of the clean images. Not for a fit.
@@ -70,6 +73,7 @@ class FaceData(LightningDataModule):
         classes: Sequence[str] | None = None,
         preprocess: Sequence[Preprocess | Spec] = (),
         worker_augment: Sequence[Spec] = (),
+        worker_augment_first: bool = False,
         augment: Sequence[Augmentation | Spec] = (),
         corrupt: GradedCorruption | None = None,
         balanced_sampling: bool = False,
@@ -89,6 +93,7 @@ class FaceData(LightningDataModule):
         self.classes = classes
         self.preprocess = build_preprocess(preprocess)
         self.worker_augment = build_worker_augment(worker_augment)
+        self.worker_augment_first = worker_augment_first
         self.augment = build_augment(augment)
         self.corrupt = corrupt
         self.balanced_sampling = balanced_sampling
@@ -292,22 +297,30 @@ class FaceData(LightningDataModule):
     def _loader(self, split: Split | Literal["predict"]) -> DataLoader[Batch]:
         training = split == "train"
         store, items, label, preprocess = self._select(split)
-        data = StoreDataset(store, items, label, self.worker_augment if training else None, preprocess)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left by Lightning's seed_everything
+        seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
+        first = training and self.worker_augment_first and self.worker_augment is not None
+        if first:
+            store, preprocess = self.raw, self.preprocess
+        data = StoreDataset(store, items, label, self.worker_augment if training else None, preprocess, first, seed)
         sampler: Sampler[int] | None = None
-        if training and self.balanced_sampling:
-            sampler = ClassBalancedSampler(data, self.label[items].tolist(), world, rank, seed)
+        if training:
+            sampler = ShuffledSampler(data, world, rank, seed=seed)
+            if self.balanced_sampling:
+                sampler = ClassBalancedSampler(data, self.label[items].tolist(), world, rank, seed)
+            if self.trainer is not None:  # else a resumed run would load the first batches of another epoch
+                progress: Any = self.trainer.fit_loop.epoch_progress.current
+                sampler.set_epoch(progress.processed)
         elif world > 1:
-            # Torch's sampler repeats items to make the ranks even, which would count them twice in an evaluation.
-            kind = DistributedSampler if training else UnrepeatedDistributedSampler
-            sampler = kind(data, world, rank, shuffle=training, seed=seed)
+            # Torch's own repeats items to make the ranks even, which would count them twice in an evaluation.
+            sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False)
         own = len(data) if sampler is None else len(sampler)  # type: ignore[arg-type]  # what this process sees
         return DataLoader(
             data,
             batch_size=self.batch_size,
-            shuffle=training and sampler is None,
             sampler=sampler,
+            # Of its own: from torch's, a loader draws when it is opened, which a resumed run does at another moment.
+            generator=torch.Generator().manual_seed(seed),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=_as_it_is,

@@ -23,8 +23,11 @@ class StoreDataset(Dataset[Batch]):
         store: where the frames are.
         numbers: (n,) numbers of the items within the store.
         label: (n,) class index or (n, K) class probabilities.
-        augment: an ``albumentations.Compose`` that changes the frames of an item alike, seeded from torch's generator.
-        preprocess: applied first, to each frame in turn, where the frames of the store are not preprocessed yet.
+        augment: an ``albumentations.Compose`` that changes the frames of an item alike. Its draws depend on the seed,
+            the epoch and the items of the batch, not on the process that loads it.
+        preprocess: applied to each frame in turn, where the frames of the store are not preprocessed yet.
+        augment_first: whether ``augment`` comes before ``preprocess``.
+        seed: of the draws of ``augment``.
     """
 
     def __init__(
@@ -34,12 +37,17 @@ class StoreDataset(Dataset[Batch]):
         label: Tensor,
         augment: Any | None = None,
         preprocess: Sequence[Preprocess | GradedCorruption] = (),
+        augment_first: bool = False,
+        seed: int = 0,
     ) -> None:
         self.store = store
         self.numbers = numbers
         self.label = label
         self.augment = augment
         self.preprocess = preprocess
+        self.augment_first = augment_first
+        self.seed = seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # loaders outlive an epoch
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -58,15 +66,33 @@ class StoreDataset(Dataset[Batch]):
         steps = np.arange(int(length.max()))
         real = steps < length[:, None]  # (B, T)
         frames = store.images[np.where(real, first[:, None] + steps, 0)]
-        if self.preprocess:
-            frames = np.stack([[preprocess_image(self.preprocess, frame) for frame in clip] for clip in frames])
-        frames = frames[..., None] if frames.ndim == 4 else frames  # (B, T, H, W, C)
-        if self.augment is not None:
-            self.augment.set_random_seed(int(torch.randint(2**31, ())))
-            frames = np.stack([apply_albumentations("data.worker_augment", self.augment, clip) for clip in frames])
-        images = torch.from_numpy(frames).movedim(4, 2)
+        if self.augment_first:
+            frames = self._preprocessed(self._augmented(frames, index[0]))
+        else:
+            frames = self._augmented(self._preprocessed(frames), index[0])
+        images = torch.from_numpy(_with_channels(frames)).movedim(4, 2)
         batch = {"image": images, "label": self.label[index], "index": index}
         if not real.all():
             batch["mask"] = torch.from_numpy(real)
             images[~batch["mask"]] = 0
         return batch
+
+    def _preprocessed(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self.preprocess:
+            return frames
+        return np.stack([[preprocess_image(self.preprocess, frame) for frame in clip] for clip in frames])
+
+    def _augmented(self, frames: NDArray[np.uint8], first: Tensor) -> NDArray[np.uint8]:
+        """Augment clips (B, T, H, W[, C]); ``first`` is the number of the first item, which no other batch has."""
+        if self.augment is None:
+            return frames
+        drawn = np.random.SeedSequence([self.seed, int(self.epoch), int(first)]).generate_state(1)
+        self.augment.set_random_seed(int(drawn[0]))
+        clips = _with_channels(frames)
+        changed = np.stack([apply_albumentations("data.worker_augment", self.augment, clip) for clip in clips])
+        return changed[..., 0] if frames.ndim == 4 else changed
+
+
+def _with_channels(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey frames with an axis for their one channel: (B, T, H, W[, C]) -> (B, T, H, W, C)."""
+    return frames[..., None] if frames.ndim == 4 else frames

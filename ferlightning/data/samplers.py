@@ -1,12 +1,24 @@
-"""Samplers: which training items an epoch has."""
+"""Samplers: which training items an epoch has, in which order. Draws depend on seed and epoch alone."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
+
+from ferlightning.data.dataset import StoreDataset
 
 
-class ClassBalancedSampler(DistributedSampler[int]):
+class ShuffledSampler(DistributedSampler[int]):
+    """Draws the order of an epoch, and tells the data set which epoch it is; a resumed run repeats no draw."""
+
+    dataset: StoreDataset
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.dataset.epoch.fill_(epoch)
+
+
+class ClassBalancedSampler(ShuffledSampler):
     """Draws items with replacement, all classes equally likely; each process takes its part of one common draw.
 
     Args:
@@ -18,7 +30,7 @@ class ClassBalancedSampler(DistributedSampler[int]):
     """
 
     def __init__(
-        self, data: Dataset[object], label: Sequence[int] | torch.Tensor, processes: int, rank: int, seed: int
+        self, data: StoreDataset, label: Sequence[int] | torch.Tensor, processes: int, rank: int, seed: int
     ) -> None:
         super().__init__(data, processes, rank, seed=seed)
         label = torch.as_tensor(label)

@@ -1,23 +1,27 @@
 """The Lightning module around a network: losses, metrics, fitted parts, optimiser, checkpoints."""
 
 import logging
+import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
 from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint, read_header, read_state, rebuild
-from ferlightning.contracts.modules import Backbone, Batch, Fitted, Head, Loss, Output, Restorer, Stage, class_index
+from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
+from ferlightning.models.fitting import Fitting
 from ferlightning.models.network import Network
 from ferlightning.models.optim import (
     check_scale,
@@ -100,7 +104,7 @@ class Classifier(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.lr_scale = lr_scale or {}
         self.compile_forward = compile
-        self._gathered = False  # whether fitted parts have seen batches since their last fit
+        self._fitting = Fitting(self.network)
 
         self.train_accuracy = MulticlassAccuracy(k, average="micro")
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
@@ -142,7 +146,7 @@ class Classifier(LightningModule):
             )  # fmt: skip
         label = class_index(batch["label"])
         if split == "train":
-            self._gather(label)
+            self._fitting.gather(batch, label)
             self.train_accuracy.update(output.logits.detach(), label)
             self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
         else:
@@ -170,36 +174,36 @@ class Classifier(LightningModule):
 
     # --- what is fitted, not learned --------------------------------------------------------------------------------
 
-    def _fitted(self) -> list[Fitted]:
-        return [module for module in self.modules() if isinstance(module, Fitted)]
-
-    def _gather(self, label: Tensor) -> None:
-        for part in self._fitted():
-            if part.seen is not None:
-                part.update(part.seen, label)
-                part.seen, self._gathered = None, True
-
-    def _fit(self) -> None:
-        """Solve the fitted parts, once for what was gathered: a fit may take long."""
-        if self._gathered:
-            for part in self._fitted():
-                part.fit()
-        self._gathered = False
-
-    def _reset(self) -> None:
-        for part in self._fitted():
-            part.reset()
-        self._gathered = False
-
     def on_fit_start(self) -> None:
-        self._reset()  # an earlier fit may have been interrupted
+        self._fitting.reset()  # an earlier fit may have been interrupted
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the draws of an epoch, such as dropout, so that a resumed run repeats those of no other epoch."""
+        place = [self._seed, self.current_epoch, self.global_rank]
+        torch_seed, numpy_seed, python_seed = np.random.SeedSequence(place).generate_state(3).tolist()
+        torch.manual_seed(torch_seed)
+        np.random.seed(numpy_seed)  # noqa: NPY002  # for augmentations that draw from it
+        random.seed(python_seed)
 
     def on_validation_start(self) -> None:
         self._fit()  # validation runs within the epoch: at its end would be too late
 
     def on_train_epoch_end(self) -> None:
         self._fit()
-        self._reset()
+        self._fitting.reset()
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.monitor in self.trainer.callback_metrics:
+                cast(ReduceLROnPlateau, config.scheduler).step(self.trainer.callback_metrics[config.monitor])
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+        # Lightning steps a plateau after the checkpoint of the epoch is saved, so that a resumed run would miss a step.
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _fit(self) -> None:
+        with self.trainer.precision_plugin.forward_context():
+            self._fitting.fit()
 
     # --- how it is trained ------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.store import Store
 from ferlightning.errors import FerlError
-from ferlightning.images.preprocess import MedianFilter
+from ferlightning.images.preprocess import GlobalContrast, MedianFilter
 
 AFFINE = RandomAffine(degrees=30.0, translate=(0.2, 0.2), scale=(0.7, 1.3), p=1.0)
 
@@ -481,17 +481,32 @@ def test_albumentations_change_training_items_only_and_the_frames_of_one_alike()
     picture = np.random.default_rng(0).integers(1, 256, (12, 10), np.uint8)
     store = clips([3, 2] * 12, images=np.broadcast_to(picture, (60, 12, 10)), split=split_of(16, 4, 4))
     data = Faces(store, batch_size=16, worker_augment=[albumentations.Affine(rotate=(-40, 40), p=1.0)])
-    torch.manual_seed(0)
     (batch,) = data.train_dataloader()
-    torch.manual_seed(0)
     (same,) = data.train_dataloader()
     assert torch.equal(batch["image"], same["image"]) and torch.equal(batch["index"], same["index"])
-    assert not torch.equal(batch["image"], next(iter(data.train_dataloader()))["image"])
+    later = data.train_dataloader()
+    later.sampler.set_epoch(1)
+    assert not torch.equal(batch["image"], next(iter(later))["image"])
     image = batch["image"]
     assert (image[:, 1] == image[:, 0]).all() and (image[batch["mask"][:, 2], 2] == image[batch["mask"][:, 2], 0]).all()
     assert (image[~batch["mask"]] == 0).all()
     assert len(torch.unique(image[:, 0].flatten(1), dim=0)) == 16
     assert all((batch["image"][:, 0, 0] == torch.from_numpy(picture)).all() for batch in data.val_dataloader())
+
+
+def test_albumentations_may_come_before_preprocessing() -> None:
+    """Brightness is what global contrast normalisation takes away, so that a change of it shows only after it."""
+    store = clips([1] * 24, images=np.random.default_rng(0).integers(60, 180, (24, 12, 12), np.uint8))
+    options = {"batch_size": 16, "preprocess": [GlobalContrast()]}
+    brighter = albumentations.RandomBrightnessContrast((0.2, 0.2), (0.0, 0.0), p=1.0)
+
+    def images(**more: Any) -> Tensor:
+        (batch,) = Faces(store, **options, **more).train_dataloader()
+        return batch["image"].float()
+
+    plain = images()
+    assert (images(worker_augment=[brighter]) - plain).mean() > 20
+    assert (images(worker_augment=[brighter], worker_augment_first=True) - plain).abs().max() <= 2
 
 
 def test_albumentations_that_do_not_fit_the_images_are_named() -> None:
@@ -523,6 +538,7 @@ class Rank:
 
     def __init__(self, rank: int, world: int) -> None:
         self.global_rank, self.world_size = rank, world
+        self.fit_loop = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit_loop
 
 
 def loaders(kind: str, n: int, world: int, batch_size: int = 4) -> list[Any]:
