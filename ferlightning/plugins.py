@@ -19,7 +19,7 @@ SLOTS = {
     "recalibration": "ferlightning.contracts.Recalibration",
     "sequence, attention": "ferlightning.contracts.Stage",
     "head": "ferlightning.contracts.Head",
-    "projection": "ferlightning.contracts.Fitted",
+    "projection": "ferlightning.contracts.Projection",
     "loss": "ferlightning.contracts.Loss",
 }
 """Each slot and the class whose subclasses fit it."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ferlightning.contracts.modules import Head as Head
     from ferlightning.contracts.modules import Loss as Loss
     from ferlightning.contracts.modules import Output as Output
+    from ferlightning.contracts.modules import Projection as Projection
     from ferlightning.contracts.modules import Recalibration as Recalibration
     from ferlightning.contracts.modules import Restorer as Restorer
     from ferlightning.contracts.modules import Stage as Stage

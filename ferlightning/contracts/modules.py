@@ -8,6 +8,7 @@ mask, takes sizes from ``x.shape`` instead of ``len(x)``, and never lets its con
 Parameters and buffers are float32 or integers: MPS has no float64.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch.distributed as dist
@@ -96,18 +97,25 @@ class Loss(nn.Module):
     weight: float
 
 
-class Fitted(nn.Module):
-    """Maps features (B, D) to (B, ``out_features``) by a solution computed at intervals, not learned by gradient.
+class Projection(nn.Module):
+    """Maps features (B, D) to (B, ``out_features``)."""
+
+    out_features: int
+
+
+class Fitted(Projection, ABC):
+    """A projection by a solution that is computed at intervals, not learned by gradient.
 
     The classifier finds all parts of this kind. After each training step it passes to ``update`` what ``forward`` was
     given. It calls ``fit`` before each validation during training and at the end of each epoch, then ``reset``. A part
     that ``lr_scale`` freezes is in eval mode and hence never fitted.
 
+    After a fit, the batch norms that run after the part in the network are measured anew.
+
     The result belongs in buffers, written in place, so that a checkpoint has it. The statistics do not: in distributed
     training the first process overwrites the buffers of all others, and ``fit`` needs the statistics of each.
     """
 
-    out_features: int
     seen: Tensor | None = None
     """(B, D), the input of the last forward in train mode; the classifier takes it away."""
 
@@ -116,21 +124,21 @@ class Fitted(nn.Module):
             self.seen = x.detach()
         return self.transform(x)
 
+    @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, out_features), differentiable in x, and useful from the first step on, before any fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, x: Tensor, label: Tensor) -> None:
         """Add a batch to the statistics: x (B, D); label (B,) class index, or (B, K), of which the largest counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit(self) -> None:
         """Solve from the statistics of all processes, which are kept. Too little data leaves the result as it is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget the statistics, not the result."""
-        raise NotImplementedError
 
 
 def sum_over_processes(x: Tensor) -> Tensor:

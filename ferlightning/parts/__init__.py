@@ -5,7 +5,7 @@ from ferlightning.parts.backbones.patches import Patches
 from ferlightning.parts.backbones.resnet import ResNet
 from ferlightning.parts.backbones.stacks import ConvStack, DepthwiseStack
 from ferlightning.parts.backbones.timm import Timm
-from ferlightning.parts.fitted.lda import LDA
+from ferlightning.parts.fitted.lda import LDA, PCA
 from ferlightning.parts.fitted.svm import SVM, SVMHead
 from ferlightning.parts.heads import CosineHead, DANHead, LinearHead, MLPHead
 from ferlightning.parts.losses.classification import (
@@ -18,7 +18,7 @@ from ferlightning.parts.losses.classification import (
 from ferlightning.parts.losses.distillation import Distillation
 from ferlightning.parts.losses.embedding import CenterLoss, SupervisedContrastive
 from ferlightning.parts.losses.reconstruction import Reconstruction
-from ferlightning.parts.projection_head import ProjectionHead
+from ferlightning.parts.projection_head import LinearProjection, ProjectionHead
 from ferlightning.parts.recalibration import CBAM, SqueezeExcitation
 from ferlightning.parts.restorers import DenoisingAutoencoder
 from ferlightning.parts.sequences import GRU, LSTM, TCN, SelfAttention, TransformerEncoder
@@ -28,6 +28,7 @@ __all__ = [
     "GRU",
     "LDA",
     "LSTM",
+    "PCA",
     "SVM",
     "TCN",
     "AdditiveAttention",
@@ -43,6 +44,7 @@ __all__ = [
     "FocalLoss",
     "HingeLoss",
     "LinearHead",
+    "LinearProjection",
     "MLPHead",
     "MultiTargetLoss",
     "Patches",

@@ -5,9 +5,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts.modules import Fitted, Head, Tokens, pool
+from ferlightning.contracts.modules import Head, Projection, Tokens, pool
 from ferlightning.parts.fitted.lda import LDA
 from ferlightning.parts.heads import require_two_items
+
+
+class LinearProjection(Projection):
+    """Learned axes, as many as LDA has: what it adds to them is that it solves for them. (B, D) -> (B, K - 1).
+
+    Args:
+        in_features: D, comes from the head.
+        num_classes: K, comes from the data.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.out_features = num_classes - 1
+        self.axes = nn.Linear(in_features, self.out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.axes(x)
+        return found
 
 
 class DenseBlock(nn.Module):
@@ -48,7 +66,7 @@ class ProjectionHead(Head):
     Args:
         in_features: D, comes from the stage before.
         num_classes: K, comes from the data.
-        projection: maps to few features, fitted to the training data; null leaves it out.
+        projection: maps to few features, by default fitted to the training data; null leaves it out.
         reconstruction: maps few features to many; null leaves it out.
         dropout: between the embedding and the linear layer, in [0, 1).
 
@@ -60,7 +78,7 @@ class ProjectionHead(Head):
         self,
         in_features: int,
         num_classes: int,
-        projection: Callable[[int, int], Fitted] | None = LDA,
+        projection: Callable[[int, int], Projection] | None = LDA,
         reconstruction: Callable[[int], DenseBlock] | None = DenseBlock,
         dropout: float = 0.0,
     ) -> None:

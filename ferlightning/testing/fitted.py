@@ -26,7 +26,7 @@ def check_fitted(build: Callable[[int, int], Fitted], in_features: int = 16) -> 
     for k in (2, 5):
         label = torch.arange(30 * k) % k
         x, other = (torch.randn(len(label), in_features) + 2 * torch.randn(k, in_features)[label] for _ in range(2))
-        part = built(partial(build, in_features, k), Fitted)
+        part = built(partial(build, in_features, k), Fitted)  # type: ignore[type-abstract]
         name = type(part).__name__
         require(not list(part.parameters()), f"{name}: what is fitted must be a buffer, not a parameter")
         _check_seen(part, x)

@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from ferlightning.contracts.modules import Tokens
-from ferlightning.parts import LDA, LinearHead, ProjectionHead
+from ferlightning.parts import LDA, LinearHead, LinearProjection, ProjectionHead
 from ferlightning.parts.projection_head import DenseBlock
+from ferlightning.testing import check_head
 from tests.conftest import SMALL, TINY
 from tests.test_ddp import TWO
 from tests.test_ddp import ferl as new_process
@@ -78,6 +79,10 @@ def test_each_step_can_be_left_out(projection, reconstruction) -> None:
     if not projection and not reconstruction:
         plain = LinearHead(10, 5)
         assert head.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_learned_projection_keeps_the_contract_of_a_head() -> None:
+    check_head(partial(ProjectionHead, projection=LinearProjection))
 
 
 def metrics(folder: Path) -> dict[str, float]:

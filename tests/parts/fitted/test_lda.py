@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.linalg
+import sklearn.decomposition
 import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from ferlightning.contracts.modules import Fitted, Head, Tokens, pool
 from ferlightning.errors import FerlError
 from ferlightning.models.classifier import Classifier
-from ferlightning.parts import LDA, SVM, ConvStack, ProjectionHead
+from ferlightning.parts import LDA, PCA, SVM, ConvStack, ProjectionHead
 from ferlightning.testing import check_fitted
 
 Array = NDArray[np.float64]
@@ -176,8 +177,17 @@ def test_data_without_a_solution_leave_the_axes_as_they_are(x: Tensor, label: Te
     assert part.axes.equal(before)
 
 
-@pytest.mark.parametrize("part", [LDA, SVM])
-def test_features_that_are_not_finite_are_named(part: type[LDA] | type[SVM]) -> None:
+def test_pca_is_that_of_scikit_learn_whitened_up_to_a_rotation() -> None:
+    x, label = features()
+    part = PCA(12, 5)
+    part.update(torch.tensor(x, dtype=torch.float32), torch.tensor(label))
+    part.fit()
+    expected = sklearn.decomposition.PCA(4, whiten=True).fit_transform(x)
+    assert_equal_up_to_a_rotation(projected(part.eval(), x), expected)
+
+
+@pytest.mark.parametrize("part", [LDA, PCA, SVM])
+def test_features_that_are_not_finite_are_named(part: type[LDA] | type[PCA] | type[SVM]) -> None:
     broken = part(12, 5)
     broken.update(torch.full((8, 12), torch.inf), torch.arange(8) % 5)
     with pytest.raises(FerlError, match=f"{part.__name__}: the features of this epoch are not finite.*learning rate"):
