@@ -18,7 +18,7 @@ import yaml
 from jsonargparse import _typehints
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -78,6 +78,19 @@ class SaveConfig(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG] = self.resolved  # so that a checkpoint needs no folder around it
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a run whose folder was moved find its best epoch, which Lightning knows by the old path."""
+        now = Path(trainer.default_root_dir, "checkpoints")
+        for name, state in checkpoint.get("callbacks", {}).items():
+            if name.startswith("ModelCheckpoint") and (now / Path(state["best_model_path"]).name).is_file():
+                checkpoint["callbacks"][name] = _moved(state, str(state["dirpath"]), str(now))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no more epochs where early stopping had ended the run that is resumed."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= max(callback.patience, 1):
+                trainer.should_stop = True
 
 
 class FerlParser(Refusing, LightningArgumentParser):
@@ -324,6 +337,13 @@ class FerlCLI(LightningCLI):
         trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if self.config[self.command].test_after_fit:
             trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+
+
+def _moved(value: Any, before: str, now: str) -> Any:
+    """Replace the beginning of every path in what a callback has stored."""
+    if isinstance(value, dict):
+        return {_moved(key, before, now): _moved(item, before, now) for key, item in value.items()}
+    return now + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
 
 
 def _start_from_nothing(options: Any) -> None:
