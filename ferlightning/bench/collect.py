@@ -8,62 +8,74 @@ import csv
 import json
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
-from ferlightning.bench.results import read_run
-from ferlightning.bench.suite import Cell, Step, cells, read_json
+from ferlightning.bench.results import home_of, key_of, read_lines, read_run
+from ferlightning.bench.suite import KEYS, Cell, Key, Step, cells, read_json
 
 FACTS = ("device", "devices", "precision", "git_revision", "parameters", "multiply_adds")
 """Provenance that is copied to a line as it is."""
 
 
-def collect(folder: Path) -> list[str]:
-    """Write results.csv of a folder of ``ferl bench run`` from what its cells have left so far.
+def collect(path: Path) -> list[str]:
+    """Bring the csv of a suite up to date with what its cells have left.
+
+    Lines of a step whose folder is not here, which another machine has run, stay as they are.
+
+    Args:
+        path: of the csv.
 
     Returns:
         A sentence for each file that cannot be read and was left out.
     """
-    suite, _, budget = read_run(folder / "results.yaml")
-    lines, problems, configured = [], [], set()
-    for cell in cells(suite, budget, folder):
-        facts = cell.steps[0].facts
-        key = {"system": facts["row"], "data": facts["column"], "fold": facts["fold"], "seed": facts["seed"]}
+    suite, _, budget = read_run(path.with_suffix(".yaml"))
+    home, kept = home_of(path), dict[Key, list[dict[str, Any]]]()
+    for line in read_lines(path):
+        if not line.get("error"):
+            line.pop("error", None)  # no column for what has not happened
+        kept.setdefault(key_of(line), []).append(line)
+    lines, problems, configured = list[dict[str, Any]](), list[str](), set[tuple[str, ...]]()
+    for cell in cells(suite, budget, home):
         reason = _failure(cell.folder / "failed.txt")
         for step in cell.steps:
-            for path in step.broken:
-                problems.append(f"{path} is cut short, so its step is left out; run the suite again to repeat it")
-                reason = f"{path.name} is cut short"
-            if not step.done:
-                continue
-            for split, path in step.reports.items():
-                if report := read_json(path):
-                    made = [key | line for line in _lines(cell, step, split, report, folder)]
-                    what = (key["system"], key["data"], made[0]["step"])
-                    if what[2] in ("pretrain", "main") and what not in configured:
-                        configured.add(what)
-                        made[0]["configuration"] = _shorten(_json(report["provenance"]["config"]), cell, folder)
-                    lines += made
-        if reason:
-            lines.append(key | {"error": reason})
-    write_csv(folder / "results.csv", lines)
+            for broken in step.broken:
+                problems.append(f"{broken} is cut short, so its step is left out; run the suite again to repeat it")
+                reason = f"{broken.name} is cut short"
+            made = _lines(cell, step, home) if step.done else kept.get(step.key, [])
+            for line in made:
+                if line.get("configuration"):  # once for each system and data set
+                    what = (step.key[0], step.key[1], step.name)
+                    line["configuration"] = "" if what in configured else line["configuration"]
+                    configured.add(what)
+            lines += made
+        if not cell.folder.exists():
+            lines += kept.get(cell.key, [])
+        elif reason:
+            lines.append(dict(zip(KEYS, cell.key, strict=True)) | {"split": "", "images": "", "error": reason})
+    write_csv(path, lines)
     return problems
 
 
-def _lines(cell: Cell, step: Step, split: str, report: dict[str, Any], out: Path) -> list[dict[str, Any]]:
-    """The lines of one report: all images, and those without copies in training."""
-    done = read_json(step.folder / "step.json") or {}
+def _lines(cell: Cell, step: Step, home: Path) -> list[dict[str, Any]]:
+    """The lines of a step that is done: for each split all images, and those without copies in training."""
+    done, lines = read_json(step.folder / "step.json") or {}, list[dict[str, Any]]()
     corruption, severity = step.facts["corruption"] or ("", "")
-    place = {"step": step.folder.relative_to(cell.folder).as_posix(), "test": step.facts["test"], "split": split}
-    place |= {"corruption": corruption, "severity": severity}
-    command = shlex.join(["ferl", *(_shorten(word, cell, out) for word in done["words"])])
-    facts = report_facts(report) | {"step_seconds": round(done["seconds"], 3), "command": command}
-    made = [place | {"images": "all"} | report_scores(report) | facts]
-    if report["deduplicated"]:
-        classes = {"per_class": report["per_class"]}
-        made.append(place | {"images": "without copies"} | report_scores(classes | report["deduplicated"]))
-    return made
+    for split, path in step.reports.items():
+        if (report := read_json(path)) is None:
+            continue
+        place: dict[str, Any] = dict(zip(KEYS, step.key, strict=True))
+        place |= {"test": step.facts["test"], "split": split, "corruption": corruption, "severity": severity}
+        facts = report_facts(report) | {"step_seconds": round(done["seconds"], 3)}
+        facts |= {"converged": done.get("converged", ""), "command": step.command}
+        lines.append(place | {"images": "all"} | report_scores(report) | facts)
+        if len(lines) == 1 and step.name in ("pretrain", "main"):
+            config = done.get("config") or report["provenance"]["config"]
+            lines[0]["configuration"] = _shorten(_json(config), cell, home)
+        if report["deduplicated"]:
+            classes = {"per_class": report["per_class"]}
+            lines.append(place | {"images": "without copies"} | report_scores(classes | report["deduplicated"]))
+    return lines
 
 
 def report_scores(report: dict[str, Any]) -> dict[str, Any]:
@@ -100,9 +112,9 @@ def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
     temporary.rename(path)
 
 
-def _shorten(text: str, cell: Cell, out: Path) -> str:
-    """Replace the folder of a cell, wherever the suite was run, by ``{cell}``, in an argument or in JSON."""
-    return re.sub(rf'(?<=["=])[^"=]*{re.escape(cell.folder.relative_to(out).as_posix())}', "{cell}", text)
+def _shorten(text: str, cell: Cell, home: Path) -> str:
+    """Replace the folder of a cell, wherever the suite was run, by ``{cell}`` in JSON."""
+    return re.sub(rf'(?<=")[^"]*{re.escape(cell.folder.relative_to(home).as_posix())}', "{cell}", text)
 
 
 def _failure(path: Path) -> str:

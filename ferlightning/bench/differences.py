@@ -16,7 +16,7 @@ import numpy as np
 from ferlightning.bench import plots, statistics
 from ferlightning.bench.collect import write_csv
 from ferlightning.bench.results import Repeat, Result, Results, read_predictions, read_repeat
-from ferlightning.bench.statistics import NOISE, TOO_FEW, Counts, Estimate
+from ferlightning.bench.statistics import NOISE, Counts, Estimate
 from ferlightning.bench.tables import Entry, Section, Table, interval, metric_name, number, p_value, percent
 from ferlightning.evaluation.statistics import Interval
 
@@ -114,14 +114,14 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
         estimates: of accuracy.
         pairs: as ``count_pairs`` returns them.
     """
-    rows, unclear, uncounted = [], 0, 0
+    rows, unclear, uncounted = [], dict[str, None](), 0
     for column in results.columns:
         here = []
         for a, b in combinations(results.rows, 2):
             if results.of(a, column).keys().isdisjoint(results.of(b, column)):
                 continue
-            if not all(_tells(results, estimates.get((row, column))) for row in (a, b)):
-                unclear += 1
+            if doubts := {row: None for row in (a, b) if estimates[row, column].doubt}:
+                unclear |= doubts
             elif (column, a, b) not in pairs:
                 uncounted += 1
             else:
@@ -137,7 +137,7 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
     title = "Pairs: two trained networks on the same images"
     text = [ABOUT_PAIRS] if rows or uncounted else []
     if unclear:
-        text.append(f"Left out, since {why_not(results)}: {unclear} pairs.")
+        text.append(f"Left out are the pairs of {_no_verdict(estimates, [*unclear])}.")
     if uncounted:
         text.append(
             f"Left out: {uncounted} pairs with no item in common, as images and clips have none, or whose predictions "
@@ -152,15 +152,10 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
 # --- systems over their repeats -------------------------------------------------------------------------------------
 
 
-def _tells(results: Results, found: Estimate | None) -> bool:
-    return results.budget.converged and found is not None and statistics.tells(found.mean)
-
-
-def why_not(results: Results) -> str:
-    """Say why some systems get no verdict, rank or pair."""
-    if not results.budget.converged:
-        return "the systems were not trained long enough to tell"
-    return f"there are {TOO_FEW} (fewer than three, or an interval over repeats wider than ten points)"
+def _no_verdict(estimates: Estimates, rows: list[str]) -> str:
+    """List why there is no rank or pair of these rows, as ``A (too few repeats to tell)``."""
+    reasons = {row: {found.doubt: None for (name, _), found in estimates.items() if name == row} for row in rows}
+    return ", ".join(f"{row} ({'; '.join(filter(None, reasons[row]))})" for row in rows)
 
 
 def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | None:
@@ -185,7 +180,8 @@ def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | Non
             images = _over_images(pairs, column, row.name, row.ablates) if metric == "accuracy" else None
             line = [Entry(row.name), Entry(row.ablates), Entry(column), number(len(both), 0)]
             line += [number(100 * mean.value, sign=True), interval(percent(mean.interval)), interval(percent(images))]
-            rows.append([*line, Entry(statistics.verdict(0, mean, images, results.budget.converged))])
+            converged = all(of_row[repeat].converged for of_row in (part, whole) for repeat in both)
+            rows.append([*line, Entry(statistics.verdict(0, mean, images, converged))])
     if not rows:
         return None
     head = ["system", "compared with", "data", "repeats", "difference", "95 % over repeats", "95 % over images"]
@@ -215,21 +211,21 @@ def make_ranks(results: Results, estimates: Estimates, metric: str, folder: Path
         folder: that the diagram is written to.
     """
     measured = [row for row in results.rows if any((row, column) in estimates for column in results.columns)]
-    rows = [row for row in measured if all(_tells(results, estimates[place]) for place in estimates if place[0] == row)]
+    rows = [row for row in measured if not any(found.doubt for place, found in estimates.items() if place[0] == row)]
     text = []
     if absent := [row for row in results.rows if row not in measured]:
         text.append(f"Left out, without a result: {', '.join(absent)}.")
     if unclear := [row for row in measured if row not in rows]:
-        text.append(f"Left out, since {why_not(results)}: {', '.join(unclear)}.")
+        text.append(f"Left out: {_no_verdict(estimates, unclear)}.")
     blocks = [
         [results.of(row, column)[repeat].score(metric) for row in rows]
         for column in results.columns
         for repeat in (results.of(rows[0], column) if rows else ())
         if all(repeat in results.of(row, column) for row in rows)
     ]
-    if len(rows) < 3 or len(blocks) < 2:
+    if len(rows) < 3 or len(blocks) < statistics.REPEATS:
         text.append(
-            "Ranks need three systems, and two blocks (data set, fold and seed) on which all of them have a result; "
+            "Ranks need three systems, and three blocks (data set, fold and seed) on which all of them have a result; "
             f"there are {len(rows)} and {len(blocks)}."
         )
         return Section("Ranks", text)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ferlightning.bench.collect import collect
-from ferlightning.bench.results import Results, read_predictions, read_results
+from ferlightning.bench.results import Results, home_of, read_predictions, read_results, results_csv
 from ferlightning.bench.sections import make_sections
 from ferlightning.bench.tables import Entry, Section, Table, latex, markdown, markdown_table, number, to_csv
 from ferlightning.errors import FerlError
@@ -32,8 +32,8 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
     or tested.
 
     Args:
-        results: a folder of ``ferl bench run``, OUT, with the report in OUT/report; or a csv of results, X.csv, with
-            the report in X/report.
+        results: the OUT of ``ferl bench run``: a folder, with the report in OUT/report; or a csv of results, X.csv,
+            with the report in X/report.
         metric: that systems are compared by.
         pictures: false leaves out what shows or names single images, which a data set may not allow to publish.
     """
@@ -41,14 +41,11 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
         import scikit_posthocs  # noqa: F401
     except ImportError:
         raise FerlError("the report needs scikit-posthocs: pip install 'ferlightning[bench]'") from None
-    console, path = Console(soft_wrap=True), Path(results)
-    if path.is_dir():
-        # Without cells, the csv is a copy of somebody's results.
-        for problem in collect(path) if (path / "cells").is_dir() else ():
-            console.print(f"Warning: {problem}", markup=False)
-        final, path = path / "report", path / "results.csv"
-    else:
-        final = path.with_suffix("") / "report"
+    console, path = Console(soft_wrap=True), results_csv(Path(results))
+    final = home_of(path) / "report"
+    # Without cells, the csv is a copy of somebody's results.
+    for problem in collect(path) if (home_of(path) / "cells").is_dir() else ():
+        console.print(f"Warning: {problem}", markup=False)
     read = read_results(path)
     if final.exists() and not (final / "report.md").exists():
         raise FerlError(f"{final} exists and is not a report of ferlightning; move it")

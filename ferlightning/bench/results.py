@@ -10,12 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
-from ferlightning.bench.suite import Budget, Suite, cells, parse_suite
+from ferlightning.bench.suite import KEYS, Budget, Key, Suite, cells, parse_suite
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Array, Interval
 
@@ -35,6 +34,7 @@ class Result:
         folder: run folder of the test; it exists only where the suite was run.
         seconds: time of its step; for a system's own test, training and pre-training are included.
         overlap: number of test items divided by training items if the data is split into folds, else 0.
+        converged: whether its trainings came to their end.
     """
 
     line: dict[str, str]
@@ -42,6 +42,7 @@ class Result:
     folder: Path
     seconds: float
     overlap: float
+    converged: bool
 
     def score(self, metric: str) -> float:
         """Value of a metric, in [0, 1]."""
@@ -130,6 +131,41 @@ class Results:
         return [column.name for column in self.suite.columns]
 
 
+def results_csv(out: Path) -> Path:
+    """Return the csv of results of an ``OUT``, which is a folder or the csv itself."""
+    return out if out.suffix == ".csv" else out / "results.csv"
+
+
+def home_of(path: Path) -> Path:
+    """Return the folder that holds the cells and the report of a csv: OUT of OUT/results.csv, X of X.csv."""
+    return path.parent if path.name == "results.csv" else path.with_suffix("")
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """Read the lines of a csv of results; none if it is absent.
+
+    Raises:
+        FerlError: it is another file.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FerlError(f"{path} is not a csv of `ferl bench run`: {error}") from None
+    for name in (*KEYS, "split", "images"):
+        if lines and lines[0].get(name) is None:
+            raise FerlError(f"{path} is not a csv of `ferl bench run`: it has no column {name!r}")
+    return lines
+
+
+def key_of(line: dict[str, str]) -> Key:
+    """Return what names the step of a line, or the cell of a line that says why it failed."""
+    system, data, fold, seed, step = (line[name] for name in KEYS)
+    return (system, data, fold, seed, step)
+
+
 def read_results(path: Path) -> Results:
     """Read a csv of results and the suite beside it.
 
@@ -139,40 +175,31 @@ def read_results(path: Path) -> Results:
     if not path.is_file():
         raise FerlError(f"there is no {path}; give a folder or a csv that `ferl bench run` wrote")
     suite, name, budget = read_run(path.with_suffix(".yaml"))
-    found = dict[tuple[Any, ...], dict[str, str]]()
-    errors = dict[tuple[Any, ...], str]()
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                key = (line["system"], line["data"], read_repeat(line))
-                if line.get("error"):
-                    errors[key] = line["error"]
-                else:
-                    found[*key, line["step"], line["split"], line["images"]] = line
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise FerlError(f"{path} is not a csv of `ferl bench run`: {error}") from None
-    if not found and not errors:
+    lines = read_lines(path)
+    if not lines:
         raise FerlError(f"{path} has no result yet; `ferl bench run` makes them")
+    errors = {key_of(line): line["error"] for line in lines if line.get("error")}
+    found = {(*key_of(line), line["split"], line["images"]): line for line in lines if not line.get("error")}
 
     results = Results(path, suite, name, budget, {}, Counter(), Counter(), {})
-    for cell in cells(suite, budget, path.parent):
-        facts, seconds = cell.steps[0].facts, 0.0
+    for cell in cells(suite, budget, home_of(path)):
+        facts, seconds, converged = cell.steps[0].facts, 0.0, True
         place, repeat = (facts["row"], facts["column"]), (facts["fold"], facts["seed"])
-        key = (*place, repeat)
         results.planned[place] += 1
-        if key in errors:
+        if reason := errors.get(cell.key):
             results.failed[place] += 1
-            results.failures[cell.name] = errors[key]
+            results.failures[cell.name] = reason
         for step in cell.steps:
-            inside = step.folder.relative_to(cell.folder).as_posix()
-            own = found.get((*key, inside, "test" if step.facts["test"] else "val", "all"))
+            own = found.get((*step.key, step.split, "all"))
             if own is None:
                 continue
             took = float(own["step_seconds"])
-            seconds = seconds + took if inside in ("pretrain", "main") else took
+            if trained := step.words[0] == "fit":
+                converged = converged and own.get("converged") == "True"
+            seconds = seconds + took if trained else took
             if step.facts["test"]:
-                unique = found.get((*key, inside, "test", "without copies"))
-                result = Result(own, unique, step.folder, seconds, _overlap(repeat[0], own))
+                unique = found.get((*step.key, "test", "without copies"))
+                result = Result(own, unique, step.folder, seconds, _overlap(repeat[0], own), converged)
                 corruption = tuple(step.facts["corruption"]) if step.facts["corruption"] else None
                 results.tests.setdefault((*place, step.facts["test"], corruption), {})[repeat] = result
     return results
@@ -219,12 +246,11 @@ def read_curves(folder: Path) -> dict[str, dict[int, float]]:
     Args:
         folder: run folder of the training.
     """
-    path, curves = folder / "metrics.csv", dict[str, dict[int, float]]()
-    if not path.is_file():
-        return curves
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and row["epoch"] and "/" in name:
-                    curves.setdefault(name, {})[int(row["epoch"])] = float(value)
+    curves = dict[str, dict[int, float]]()
+    for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and row["epoch"] and "/" in name:
+                        curves.setdefault(name, {})[int(row["epoch"])] = float(value)
     return curves

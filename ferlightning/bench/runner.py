@@ -1,19 +1,19 @@
-"""``ferl bench run``: runs the cells of a suite, on this machine or on a cluster, and resumes where it was stopped.
+"""``ferl bench run``: runs the cells of a suite, on this machine or on a cluster, and goes on where it was stopped.
 
-A cell runs in a process of its own, ``python -m ferlightning.bench.runner``: one process for all its steps, since
-importing torch takes longer than a test on a few hundred images.
+A cell runs in a process of its own, ``python -m ferlightning.bench.cell``.
 """
 
 import json
 import os
-import runpy
-import shutil
+import shlex
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,14 +25,25 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ferlightning.bench.collect import collect
+from ferlightning.bench.results import home_of, key_of, read_lines, results_csv
 from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 
 TAIL = 40
 """Lines of output kept for a failed cell."""
+CELLS_PER_GPU = 4
+"""These networks are small: one alone leaves most of a GPU idle."""
+GRACE = 10
+"""Seconds that a cell has to end by itself before it is killed."""
+MARGIN = GRACE + 5
+"""Seconds of ``--minutes`` that are kept for the end."""
 
 BUSY = "skipped, another run is working on it"
-"""Outcome of a cell that is neither done nor failed here."""
+STOPPED = "stopped"
+"""Outcomes of a cell that is neither done nor failed here."""
+
+_stop = threading.Event()
+"""Set when the run shall end."""
 
 
 def run(
@@ -40,80 +51,144 @@ def run(
     out: str | None = None,
     budget: str = "full",
     only: list[str] | str = "*",
+    minutes: float | None = None,
     limit_cells: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
 ) -> None:
-    """Train and test every cell of a suite; run again, it continues with the cells that are not done or failed.
+    """Train and test every cell of a suite; run again, it goes on where it was stopped, inside a cell too.
 
-    An interrupted cell starts afresh, so that no number depends on an interruption. OUT/results.csv has everything
-    measured so far; ``ferl bench report`` makes the tables.
+    The csv has everything measured so far; ``ferl bench report`` makes the tables. A cell whose lines are complete in
+    the csv is not run again, even if its folder is on another machine: to go on elsewhere, take the csv along, and the
+    folders of cells that are not done. To run a cell anew, delete its lines and its folder.
 
     Args:
         suite: the suite file; those of the project are in benchmarks/suites.
-        out: folder for the results; null: runs/bench/SUITE-BUDGET.
+        out: folder for the results, OUT/results.csv; or the csv itself, X.csv, with the cells in the folder X; null:
+            runs/bench/SUITE-BUDGET.
         budget: one of the suite's budgets.
         only: a pattern, or a list of patterns, of the cells to run: 'P1/*', '*/fold-0/*'.
+        minutes: stop after this time; what a cell has done by then is kept.
         limit_cells: run at most this many cells, and leave the rest for another time.
-        workers: number of cells that run at a time; null: one for each GPU, or one without GPUs.
+        workers: number of cells that run at a time; null: four on each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
     """
+    start, until = time.monotonic(), float("inf")
+    if minutes is not None:
+        until = time.time() + max(60 * minutes - MARGIN, 0)
     console, path = Console(soft_wrap=True), Path(suite)
     found = read_suite(path)
     if budget not in found.budgets:
         raise FerlError(f"--budget: {path} has no budget {budget!r}; it has {', '.join(found.budgets)}")
-    folder = Path(out or f"runs/bench/{path.stem}-{budget}")
-    every = cells(found, found.budgets[budget], folder)
-    _check(every)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
-    (folder / "results.yaml.tmp").write_text(text, encoding="utf-8")
-    (folder / "results.yaml.tmp").rename(folder / "results.yaml")
-
+    csv = results_csv(Path(out or f"runs/bench/{path.stem}-{budget}"))
+    every = cells(found, found.budgets[budget], home_of(csv))
+    _check(every, csv)
     patterns = [only] if isinstance(only, str) else only
     chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
     if not chosen:
         raise FerlError(f"--only: {only} matches no cell of {path}; cells have names such as {every[0].name}")
-    left = [cell for cell in chosen if not cell.done]
-    console.print(
-        f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {folder}"
-    )
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    temporary, record = csv.with_suffix(".yaml.tmp"), csv.with_suffix(".yaml")
+    text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(record)
+
+    left = _missing(chosen, csv)
+    console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
     left = left[:limit_cells]
-    failed, start = 0, time.monotonic()
-    for n, (cell, error) in enumerate(_results(left, workers, ray), 1):
-        collect(folder)
-        failed += error not in (None, BUSY)
-        seconds = (time.monotonic() - start) / n * (len(left) - n)
-        rest = f"{n}/{len(left)}, about {timedelta(seconds=round(seconds))} left"
-        console.print(f"{cell.name}: {error or _outcome(cell)} ({rest})", markup=False, highlight=False)
-    collect(folder)
+    failed, begun = 0, time.monotonic()
+    with _signals() as came:
+        for n, (cell, outcome) in enumerate(_results(left, workers, ray, until), 1):
+            if outcome == STOPPED:
+                continue
+            collect(csv)
+            failed += outcome not in (None, BUSY)
+            seconds = (time.monotonic() - begun) / n * (len(left) - n)
+            rest = f"{n}/{len(left)}, about {timedelta(seconds=round(seconds))} left"
+            console.print(f"{cell.name}: {outcome or _outcome(cell)} ({rest})", markup=False, highlight=False)
+    collect(csv)
+    if missing := len(_missing(chosen, csv)):
+        options = {"out": out, "budget": budget, "minutes": minutes, "limit_cells": limit_cells, "workers": workers}
+        words = [f"--{name}={value}" for name, value in (options | {"ray": ray}).items() if value is not None]
+        words += [] if only == "*" else [f"--only={json.dumps(only)}"]
+        console.print(
+            f"{len(chosen) - missing} of {len(chosen)} cells are done, {missing} left, after "
+            f"{(time.monotonic() - start) / 60:.1f} minutes. Go on with: "
+            + shlex.join(["ferl", "bench", "run", suite, *words]),
+            markup=False,
+            highlight=False,
+        )
+    if came:
+        raise SystemExit(128 + came[0])
     if failed:
         raise FerlError(
-            f"{failed} of {len(left)} cells failed; the failed.txt of each, below {folder}, has the end of its output"
+            f"{failed} of {len(left)} cells failed; the failed.txt of each, below {home_of(csv)}, has the end of its "
+            "output"
         )
 
 
-def _check(every: list[Cell]) -> None:
+def _check(every: list[Cell], csv: Path) -> None:
     """Refuse results of other arguments, which must not end up in one table."""
+    steps = {step.key: step for cell in every for step in cell.steps}
     for cell in every:
         for step in cell.steps:
             made = read_json(step.folder / "step.json")
             if made is not None and made["words"] != step.words:
                 raise FerlError(
-                    f"{step.folder} was made with other arguments than the suite has now; delete {cell.folder} to "
-                    "run it again, or choose another --out"
+                    f"{step.folder} was made with other arguments than the suite has now; delete {cell.folder} and its "
+                    f"lines in {csv} to run it again, or choose another --out"
                 )
+    for line in read_lines(csv):
+        key, name = key_of(line), "/".join(filter(None, key_of(line)))
+        if line.get("error"):
+            continue
+        if key not in steps:
+            raise FerlError(
+                f"{csv} has lines of {name}, which is not in the suite; delete them, or choose another --out"
+            )
+        if line["command"] and line["command"] != steps[key].command:
+            raise FerlError(
+                f"{csv}: {name} was made with other arguments than the suite has now; delete its lines to run it "
+                "again, or choose another --out"
+            )
 
 
-def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator[tuple[Cell, str | None]]:
-    """Yield each cell as it ends, with the outcome that ``run_cell`` returns."""
+def _missing(chosen: list[Cell], csv: Path) -> list[Cell]:
+    """The cells that are not done, neither here nor by the csv."""
+    known = {(*key_of(line), line["split"]) for line in read_lines(csv) if not line.get("error")}
+    return [cell for cell in chosen if not all(s.done or (*s.key, s.split) in known for s in cell.steps)]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM ask for the end, which a handler that raises would interrupt; yield those that came."""
+    came = list[int]()
+
+    def ask(number: int, _: Any) -> None:
+        came.append(number)
+        _stop.set()
+
+    _stop.clear()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+Outcomes = Iterator[tuple[Cell, str | None]]
+"""Each cell as it ends, with the outcome that ``run_cell`` returns."""
+
+
+def _results(left: list[Cell], workers: int | None, ray: str | None, until: float) -> Outcomes:
     if ray is not None:
-        yield from _over_ray(left, ray, workers)
+        yield from _over_ray(left, ray, workers, until)
         return
     import torch
 
-    gpus = torch.cuda.device_count()
-    workers = workers or max(gpus, 1)
+    gpus = _gpus(torch.cuda.device_count())
+    workers = workers or max(CELLS_PER_GPU * len(gpus), 1)
     threads = max((os.cpu_count() or 1) // workers, 1)
     slots: SimpleQueue[int] = SimpleQueue()
     for slot in range(workers):
@@ -122,8 +197,9 @@ def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator
     def work(cell: Cell) -> str | None:
         slot = slots.get()
         try:
-            device = {"CUDA_VISIBLE_DEVICES": str(slot % gpus)} if gpus else {}
-            return run_cell(cell, device | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))})
+            device = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
+            environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+            return run_cell(cell, device | environment, until)
         finally:
             slots.put(slot)
 
@@ -133,7 +209,13 @@ def _results(left: list[Cell], workers: int | None, ray: str | None) -> Iterator
             yield futures[future], future.result()
 
 
-def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[tuple[Cell, str | None]]:
+def _gpus(n: int) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls each of the n GPUs."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in named.split(",")][:n] if named else [str(i) for i in range(n)]
+
+
+def _over_ray(left: list[Cell], address: str, workers: int | None, until: float) -> Outcomes:
     """As ``_results``; Ray decides where a cell runs, and gives each a GPU if the cluster has one."""
     try:
         import ray
@@ -144,46 +226,53 @@ def _over_ray(left: list[Cell], address: str, workers: int | None) -> Iterator[t
 
     def there(cell: Cell) -> str | None:
         os.chdir(here)
-        return run_cell(cell, {})
+        return run_cell(cell, {}, until)
 
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(there)
         waiting, running = list(left), dict[Any, Cell]()
         most = workers or len(left)
-        while waiting or running:
+        while (waiting or running) and not _stop.is_set():
             while waiting and len(running) < most:
                 cell = waiting.pop(0)
                 running[remote.remote(cell)] = cell
-            for ended in ray.wait(list(running))[0]:
+            for ended in ray.wait(list(running), timeout=1)[0]:
                 yield running.pop(ended), ray.get(ended)
     finally:
         ray.shutdown()
 
 
-def run_cell(cell: Cell, environment: dict[str, str]) -> str | None:
+def run_cell(cell: Cell, environment: dict[str, str], until: float) -> str | None:
     """Run the steps that are left of a cell in a process of its own.
 
+    Args:
+        cell: to run.
+        environment: added to that of this process.
+        until: time, as ``time.time`` gives it, at which the cell is stopped.
+
     Returns:
-        None if the cell is done, ``BUSY``, or the last line of its output if it failed.
+        None if the cell is done, ``BUSY``, ``STOPPED``, or the last line of its output if it failed.
     """
+    if _stop.is_set() or time.time() >= until:
+        return STOPPED
     cell.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(cell.folder / "lock", timeout=0):  # two runs may share a folder, but not a cell
-            return _run_steps(cell, environment)
+            return _run_steps(cell, environment, until)
     except Timeout:
         return BUSY
 
 
-def _run_steps(cell: Cell, environment: dict[str, str]) -> str | None:
+def _run_steps(cell: Cell, environment: dict[str, str], until: float) -> str | None:
     record = cell.folder / "failed.txt"
     record.unlink(missing_ok=True)
-    steps = [{"folder": str(s.folder), "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
+    steps = [{"name": s.name, "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
     if not steps:  # another run has done them in the meantime
         return None
     log = cell.folder / "log.txt"
     with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, "-m", "ferlightning.bench.runner"]
+        command = [sys.executable, "-m", "ferlightning.bench.cell"]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -191,46 +280,43 @@ def _run_steps(cell: Cell, environment: dict[str, str]) -> str | None:
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | environment,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the cell
         ) as process:
             assert process.stdin is not None
             try:
-                process.stdin.write(json.dumps(steps) + "\n")
+                process.stdin.write(json.dumps({"cell": str(cell.folder), "steps": steps}) + "\n")
                 process.stdin.flush()  # not closed: its end tells the cell that this process has died
-                status = process.wait()
+                status = _wait(process, until)
             except BaseException:
                 process.kill()
                 raise
+    if status is None:
+        return STOPPED
     if status == 0:
         return None
-    lines = log.read_text("utf-8").splitlines()[-TAIL:]
+    lines = log.read_text("utf-8", errors="replace").splitlines()[-TAIL:]
     temporary = record.with_suffix(".tmp")
     temporary.write_text("\n".join([*lines, f"exit status {status}"]) + "\n", encoding="utf-8")
     temporary.rename(record)
     return f"failed: {lines[-1] if lines else f'exit status {status}'}"
 
 
+def _wait(process: "subprocess.Popen[str]", until: float) -> int | None:
+    """Return the exit status of a cell; None if it was stopped, by SIGTERM or, if it goes on after that, by SIGKILL."""
+    while not _stop.is_set() and time.time() < until:
+        try:
+            return process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            pass
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    return None
+
+
 def _outcome(cell: Cell) -> str:
     step = next(step for step in cell.steps if step.facts["test"])
     report = read_json(step.reports["test"])
     return f"accuracy {100 * report['metrics']['accuracy']['value']:.1f} %" if report else "no report"
-
-
-def work() -> None:
-    """Run the steps given in the first line of stdin, a JSON list of {folder, words, facts}."""
-    steps = json.loads(sys.stdin.readline())
-    # The pipe ends when the process that started this one dies, however it dies; else two could come to write one cell.
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
-    for step in steps:
-        folder = Path(step["folder"])
-        shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted run; a resumed fit would draw other numbers
-        start = time.perf_counter()
-        sys.argv = ["ferl", *step["words"]]
-        runpy.run_module("ferlightning", run_name="__main__")
-        done = step["facts"] | {"words": step["words"], "seconds": time.perf_counter() - start}
-        temporary = folder / "step.json.tmp"
-        temporary.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
-        temporary.rename(folder / "step.json")
-
-
-if __name__ == "__main__":
-    work()

@@ -9,7 +9,7 @@ import numpy as np
 from ferlightning.bench import plots
 from ferlightning.bench.differences import Estimates, count_pairs, make_ablations, make_pairs, make_ranks
 from ferlightning.bench.results import Corruption, Results, read_curves
-from ferlightning.bench.statistics import NOISE, TOO_FEW, estimate, mean_over_repeats, verdict
+from ferlightning.bench.statistics import NOISE, estimate, mean_over_repeats, verdict
 from ferlightning.bench.suite import SEVERITIES
 from ferlightning.bench.tables import Entry, Section, Table, interval, mean_score, metric_name, number, percent
 
@@ -18,9 +18,9 @@ ABOUT_INTERVALS = (
     "variance is corrected as proposed by Nadeau and Bengio 2003. Over images, for the networks as they are: "
     "Wilson's for accuracy, a bootstrap for the rest, folds put together, averaged over seeds; all images count as "
     "independent, even those of one person. Seeds on one split say nothing about other images, and images nothing "
-    f"about other seeds: what either interval holds is {NOISE}. Fewer than three repeats, or an interval over "
-    f"repeats wider than ten points, are {TOO_FEW}: they give no verdict, rank or pair, and the interval over images "
-    "stands alone."
+    f"about other seeds: what either interval holds is {NOISE}. There is no verdict, rank or pair with fewer than "
+    "three repeats, with an interval wider than ten points, or where a training had not come to its end (the learning "
+    "rate decayed to zero, or early stopping fired): the interval over images stands alone."
 )
 
 
@@ -129,7 +129,7 @@ def _claims(results: Results, accuracies: Estimates) -> Section | None:
         if place not in accuracies:
             continue
         found = accuracies[place]
-        said = verdict(claimed / 100, found.mean, found.images, results.budget.converged)
+        said = verdict(claimed / 100, found.mean, found.images, found.converged)
         line = [*map(Entry, place), number(claimed), mean_score(found.mean)]
         line += [number(100 * found.mean.value - claimed, sign=True)]
         rows.append([*line, interval(percent(found.mean.interval)), interval(percent(found.images)), Entry(said)])

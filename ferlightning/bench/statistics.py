@@ -28,9 +28,10 @@ EXACT_BELOW = 25
 REPEATS = 3
 """Fewer repeats give no verdict."""
 WIDEST = 0.1
-"""A wider interval over repeats, as a share, gives no verdict."""
+"""A wider interval, as a share, gives no verdict."""
 TOO_FEW = "too few repeats to tell"
-UNCONVERGED = "not trained long enough to tell"
+TOO_WIDE = "too wide an interval to tell"
+UNCONVERGED = "not trained to the end"
 NOISE = "inside the noise"
 
 
@@ -77,11 +78,18 @@ class Estimate:
         mean: over repeats.
         images: interval over images.
         n: number of repeats.
+        converged: whether all of them were trained to the end.
     """
 
     mean: Mean
     images: Interval
     n: int
+    converged: bool = True
+
+    @property
+    def doubt(self) -> str:
+        """Why there is no verdict on it; empty if there can be one."""
+        return doubt(self.mean, self.images, self.converged)
 
 
 def estimate(found: dict[Repeat, Result], metric: str) -> Estimate | None:
@@ -104,7 +112,8 @@ def estimate(found: dict[Repeat, Result], metric: str) -> Estimate | None:
     mean = mean_over_repeats(scores, mean_overlap(found.values()))
     if mean.interval is not None:  # Student's t does not know the ends of the scale
         mean = replace(mean, interval=(max(mean.interval[0], 0.0), min(mean.interval[1], 1.0)))
-    return Estimate(mean, (float(low), float(high)), len(found))
+    converged = all(result.converged for result in found.values())
+    return Estimate(mean, (float(low), float(high)), len(found), converged)
 
 
 def mean_overlap(found: Iterable[Result]) -> float:
@@ -112,24 +121,30 @@ def mean_overlap(found: Iterable[Result]) -> float:
     return float(np.mean([result.overlap for result in found]))
 
 
-def tells(mean: Mean) -> bool:
-    """Whether a mean over repeats allows a verdict: of three repeats or more, its interval at most ten points wide."""
-    return mean.interval is not None and mean.interval[1] - mean.interval[0] <= WIDEST
-
-
-def verdict(reference: float, mean: Mean, images: Interval | None, converged: bool) -> str:
-    """Say whether a reference lies in one of two intervals, if that can be told.
+def doubt(mean: Mean, images: Interval | None, converged: bool, widest: float = WIDEST) -> str:
+    """Say why there is no verdict; return nothing if there can be one.
 
     Args:
-        reference: a claim, or 0 for a difference.
         mean: over repeats.
         images: interval over images; None if unknown.
-        converged: whether the systems were trained until they converged.
+        converged: whether the systems were trained to the end.
+        widest: a wider interval gives no verdict.
     """
-    if not tells(mean):
+    if mean.interval is None:
         return TOO_FEW
     if not converged:
         return UNCONVERGED
+    known = [pair for pair in (mean.interval, images) if pair is not None]
+    return TOO_WIDE if any(high - low > widest for low, high in known) else ""
+
+
+def verdict(reference: float, mean: Mean, images: Interval | None, converged: bool, widest: float = WIDEST) -> str:
+    """Say whether a reference, a claim or 0 for a difference, lies in one of two intervals, or why it cannot be told.
+
+    The other arguments are those of ``doubt``.
+    """
+    if reason := doubt(mean, images, converged, widest):
+        return reason
     known = [pair for pair in (mean.interval, images) if pair is not None]
     return NOISE if any(low <= reference <= high for low, high in known) else "outside"
 

@@ -5,7 +5,7 @@ Rows and columns are lists of ``ferl`` arguments: a suite can say what the comma
 
 import json
 import re
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,9 @@ from ferlightning.errors import FerlError
 
 SEVERITIES = range(1, 6)
 """Severities of a corruption, as in Hendrycks and Dietterich 2019."""
+Key = tuple[str, str, str, str, str]
+KEYS = ("system", "data", "fold", "seed", "step")
+"""Columns of a csv of results that name a step."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,12 @@ class Budget:
         note: what the budget means for the numbers; shown at the top of the report.
         seeds: replace the suite's seeds.
         folds: replace the columns' folds.
-        converged: false if training stops before it converges; the report then gives no verdict.
     """
 
     args: list[str] = field(default_factory=list)
     note: str = ""
     seeds: list[int] | None = None
     folds: list[int] | None = None
-    converged: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,32 @@ class Step:
     """One ``ferl`` command of a cell.
 
     Attributes:
+        name: of its run folder in that of the cell.
         folder: its run folder.
-        words: the words after ``ferl``.
+        words: the words after ``ferl``; ``{cell}`` stands for the folder of the cell.
         facts: row, column, fold, seed, test (null for pre-training) and corruption, as plain values.
     """
 
+    name: str
     folder: Path
     words: list[str]
     facts: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        """The command as one line."""
+        return shlex.join(["ferl", *self.words])
+
+    @property
+    def split(self) -> str:
+        """The split that it is there for; pre-training tests nothing."""
+        return "test" if self.facts["test"] else "val"
+
+    @property
+    def key(self) -> Key:
+        """What its lines in a csv have in the columns of ``KEYS``."""
+        fold = "" if self.facts["fold"] is None else str(self.facts["fold"])
+        return (self.facts["row"], self.facts["column"], fold, str(self.facts["seed"]), self.name)
 
     @property
     def reports(self) -> dict[str, Path]:
@@ -139,9 +158,9 @@ class Step:
 
     @property
     def done(self) -> bool:
-        """Whether its results are there; ``step.json`` is written last."""
-        own = self.reports["test" if self.facts["test"] else "val"]
-        return own.is_file() and (self.folder / "step.json").is_file() and not self.broken
+        """Whether its results are there; ``step.json`` gets the seconds at the end."""
+        record = read_json(self.folder / "step.json") or {}
+        return "seconds" in record and read_json(self.reports[self.split]) is not None and not self.broken
 
 
 @dataclass(frozen=True)
@@ -159,9 +178,9 @@ class Cell:
     steps: list[Step]
 
     @property
-    def done(self) -> bool:
-        """Whether nothing is left to do."""
-        return all(step.done for step in self.steps)
+    def key(self) -> Key:
+        """What a line of a csv that says why it failed has in the columns of ``KEYS``."""
+        return (*self.steps[0].key[:-1], "")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -221,7 +240,9 @@ def parse_suite(values: Any) -> Suite:
 
 
 def cells(suite: Suite, budget: Budget, out: Path) -> list[Cell]:
-    """List all cells, every row of one fold and seed before the next, so that a partial table compares like with like.
+    """List all cells by priority: every row and column with one seed before the next seed, fold by fold.
+
+    So a table that is not complete compares like with like.
 
     Args:
         suite: to run.
@@ -230,11 +251,17 @@ def cells(suite: Suite, budget: Budget, out: Path) -> list[Cell]:
     """
     made = []
     for seed in budget.seeds or suite.seeds:
-        for column in suite.columns:
-            folds: Sequence[int | None] = column.folds or [None]
-            if column.folds and budget.folds is not None:
-                folds = budget.folds
-            made += [_cell(suite, budget, out, row, column, fold, seed) for fold in folds for row in suite.rows]
+        folds: list[list[int | None]] = [
+            [None] if not column.folds else [*(column.folds if budget.folds is None else budget.folds)]
+            for column in suite.columns
+        ]
+        for i in range(max(map(len, folds))):
+            for column, of_column in zip(suite.columns, folds, strict=True):
+                made += [
+                    _cell(suite, budget, out, row, column, fold, seed)
+                    for fold in of_column[i : i + 1]
+                    for row in suite.rows
+                ]
     return made
 
 
@@ -245,19 +272,19 @@ def _cell(suite: Suite, budget: Budget, out: Path, row: Row, column: Column, fol
     facts = {"row": row.name, "column": column.name, "fold": fold, "seed": seed, "test": column.name}
     facts |= {"corruption": None}
 
-    def fit(args: list[str], into: Path, *more: str) -> list[str]:
-        words = [word.replace("{pretrained}", str(folder / "pretrain")) for word in args]
-        own = row.also.get(column.name, [])
-        return ["fit", *words, *column.args, *own, *budget.args, *place, f"--trainer.default_root_dir={into}", *more]
+    def step(name: str, words: list[str], **more: Any) -> Step:
+        into = f"--trainer.default_root_dir={{cell}}/{name}"
+        return Step(name, folder / name, [*words, into], facts | more)
+
+    def fit(args: list[str]) -> list[str]:
+        words = [word.replace("{pretrained}", "{cell}/pretrain") for word in args]
+        return ["fit", *words, *column.args, *row.also.get(column.name, []), *budget.args, *place]
 
     def test(name: str, args: list[str], **more: Any) -> Step:
-        into = folder / "tests" / slug(name)
-        best = f"--ckpt_path={folder}/main/checkpoints/best.ckpt"
-        return Step(into, ["test", best, *args, f"--trainer.default_root_dir={into}"], facts | more)
+        return step(f"tests/{slug(name)}", ["test", "--ckpt_path={cell}/main/checkpoints/best.ckpt", *args], **more)
 
-    steps = [Step(folder / "main", fit(row.args, folder / "main", "--test_after_fit=true"), facts)]
-    if row.pretrain is not None:
-        steps.insert(0, Step(folder / "pretrain", fit(row.pretrain, folder / "pretrain"), facts | {"test": None}))
+    steps = [] if row.pretrain is None else [step("pretrain", fit(row.pretrain), test=None)]
+    steps.append(step("main", [*fit(row.args), "--test_after_fit=true"]))
     steps += [test(t.name, t.args, test=t.name) for t in suite.tests if t.name != column.name]
     for name, severity in product(suite.corruptions, SEVERITIES):
         words = [f"--data.corrupt={name}", f"--data.corrupt.severity={severity}"]

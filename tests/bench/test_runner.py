@@ -1,9 +1,11 @@
 """``ferl bench run``: cells end up the same however they were interrupted, and one that fails stops no other."""
 
+import contextlib
 import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from ferlightning.bench.cell import converged, resumed
+from ferlightning.bench.collect import collect
 from ferlightning.cli.main import main
 from tests.bench.written import finish_all, start, suite_of
 
@@ -44,12 +49,13 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def numbers(out: Path) -> dict[str, Any]:
-    """What the table is made of: every report, without where and when it was made."""
-    return {
-        str(path.relative_to(out)): {k: v for k, v in json.loads(path.read_text()).items() if k != "provenance"}
-        for path in sorted(out.glob("cells/**/report/metrics.json"))
-    }
+TIMES = ("step_seconds", "evaluation_seconds", "images_per_second")
+
+
+def numbers(csv_file: Path) -> list[dict[str, str]]:
+    """The lines of a csv without what the clock has measured."""
+    with csv_file.open(newline="") as file:
+        return [{name: value for name, value in line.items() if name not in TIMES} for line in csv.DictReader(file)]
 
 
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +80,30 @@ def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path: Path, capsys: 
     assert "cells have names such as broken/Drawn/seed-1" in capsys.readouterr().err
 
 
+def test_what_the_csv_knows_is_not_run_again_and_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = suite_of(["A"], ["X"]) | {"seeds": [1, 2]}
+    finish_all(start(tmp_path / "elsewhere", suite), {"A": 0.5})
+    collect(tmp_path / "elsewhere" / "results.csv")
+    path, out = tmp_path / "suite.yaml", tmp_path / "ours.csv"
+    shutil.copy(tmp_path / "elsewhere" / "results.csv", out)
+    before = out.read_bytes()
+
+    def bench(**changes: Any) -> str:
+        path.write_text(yaml.safe_dump(suite | changes))
+        with contextlib.suppress(SystemExit):
+            main(["bench", "run", str(path), "--budget=cpu", f"--out={out}", "--minutes=0"])
+        shown = capsys.readouterr()
+        return shown.out + shown.err
+
+    assert "2 cells, 2 done" in bench() and out.read_bytes() == before
+    said = bench(seeds=[1, 2, 3])
+    assert "3 cells, 2 done" in said and f"ferl bench run {path} --out={out} --budget=cpu --minutes=0" in said
+    assert out.read_bytes() == before and not (tmp_path / "ours").exists()
+    assert "A/X/2/main, which is not in the suite" in bench(seeds=[1])
+    assert "A/X/1/main was made with other arguments" in bench(budgets={"cpu": {"args": ["--trainer.max_epochs=2"]}})
+    assert out.read_bytes() == before
+
+
 def test_results_of_other_arguments_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, suite = tmp_path / "out", suite_of(["A"], ["X"])
     finish_all(start(out, suite), {"A": 0.5})
@@ -85,25 +115,78 @@ def test_results_of_other_arguments_are_not_mixed(tmp_path: Path, capsys: pytest
     assert "made with other arguments" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("wait", "rate", "said"), [(2, 1.0, True), (1, 1.0, False), (0, 0.01, True), (0, 0.02, False), (0, 0.0, True)]
+)
+def test_a_training_came_to_its_end_if_early_stopping_fired_or_its_rate_decayed(
+    tmp_path: Path, wait: int, rate: float, said: bool
+) -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: rate)
+    stored = {"state_dict": {"weight": weight.data}, "optimizer_states": [optimizer.state_dict()]}
+    stored["callbacks"] = {"EarlyStopping{'monitor': 'val/loss'}": {"wait_count": wait, "patience": 2}}
+    torch.save(stored, tmp_path / "last.ckpt")
+    assert converged(tmp_path / "last.ckpt") is said
+
+
+def test_a_resumed_training_is_told_no_more_than_the_places() -> None:
+    words = [
+        "fit",
+        "--config",
+        "a.yaml",
+        "--trainer.callbacks+=EarlyStopping",
+        "--model.init_from",
+        "{cell}/pretrain/b",
+    ]
+    words += ["--test_after_fit=true", "--trainer.default_root_dir={cell}/main"]
+    assert resumed("main", words) == [
+        "fit", "--ckpt_path={cell}/main/checkpoints/last.ckpt", "--model.init_from", "{cell}/pretrain/b",
+        "--trainer.default_root_dir={cell}/main", "--test_after_fit=true",
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
-def test_killed_in_a_cell_and_started_again_gives_the_same_table(tmp_path: Path) -> None:
-    suite = small(tmp_path)
+def test_stopped_killed_and_continued_elsewhere_gives_the_same_csv(tmp_path: Path) -> None:
+    """A dies with its run, B is stopped twice; what goes elsewhere is the csv, which knows A, and the folder of B."""
+    schedule = ["--model.scheduler=CosineAnnealingLR", "--model.scheduler.T_max=40", "--trainer.max_epochs=40"]
+    suite = small(tmp_path, budgets={"cpu": {"args": schedule}})
+    here, there, place = tmp_path / "here", tmp_path / "there.csv", Path("cells", "{}", "Drawn", "seed-1")
     subprocess.run(run(suite, tmp_path / "whole"), check=True)
-    whole = numbers(tmp_path / "whole")
-    assert len(whole) == 2
+    whole = numbers(tmp_path / "whole" / "results.csv")
+    assert [(line["system"], line["split"], line["converged"]) for line in whole] == [
+        ("A", "val", "True"), ("A", "test", "True"), ("B", "val", "True"), ("B", "test", "True"),
+    ]  # fmt: skip
 
-    process = subprocess.Popen(run(suite, tmp_path / "killed"))
-    wait_for(tmp_path / "killed" / "cells" / "B" / "Drawn" / "seed-1" / "main" / "metrics.csv")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    first = tmp_path / "killed" / "cells" / "A" / "Drawn" / "seed-1" / "main" / "step.json"
-    before = first.stat().st_mtime_ns
-    assert len(numbers(tmp_path / "killed")) == 1, "killed within the second cell"
+    def interrupt(cell: str, how: signal.Signals) -> tuple[int, str]:
+        """Run until the cell has a checkpoint to go on from, newer than the one it may have already."""
+        last = here / str(place).format(cell) / "main" / "checkpoints" / "last.ckpt"
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = subprocess.Popen(run(suite, here), stdout=subprocess.PIPE, text=True)
+        until = time.monotonic() + SECONDS
+        while (last.stat().st_mtime_ns if last.exists() else 0) == before and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(how)
+        out, _ = process.communicate(timeout=SECONDS)
+        assert not (here / str(place).format(cell) / "main" / "report").exists(), "interrupted before its end"
+        return process.returncode, out
 
-    again = subprocess.run(run(suite, tmp_path / "killed"), check=True, capture_output=True, text=True)
-    assert "2 cells, 1 done" in again.stdout
-    assert numbers(tmp_path / "killed") == whole
-    assert first.stat().st_mtime_ns == before, "what was done is not done again"
+    interrupt("A", signal.SIGKILL)
+    for how in (signal.SIGTERM, signal.SIGINT):
+        status, said = interrupt("B", how)
+        assert status == 128 + how and "1 of 2 cells are done, 1 left" in said
+        assert f"Go on with: ferl bench run {suite} --out={here} --budget=cpu" in said
+    spent = json.loads((here / str(place).format("B") / "main" / "step.json").read_text())["spent"]
+    assert spent > 0, "what went into the first part counts"
+
+    ended = subprocess.run(run(suite, here, "--minutes=0"), check=True, capture_output=True, text=True)
+    assert "1 of 2 cells are done, 1 left" in ended.stdout
+    shutil.copy(here / "results.csv", there)
+    shutil.copytree(here / str(place).format("B"), tmp_path / "there" / str(place).format("B"))
+    ended = subprocess.run(run(suite, there), check=True, capture_output=True, text=True)
+    assert "2 cells, 1 done" in ended.stdout and "Go on" not in ended.stdout
+    assert not (tmp_path / "there" / "cells" / "A").exists()
+    assert numbers(there) == whole
 
 
 @pytest.mark.slow
@@ -142,5 +225,5 @@ def test_cells_run_side_by_side(tmp_path: Path, how: str, monkeypatch: pytest.Mo
     suite = small(tmp_path)
     for out, more in (("one", []), ("two", [how])):
         main(["bench", "run", str(suite), "--budget=cpu", f"--out={tmp_path}/{out}", *more])
-    assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
-    assert len(numbers(tmp_path / "two")) == 2
+    one, two = (numbers(tmp_path / out / "results.csv") for out in ("one", "two"))
+    assert two == one and len(two) == 4

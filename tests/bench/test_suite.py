@@ -40,13 +40,19 @@ def made(folder: Path, budget: str = "cpu", **changes: Any) -> list[Cell]:
     return cells(suite, suite.budgets[budget], folder)
 
 
-def test_every_row_meets_every_column_fold_and_seed(tmp_path: Path) -> None:
+def test_one_seed_of_every_row_and_column_comes_before_the_next_seed_fold_by_fold(tmp_path: Path) -> None:
     assert [cell.name for cell in made(tmp_path)] == [
         f"{row}/{place}/seed-{seed}"
         for seed in (1, 2)
         for place in ("A", "CK+/fold-0", "CK+/fold-1")
         for row in ("Whole", "no attention")
     ]
+    columns = [{"name": "CK+", "folds": [0, 1, 2]}, {"name": "other", "folds": [5, 6]}, {"name": "whole"}]
+    rows = [{"name": "A", "args": []}]
+    assert [cell.name for cell in made(tmp_path, columns=columns, rows=rows)][:6] == [
+        f"A/{place}/seed-1"
+        for place in ("CK+/fold-0", "other/fold-5", "whole", "CK+/fold-1", "other/fold-6", "CK+/fold-2")
+    ]  # fmt: skip
     assert [cell.name for cell in made(tmp_path, "short")] == [
         "Whole/A/seed-7", "no attention/A/seed-7", "Whole/CK+/fold-1/seed-7", "no attention/CK+/fold-1/seed-7",
     ]  # fmt: skip
@@ -54,11 +60,11 @@ def test_every_row_meets_every_column_fold_and_seed(tmp_path: Path) -> None:
 
 def test_words_go_from_the_row_to_the_budget_and_then_the_fold(tmp_path: Path) -> None:
     cell = next(cell for cell in made(tmp_path) if cell.name == "Whole/CK+/fold-1/seed-2")
-    folder = tmp_path / "cells" / "Whole" / "CK+" / "fold-1" / "seed-2"
-    assert cell.folder == folder
+    assert cell.folder == tmp_path / "cells" / "Whole" / "CK+" / "fold-1" / "seed-2"
+    assert cell.steps[0].folder == cell.folder / "main"
     assert cell.steps[0].words == [
         "fit", "--config=whole.yaml", "--data=CKPlus", "--data.clips=true", "--trainer.max_epochs=1",
-        "--seed_everything=2", "--data.fold=1", f"--trainer.default_root_dir={folder}/main", "--test_after_fit=true",
+        "--seed_everything=2", "--data.fold=1", "--test_after_fit=true", "--trainer.default_root_dir={cell}/main",
     ]  # fmt: skip
 
 
@@ -66,13 +72,14 @@ def test_a_cell_trains_first_what_its_model_starts_from(tmp_path: Path) -> None:
     cell = next(cell for cell in made(tmp_path) if cell.name == "no attention/A/seed-1")
     first, main = cell.steps[:2]
     assert first.words[:2] == ["fit", "--config=first.yaml"] and "--test_after_fit=true" not in first.words
-    assert f"--model.init_from={first.folder}/checkpoints/best.ckpt" in main.words
+    assert first.folder == cell.folder / "pretrain"
+    assert "--model.init_from={cell}/pretrain/checkpoints/best.ckpt" in main.words
 
 
 def test_other_tests_are_of_the_best_checkpoint_and_leave_out_the_own_column(tmp_path: Path) -> None:
     by_name = {cell.name: cell for cell in made(tmp_path)}
-    main, b, *corrupted = by_name["Whole/A/seed-1"].steps
-    assert b.words[:3] == ["test", f"--ckpt_path={main.folder}/checkpoints/best.ckpt", "--data=B"]
+    _, b, *corrupted = by_name["Whole/A/seed-1"].steps
+    assert b.words[:3] == ["test", "--ckpt_path={cell}/main/checkpoints/best.ckpt", "--data=B"]
     assert [step.facts["corruption"] for step in corrupted] == [["JPEG", severity] for severity in range(1, 6)]
     assert corrupted[2].words[2:4] == ["--data.corrupt=JPEG", "--data.corrupt.severity=3"]
     assert [step.facts["test"] for step in by_name["Whole/CK+/fold-0/seed-1"].steps[:3]] == ["CK+", "A", "B"]
@@ -80,12 +87,14 @@ def test_other_tests_are_of_the_best_checkpoint_and_leave_out_the_own_column(tmp
     assert len(set(every)) == len(every)
 
 
-def test_a_step_is_done_when_both_of_its_files_are_there(tmp_path: Path) -> None:
+def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path) -> None:
     step = made(tmp_path)[0].steps[0]
     (step.folder / "report").mkdir(parents=True)
     (step.folder / "report" / "metrics.json").write_text("{}")
     assert not step.done
-    (step.folder / "step.json").write_text("{}")
+    (step.folder / "step.json").write_text('{"words": []}')
+    assert not step.done
+    (step.folder / "step.json").write_text('{"words": [], "seconds": 2.5}')
     assert step.done
 
 

@@ -41,7 +41,7 @@ def report_of(label: np.ndarray, probs: np.ndarray, classes: list[str] = CLASSES
     k = len(classes)
     confusion = np.bincount(label * k + probs.argmax(1), minlength=k * k).reshape(k, k)
     metrics = {
-        name: {"value": float(value), "low": float(value) - 0.05, "high": float(value) + 0.05}
+        name: {"value": float(value), "low": float(value) - 0.04, "high": float(value) + 0.04}
         for name, value in (confusion_scores(confusion) | {"calibration_error": 0.1, "nll": 1.0}).items()
     }
     low, high = wilson_interval(np.trace(confusion), len(label))
@@ -82,7 +82,13 @@ def predictions_of(label: np.ndarray, right: np.ndarray, seed: int = 0) -> np.nd
 
 
 def finish(
-    step: Step, label: np.ndarray, probs: np.ndarray, seconds: float = 2.0, curves: bool = False, **more: Any
+    step: Step,
+    label: np.ndarray,
+    probs: np.ndarray,
+    seconds: float = 2.0,
+    curves: bool = False,
+    converged: bool = True,
+    **more: Any,
 ) -> None:
     """Write what a step leaves."""
     folder = step.folder / ("report" if step.facts["test"] else "report_val")
@@ -95,13 +101,15 @@ def finish(
         rows += [f"{e},{e},,{1 / (e + 2)},,{e / 9}," for e in range(5)]
         head = "epoch,step,val/loss,train/loss,val/accuracy,train/accuracy,lr"
         (step.folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
-    (step.folder / "step.json").write_text(json.dumps(step.facts | {"words": step.words, "seconds": seconds}))
+    (step.folder / "step.json").write_text(
+        json.dumps(step.facts | {"words": step.words, "seconds": seconds} | {"converged": converged})
+    )
 
 
 def finish_all(made: list[Cell], skill: dict[str, float], n: int = 60, **more: Any) -> None:
     """Finish every step of cells; a row is right on the share ``skill`` of items, 0.05 less for each severity.
 
-    The share varies by at most one item, so that three repeats of 100 items have an interval narrower than ten points.
+    The share varies by at most one item, so that three repeats of 100 items have an interval below ten points.
     """
     for i, cell in enumerate(made):
         for step in cell.steps:
