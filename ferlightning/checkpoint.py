@@ -25,6 +25,7 @@ from ferlightning import __version__
 from ferlightning.errors import FerlError
 from ferlightning.models.network import Network
 from ferlightning.plugins import installed
+from ferlightning.weights import find_weights, meant_weights
 
 FORMAT = 1
 HEADER = "ferlightning"
@@ -33,6 +34,8 @@ CONFIG = "config"
 """Key of the resolved configuration in a checkpoint of the command line."""
 OURS = ("ferlightning", "torch", "timm", "lightning")
 """Packages whose parts, optimisers and schedulers may always be built."""
+ENDS = ("weight", "bias")
+"""The tensors of a linear layer, such as an auxiliary head."""
 KINDS = (nn.Module, Optimizer, LRScheduler)
 
 
@@ -154,7 +157,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises:
         FerlError: there is no such file, it is damaged, or it has no tensors.
     """
-    if Path(path).suffix == ".safetensors":
+    path = find_weights(path)
+    if path.suffix == ".safetensors":
         return _read_safetensors(path)[0]
     stored: Mapping[str, Any] = _read(path, "cpu")
     for key in ("state_dict", "model_state_dict", "model", "net"):
@@ -170,12 +174,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read(path: str | Path, device: Any) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise FerlError(f"there is no checkpoint {path}")
-    if Path(path).suffix == ".safetensors":
+    path = find_weights(path)
+    if not path.is_file():
+        raise FerlError(f"there is no checkpoint {path}{meant_weights(str(path))}")
+    if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)
         version = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}  # what Lightning looks for
-        return {"state_dict": {f"network.{name}": x for name, x in state.items()}, HEADER: header, **version}
+        named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}
+        return {"state_dict": named, HEADER: header, **version}
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
         return dict(stored)
@@ -218,21 +224,48 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     return header
 
 
-def load(source: str | Path, *, trust: bool = False) -> Network:
+def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
+    """Put an auxiliary head, which tells just these classes apart, in the place of the network's own, if there is one.
+
+    Args:
+        stored: what ``read_checkpoint`` has read; it is changed.
+        class_names: the K classes that are asked for.
+    """
+    header, state = stored.get(HEADER, {}), stored["state_dict"]
+    made_of = header.get("network", {})
+    for view in header.get("views", {}).values():
+        if view["class_names"] == list(class_names) != made_of["class_names"]:
+            stored[HEADER] = header | {"network": made_of | {"class_names": view["class_names"]}}
+            for end in ENDS:
+                state[f"network.head.classify.{end}"] = state[f"{view['head']}.{end}"]
+    for name in [name for name in state if name.startswith("views.")]:
+        del state[name]
+
+
+def load(source: str | Path, *, view: str | None = None, trust: bool = False) -> Network:
     """Rebuild a trained network from one file, on the CPU and in eval mode.
 
     Args:
-        source: a checkpoint, a safetensors file of ours, or a run folder, of which the best checkpoint is taken.
+        source: a checkpoint, a safetensors file of ours, a run folder, of which the best checkpoint is taken, or a name
+            of shipped weights, such as ``ferl-small``.
+        view: name of an auxiliary head, such as ``fer2013``, that takes the place of the network's own.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
 
     Raises:
-        FerlError: there is no such file, it is damaged, or it does not say how its network was built.
+        FerlError: there is no such file, it is damaged, it has no such view, or it does not say how its network was
+            built.
     """
     path = Path(source)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     stored = read_checkpoint(path)
     header = read_header(stored, path)
+    if view is not None:
+        views = header.get("views", {})
+        if view not in views:
+            raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")
+        take_view(stored, views[view]["class_names"])
+        header = stored[HEADER]
     options = rebuild(header["network"], trust)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on
         try:

@@ -19,6 +19,7 @@ from ferlightning.cli.messages import meant, unknown_part
 from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS, installed
+from ferlightning.weights import REGISTRY
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 ROOTS = ("model", "data")
@@ -198,7 +199,7 @@ class _Check:
             if isinstance(value, str | int | float):
                 inside = ", ".join(part.strip() for part in str(value).split(","))
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
-        elif key in PATHS and self.strict:
+        elif key in PATHS and self.strict and not (str(value) in REGISTRY or str(value).startswith("hf:")):
             self.paths[key] = Path(str(value)).expanduser()
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import pydoc
 import re
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from ferlightning.evaluation.report import Report as Report
 from ferlightning.models.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
+from ferlightning.weights import REGISTRY, find_weights, meant_weights
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +111,9 @@ class FerlCLI(LightningCLI):
         self.header: dict[str, Any] = {}
         """What the checkpoint says of its network, or the first of an ensemble of its own."""
         args = list(args)
+        if self.ckpt_path in REGISTRY:
+            self.ckpt_path = str(find_weights(self.ckpt_path))
+            args.append(f"--ckpt_path={self.ckpt_path}")
         self.saved = self._read_saved("--trust" in args) if self.ckpt_path else None
         if self.saved is not None:
             args[1:1] = ["--config", json.dumps(self.saved, default=str)]  # first, so that whatever the user types wins
@@ -155,9 +160,9 @@ class FerlCLI(LightningCLI):
 
     def _read_saved(self, trust: bool) -> dict[str, Any]:
         """The configuration of a checkpoint's run: from the run folder, else from the checkpoint itself."""
-        path = Path(cast(str, self.ckpt_path))
+        path = find_weights(cast(str, self.ckpt_path))
         if not path.is_file():
-            raise FerlError(f"--ckpt_path: there is no file {path}")
+            raise FerlError(f"--ckpt_path: there is no file {path}{meant_weights(str(path))}")
         stored = read_checkpoint(path, device="meta")
         self.header = read_header(stored, path) if HEADER in stored else {}
         weights_only = path.suffix == ".safetensors"
@@ -285,9 +290,15 @@ class FerlCLI(LightningCLI):
 
     def _take_classes(self) -> None:
         """Other data than a model was trained on have other classes, in another order: match them by name."""
-        options = self.config[self.command].data.get("init_args", {})
+        data = self.config[self.command].data
+        options = data.get("init_args", {})
         if options.get("classes", "") is None:
-            options["classes"] = self.header.get("network", {}).get("class_names")
+            # A view of the network may tell apart just what the data has.
+            kind: Any = pydoc.locate(data.class_path)
+            own = sorted(getattr(kind, "label_names", []))
+            views = [view["class_names"] for view in self.header.get("views", {}).values()]
+            fitting = [names for names in views if sorted(names) == own]
+            options["classes"] = fitting[0] if fitting else self.header.get("network", {}).get("class_names")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save

@@ -249,7 +249,10 @@ def _mixed(batch: Batch, image: Tensor, partner: Tensor, other: Tensor, num_clas
     if label.ndim == 1:
         label = F.one_hot(label, num_classes)
     label = label.float()
-    mixed = batch | {"image": image, "label": torch.lerp(label, label[partner], other.unsqueeze(1))}
+    mixed = batch | {"image": image}
+    for name, x in (batch | {"label": label}).items():
+        if name.startswith("label"):
+            mixed[name] = torch.lerp(x, x[partner], other.unsqueeze(1))
     if "mask" in batch:
         mixed["mask"] = batch["mask"] | (batch["mask"][partner] & (other > 0).unsqueeze(1))
     return mixed

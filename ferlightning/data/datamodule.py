@@ -123,6 +123,10 @@ class FaceData(LightningDataModule):
         """What training items are trained on, (N,) class index or (N, K) probabilities; evaluation is on ``label``."""
         return torch.from_numpy(self.label)
 
+    def other_labels(self) -> dict[str, NDArray[np.float32]]:
+        """More labels of all items by name, each (N, K) probabilities, zeros for none: for ``AuxiliaryHead``."""
+        return {}
+
     # --- what the model and the report ask --------------------------------------------------------------------------
 
     @cached_property
@@ -299,10 +303,13 @@ class FaceData(LightningDataModule):
         store, items, label, preprocess = self._select(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
+        others = {name: torch.from_numpy(x[items]) for name, x in self.other_labels().items()} if training else {}
         first = training and self.worker_augment_first and self.worker_augment is not None
         if first:
             store, preprocess = self.raw, self.preprocess
-        data = StoreDataset(store, items, label, self.worker_augment if training else None, preprocess, first, seed)
+        data = StoreDataset(
+            store, items, label, others, self.worker_augment if training else None, preprocess, first, seed
+        )
         sampler: Sampler[int] | None = None
         if training:
             sampler = ShuffledSampler(data, world, rank, seed=seed)

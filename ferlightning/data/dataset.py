@@ -1,6 +1,6 @@
 """A torch data set over items of a store, which fetches a whole batch per call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class StoreDataset(Dataset[Batch]):
         store: where the frames are.
         numbers: (n,) numbers of the items within the store.
         label: (n,) class index or (n, K) class probabilities.
+        others: more labels by name, each (n, K) class probabilities; the batch has them as ``label_NAME``.
         augment: an ``albumentations.Compose`` that changes the frames of an item alike. Its draws depend on the seed,
             the epoch and the items of the batch, not on the process that loads it.
         preprocess: applied to each frame in turn, where the frames of the store are not preprocessed yet.
@@ -35,6 +36,7 @@ class StoreDataset(Dataset[Batch]):
         store: Store,
         numbers: NDArray[np.int64],
         label: Tensor,
+        others: Mapping[str, Tensor],
         augment: Any | None = None,
         preprocess: Sequence[Preprocess | GradedCorruption] = (),
         augment_first: bool = False,
@@ -43,6 +45,7 @@ class StoreDataset(Dataset[Batch]):
         self.store = store
         self.numbers = numbers
         self.label = label
+        self.others = others
         self.augment = augment
         self.preprocess = preprocess
         self.augment_first = augment_first
@@ -72,6 +75,7 @@ class StoreDataset(Dataset[Batch]):
             frames = self._augmented(self._preprocessed(frames), index[0])
         images = torch.from_numpy(_with_channels(frames)).movedim(4, 2)
         batch = {"image": images, "label": self.label[index], "index": index}
+        batch |= {f"label_{name}": label[index] for name, label in self.others.items()}
         if not real.all():
             batch["mask"] = torch.from_numpy(real)
             images[~batch["mask"]] = 0

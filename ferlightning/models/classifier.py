@@ -1,6 +1,7 @@
 """The Lightning module around a network: losses, metrics, fitted parts, optimiser, checkpoints."""
 
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,20 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
-from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint, read_header, read_state, rebuild
+from ferlightning.checkpoint import (
+    HEADER,
+    describe,
+    header_of,
+    read_checkpoint,
+    read_header,
+    read_state,
+    rebuild,
+    take_view,
+)
 from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
@@ -31,6 +41,7 @@ from ferlightning.models.optim import (
     scale_schedule,
 )
 from ferlightning.parts import ConvStack, CrossEntropy, LinearHead
+from ferlightning.parts.losses.auxiliary import views
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +68,11 @@ class Classifier(LightningModule):
         lr_scale: name of a module or parameter, such as ``backbone`` or ``backbone.layers.0``, to factor of the
             learning rate of all below it; the longest name counts; 0 freezes, batch norm included.
         frame_tokens: average the cells of each frame, so that the tokens are frames instead of cells.
+        normalise_each: normalise each image by its own mean and deviation instead of those of the training images.
         init_from: checkpoint, or weights saved by other code, whose tensors of equal name and shape are the starting
             point, the normalisation included. Names may be those of the whole network or of its backbone alone.
         compile: compile ``forward`` with torch.compile.
+        mirror: test and predict with the mean of the probabilities of each image and its mirror image.
     """
 
     def __init__(
@@ -79,14 +92,17 @@ class Classifier(LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scale: dict[str, float] | None = None,
         frame_tokens: bool = False,
+        normalise_each: bool = False,
         init_from: str | None = None,
         compile: bool = False,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         network: dict[str, Any] = {
             "class_names": list(class_names), "backbone": backbone, "head": head, "restorer": restorer,
             "sequence": sequence, "attention": attention, "pixel_mean": list(pixel_mean),
             "pixel_std": list(pixel_std), "frame_tokens": frame_tokens,
+            "normalise_each": normalise_each,
         }  # fmt: skip
         self.network = Network(**network)
         k = len(self.class_names)
@@ -104,6 +120,7 @@ class Classifier(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.lr_scale = lr_scale or {}
         self.compile_forward = compile
+        self.mirror = mirror
         self._fitting = Fitting(self.network)
 
         self.train_accuracy = MulticlassAccuracy(k, average="micro")
@@ -129,8 +146,21 @@ class Classifier(LightningModule):
         output: Output = self.network(image, mask)
         return output
 
+    def notes(self) -> list[str]:
+        """What a reader of its results must know."""
+        return ["Tested on each image and its mirror image: the mean of the two probabilities."] if self.mirror else []
+
+    def _mirrored(self, output: Output, batch: Batch) -> Output:
+        """The output with the logits whose softmax is the mean over images and mirror images, if that is asked for."""
+        if not self.mirror:
+            return output
+        other = self(batch["image"].flip(-1), batch.get("mask")).logits
+        return output._replace(logits=torch.logaddexp(output.logits.log_softmax(1), other.log_softmax(1)) - math.log(2))
+
     def _step(self, batch: Batch, split: Split) -> dict[str, Tensor]:
         output: Output = self(batch["image"], batch.get("mask"))
+        if split == "test":
+            output = self._mirrored(output, batch)
         # Losses in full precision: half-precision log-softmax loses the tail.
         output = output._replace(
             logits=output.logits.float(), embedding=output.embedding.float(), restored=output.restored.float()
@@ -170,7 +200,7 @@ class Classifier(LightningModule):
         self.log_dict(cast(dict[str, Any], self.test_metrics))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return {"logits": self(batch["image"], batch.get("mask")).logits.float()}
+        return {"logits": self._mirrored(self(batch["image"], batch.get("mask")), batch).logits.float()}
 
     # --- what is fitted, not learned --------------------------------------------------------------------------------
 
@@ -229,7 +259,7 @@ class Classifier(LightningModule):
         scale_rates(optimizer, groups)
         if self.scheduler is None:
             return optimizer
-        scheduler = self.scheduler(optimizer)
+        scheduler = self._scheduled(self.scheduler, optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
@@ -238,6 +268,23 @@ class Classifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
         }
+
+    def _scheduled(self, scheduler: Any, optimizer: Optimizer) -> LRSchedulerTypeUnion:
+        """Make the schedule; one that must know the steps of the whole training, as ``OneCycleLR``, is told them."""
+        try:
+            made: LRSchedulerTypeUnion = scheduler(optimizer)
+        except ValueError as error:
+            if "total_steps" not in str(error):
+                raise
+            by_step = self.scheduler_interval == "step"
+            steps = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+            if steps is None or not 0 < steps < float("inf"):
+                raise FerlError(
+                    "model.scheduler: it needs the number of steps. Give total_steps, or limit the training by "
+                    "trainer.max_epochs"
+                ) from None
+            made = scheduler(optimizer, total_steps=int(steps))
+        return made
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -249,6 +296,7 @@ class Classifier(LightningModule):
             log.warning("The checkpoint cannot be rebuilt without the code that made the model: %s", error)
         else:
             made_of["input"] = self.network.input | getattr(data, "input", {})
+            made_of["views"] = views(self.losses)
             checkpoint[HEADER] = header_of(**made_of, device=self.device.type)
         if hasattr(data, "training_frames"):
             # As int64, which every version of torch reads; a test tells by them which images the model has seen.
@@ -256,6 +304,8 @@ class Classifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes or another architecture, in words."""
+        if self._trainer is not None and self._trainer.state.fn != "fit":
+            take_view(checkpoint, self.class_names)
         header = checkpoint.get(HEADER, {})
         names = header.get("network", {}).get("class_names", self.class_names)
         data: Any = getattr(self._trainer, "datamodule", None)

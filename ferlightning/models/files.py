@@ -11,7 +11,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ferlightning.checkpoint import HEADER, network_state, read_checkpoint
+from ferlightning.checkpoint import ENDS, HEADER, network_state, read_checkpoint
 from ferlightning.errors import FerlError
 
 
@@ -29,8 +29,12 @@ class CheckpointFiles(CheckpointIO):
             _replace(path, lambda file: torch.save(checkpoint, file))
             if HEADER in checkpoint:
                 state = network_state(checkpoint["state_dict"])
-                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
                 header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
+                header["views"] = {}
+                for name, view in checkpoint[HEADER].get("views", {}).items():
+                    header["views"][name] = view | {"head": f"views.{name}"}
+                    state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
+                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
                 metadata = {HEADER: json.dumps(header)}
                 _replace(path.with_suffix(".safetensors"), lambda file: save_file(tensors, file, metadata))
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says

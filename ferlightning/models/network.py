@@ -28,6 +28,7 @@ class Network(nn.Module):
         pixel_mean: mean of each channel over the training images, (C,), in [0, 1].
         pixel_std: standard deviation of each channel, (C,).
         frame_tokens: average the cells of each frame, so that tokens are frames instead of cells.
+        normalise_each: normalise each image by its own mean and deviation, plus 0.02, in place of those of the data.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Network(nn.Module):
         pixel_mean: Sequence[float] = (0.5,),
         pixel_std: Sequence[float] = (0.25,),
         frame_tokens: bool = False,
+        normalise_each: bool = False,
     ) -> None:
         super().__init__()
         for name, part in (("backbone", backbone), ("head", head)):
@@ -48,6 +50,7 @@ class Network(nn.Module):
                 raise FerlError(f"model.{name} is {part!r}: a network needs one; name a part, it cannot be left out")
         self.class_names = list(class_names)
         self.frame_tokens = frame_tokens
+        self.normalise_each = normalise_each
         self.input: dict[str, Any] = {}
         """Size, channels and preprocessing of the images that it was trained on; empty if never saved."""
         self.mean: Tensor
@@ -87,7 +90,7 @@ class Network(nn.Module):
         packed = mask if self.training else None
         frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
         restored = self.restorer(frames) if self.restorer else frames
-        features = self.backbone(((restored - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        features = self.backbone(self._normalised(restored).contiguous(memory_format=torch.channels_last))
         if self.frame_tokens:
             features = features.mean((2, 3), keepdim=True)
         d, h, w = features.shape[1:]
@@ -104,6 +107,13 @@ class Network(nn.Module):
             # Taken away, not read: a tensor with a graph would keep the step's memory, and deepcopy refuses it.
             weights, self.attention.attention = self.attention.attention, None
         return Output(logits, embedding, _of_clips(restored, b, t, mask, packed), weights)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) as the backbone reads them."""
+        if self.normalise_each:
+            std, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
+            return (images - mean) / (std + 0.02)
+        return (images - self.mean) / self.std
 
 
 def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ from ferlightning.parts.backbones.timm import Timm
 from ferlightning.parts.fitted.lda import LDA, PCA
 from ferlightning.parts.fitted.svm import SVM, SVMHead
 from ferlightning.parts.heads import CosineHead, DANHead, LinearHead, MLPHead
+from ferlightning.parts.losses.auxiliary import AuxiliaryHead
 from ferlightning.parts.losses.classification import (
     CrossEntropy,
     FocalLoss,
@@ -32,6 +33,7 @@ __all__ = [
     "SVM",
     "TCN",
     "AdditiveAttention",
+    "AuxiliaryHead",
     "CenterLoss",
     "ConvStack",
     "CosineHead",

@@ -54,7 +54,7 @@ class Faces(FaceData):
 
 
 def items_of(store: Store, numbers: NDArray[np.int64]) -> StoreDataset:
-    return StoreDataset(store, numbers, torch.from_numpy(store.label[numbers]))
+    return StoreDataset(store, numbers, torch.from_numpy(store.label[numbers]), {})
 
 
 def split_of(*sizes: int) -> NDArray[np.int8]:

@@ -318,3 +318,38 @@ def test_real_votes_survive_the_layout(tmp_path: Path, layout: str) -> None:
         else:
             np.testing.assert_array_equal(data.raw.images[mine], pixels[keep][order])
         np.testing.assert_array_equal(data.raw.votes[mine], votes[keep][order])
+
+
+@pytest.mark.parametrize("layout", [*BESIDE])
+def test_own_labels_of_fer2013_stand_beside_the_votes(tmp_path: Path, layout: str) -> None:
+    """Images that FER+ leaves out are kept for training, unless they are blank, and have no label of FER+."""
+    drawn = draw()
+    images, votes = drawn.images.copy(), drawn.votes.copy()
+    images[0] = 7  # blank
+    votes[1:6] = [0, 0, 0, 5, 5, 0, 0, 0, 0, 0]  # no majority
+    drawn = drawn._replace(images=images, votes=votes)
+    BESIDE[layout](tmp_path, drawn)
+    write_votes(tmp_path, drawn)
+    data = FERPlus(str(tmp_path), target="cross_entropy", fer2013_labels=True, batch_size=4)
+    seen = {}
+    for batch in data.train_dataloader():
+        for image, label, own in zip(batch["image"], batch["label"], batch["label_fer2013"], strict=True):
+            seen[image.numpy().tobytes()] = (float(label.sum()), own.argmax().item(), float(own.sum()))
+    rows = zip(drawn.images, drawn.votes.tolist(), drawn.emotion, drawn.usage, strict=True)
+    expected = {
+        image.tobytes(): (float(official_majority(votes) >= 0), int(own), 1.0)
+        for image, votes, own, usage in rows
+        if usage == 0 and image.min() < image.max()
+    }
+    assert seen == {key: pytest.approx(value) for key, value in expected.items() if key in seen}
+    assert len(expected) - len(seen) < 4  # what the last batch dropped
+    assert {round(value[0], 5) for value in seen.values()} == {0, 1}
+    assert "label_fer2013" not in next(iter(data.val_dataloader()))
+
+
+def test_own_labels_of_fer2013_need_shares_and_its_files(tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match="needs data.target=cross_entropy, not majority"):
+        FERPlus(str(tmp_path), fer2013_labels=True)
+    write_png(tmp_path, draw())
+    with pytest.raises(FerlError, match="has no labels of FER2013; use another layout"):
+        _ = FERPlus(str(tmp_path), target="cross_entropy", fer2013_labels=True).items

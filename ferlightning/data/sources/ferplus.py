@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ferlightning.contracts.modules import Batch
 from ferlightning.data.datamodule import FaceData, Split
+from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import fer2013
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
@@ -44,6 +46,9 @@ class FERPlus(FaceData):
         target: the training label: ``majority``, the emotion with most votes; ``probability``, one drawn from the votes
             each time; ``cross_entropy``, the shares of the votes; ``multi_target``, all emotions with at least 30 % of
             the votes, equally, for ``MultiTargetLoss``.
+        fer2013_labels: give training images FER2013's own label, too, as ``label_fer2013`` for ``AuxiliaryHead``, and
+            keep those that the filter leaves out, but not blank ones: they have no label of FER+ then. Needs
+            ``target: cross_entropy``.
         options: those of every data set.
     """
 
@@ -54,15 +59,51 @@ class FERPlus(FaceData):
         root: str | None = None,
         layout: str | None = None,
         target: Literal["majority", "probability", "cross_entropy", "multi_target"] = "majority",
+        fer2013_labels: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.root = root
         self.layout = layout
         self.target = target
+        self.fer2013_labels = fer2013_labels
+        if fer2013_labels and target != "cross_entropy":
+            raise FerlError(
+                f"data.fer2013_labels needs data.target=cross_entropy, not {target}: an image that FER+ leaves out has "
+                "no label of any other kind"
+            )
 
     def read(self) -> Store:
-        return choose_layout("FER+", find, LAYOUTS, self.root, self.layout).open("FERPlus")
+        return self._layout.open("FERPlus")
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return choose_layout("FER+", find, LAYOUTS, self.root, self.layout)
+
+    @cached_property
+    def items(self) -> dict[Split, NDArray[np.int64]]:
+        found = super().items
+        if not self.fer2013_labels:
+            return found
+        labelled = (self.label != UNLABELLED) | self.other_labels()["fer2013"].any(1)
+        train = np.flatnonzero((self.split() == SPLITS.index("train")) & labelled)
+        return found | {"train": train[~blank_frames(self.raw.images, train)]}
+
+    def other_labels(self) -> dict[str, NDArray[np.float32]]:
+        if not self.fer2013_labels:
+            return {}
+        layout = self._layout
+        if layout.name == "png":
+            raise FerlError(f"data.fer2013_labels: {layout.path} has no labels of FER2013; use another layout")
+        # Its images, and so their order, are those of FER2013 in the same layout.
+        own = choose_layout("FER2013", fer2013.find, fer2013.LAYOUTS, self.root, layout.name).open("FER2013").label
+        return {"fer2013": np.eye(len(fer2013.CLASSES) + 1, len(fer2013.CLASSES), dtype=np.float32)[own]}
+
+    @property
+    def class_counts(self) -> list[int]:
+        label = self.label[self.items["train"]]
+        counts: list[int] = np.bincount(label[label != UNLABELLED], minlength=len(self.class_names)).tolist()
+        return counts
 
     def training_label(self) -> Tensor:
         if self.target == "majority":
@@ -70,6 +111,8 @@ class FERPlus(FaceData):
         shares = vote_shares(self.raw.votes)[:, [CLASSES.index(name) for name in self.class_names]]
         if self.target == "multi_target":
             shares = (shares >= SHARE).astype(np.float32)
+        if self.fer2013_labels:
+            shares = shares * (self.label != UNLABELLED)[:, None].astype(np.float32)
         # Images left out by the filter or by ``classes`` may have no vote here.
         return torch.from_numpy(shares / np.maximum(shares.sum(1, keepdims=True), 1e-6))
 

@@ -1,6 +1,7 @@
 """Residual networks for small faces."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ class BasicBlock(nn.Module):
         out_channels: int,
         stride: int,
         recalibration: Callable[[int], Recalibration] | None = None,
+        averaged_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
@@ -30,8 +32,11 @@ class BasicBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
+            averaged = averaged_shortcut and stride != 1
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                *([nn.AvgPool2d(stride)] if averaged else []),
+                nn.Conv2d(in_channels, out_channels, 1, 1 if averaged else stride, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
         self.relu = nn.ReLU()
 
@@ -51,6 +56,12 @@ class ResNet(Backbone):
         channels: width of each stage; the last one is D.
         blocks: residual blocks of each stage; (2, 2, 2, 2) with channels (64, 128, 256, 512) is ResNet-18.
         first_stride: stride of the first stage; 2 makes the network about four times cheaper.
+        stem: widths of 3x3 convolutions, with batch norm and ReLU, before that of the stem.
+        stem_stride: stride of the stem's last convolution.
+        averaged_shortcut: where a block halves the image, average 2x2 cells before the shortcut's 1x1 convolution,
+            which otherwise sees a quarter of them (He et al. 2019, https://arxiv.org/abs/1812.01187, figure 2c).
+        start_as_shortcut: start with batch norms at 0 at the end of each residual, so that a block is its shortcut
+            at first, and with Kaiming's normal weights (the same, section 3.1).
         recalibration: attention over channels or cells, such as SqueezeExcitation or CBAM, on the residual of each
             block before the shortcut is added; null for none.
     """
@@ -62,6 +73,10 @@ class ResNet(Backbone):
         blocks: Sequence[int] = (2, 2, 2, 2),
         first_stride: int = 1,
         recalibration: Callable[[int], Recalibration] | None = None,
+        stem: Sequence[int] = (),
+        stem_stride: int = 1,
+        averaged_shortcut: bool = False,
+        start_as_shortcut: bool = False,
     ) -> None:
         super().__init__()
         if len(blocks) != len(channels):
@@ -69,17 +84,24 @@ class ResNet(Backbone):
                 f"ResNet: channels={list(channels)} and blocks={list(blocks)} must be of one length, one entry a stage"
             )
         self.out_features = channels[-1]
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(),
-        ]  # fmt: skip
-        width = channels[0]
+        layers: list[nn.Module] = []
+        width = in_channels
+        for out, stride in [*((out, 1) for out in stem), (channels[0], stem_stride)]:
+            layers += [nn.Conv2d(width, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            width = out
         for stage, (out, count) in enumerate(zip(channels, blocks, strict=True)):
             for block in range(count):
                 stride = 1 if block > 0 else first_stride if stage == 0 else 2
-                layers.append(BasicBlock(width, out, stride, recalibration))
+                layers.append(BasicBlock(width, out, stride, recalibration, averaged_shortcut))
                 width = out
         self.layers = nn.Sequential(*layers)
         subsample_first(self.layers)
+        if start_as_shortcut:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                elif isinstance(module, BasicBlock):
+                    nn.init.zeros_(cast(nn.BatchNorm2d, module.residual[4]).weight)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (N, D, H', W')

@@ -15,7 +15,7 @@ class _Stack(Backbone):
         self,
         in_channels: int,
         channels: Sequence[int] = (32, 64, 128),
-        depth: int = 2,
+        depth: int | Sequence[int] = 2,
         dropout: float = 0.0,
         pools: int | None = None,
         batch_norm: bool = True,
@@ -23,6 +23,11 @@ class _Stack(Backbone):
     ) -> None:
         super().__init__()
         pools = len(channels) if pools is None else pools
+        depths = [depth] * len(channels) if isinstance(depth, int) else list(depth)
+        if len(depths) != len(channels):
+            raise FerlError(
+                f"{type(self).__name__}: depth={depths} must be one number, or one for each of {len(channels)} stages"
+            )
         if not 0 <= pools <= len(channels):
             raise FerlError(
                 f"{type(self).__name__}: pools={pools} must be between 0 and the number of stages, {len(channels)}"
@@ -30,7 +35,7 @@ class _Stack(Backbone):
         self.out_features = channels[-1]
         layers: list[nn.Module] = []
         for stage, width in enumerate(channels):
-            for _ in range(depth):
+            for _ in range(depths[stage]):
                 layers += self.convolution(in_channels, width, batch_norm, first=not layers)
                 in_channels = width
             if stage < pools:
@@ -64,7 +69,7 @@ class ConvStack(_Stack):
     Args:
         in_channels: C, 1 for grey and 3 for RGB; comes from the data.
         channels: width of each stage; the last one is D.
-        depth: convolutions in each stage.
+        depth: convolutions in each stage; one number for all, or a list.
         dropout: probability of dropping a whole channel after each stage, in [0, 1).
         pools: number of stages that end in pooling, counted from the first; null for all.
         batch_norm: use batch norm after each convolution; without it, convolutions have a bias.
@@ -85,7 +90,7 @@ class DepthwiseStack(_Stack):
     Args:
         in_channels: C, 1 for grey and 3 for RGB; comes from the data.
         channels: width of each stage; the last one is D.
-        depth: separable convolutions in each stage.
+        depth: separable convolutions in each stage; one number for all, or a list.
         dropout: probability of dropping a whole channel after each stage, in [0, 1).
         pools: number of stages that end in pooling, counted from the first; null for all.
         batch_norm: use batch norm after each convolution; without it, convolutions have a bias.

@@ -50,7 +50,8 @@ class _ClassWeighted(Loss):
 class CrossEntropy(_ClassWeighted):
     """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
 
-    With class weights, the mean over the batch is weighted by the class of each image, for soft labels too.
+    With class weights, the mean over the batch is weighted by the class of each image, for soft labels too. A soft
+    label of zeros is none: its item adds nothing.
 
     Args:
         embed_features: E, unused; comes from the head.
@@ -74,11 +75,20 @@ class CrossEntropy(_ClassWeighted):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         label, weights = batch["label"], self.class_weights
-        if label.ndim == 1 or weights is None:
+        if label.ndim == 1:
             return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
+        if weights is None:
+            return soft_cross_entropy(output.logits, label, self.label_smoothing)
         # For soft labels torch divides by B, not by the weights of the classes: mixup would change the scale.
         total = F.cross_entropy(output.logits, label, weights, reduction="sum", label_smoothing=self.label_smoothing)
         return total / (label @ weights).sum()
+
+
+def soft_cross_entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
+    """Mean over the batch of the cross-entropy with soft labels (B, K); a label of zeros is not smoothed either."""
+    spread = label.sum(1, keepdim=True) / label.shape[1]
+    label = torch.lerp(label, spread.expand_as(label), smoothing)
+    return -(label * logits.log_softmax(1)).sum(1).mean()
 
 
 class FocalLoss(_ClassWeighted):

@@ -1,0 +1,103 @@
+"""Trained weights by name: those inside the package, and larger ones that are fetched once."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ferlightning.errors import FerlError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of trained weights.
+
+    Attributes:
+        file: its name.
+        url: where it is fetched from; empty if it is inside the package.
+        sha256: of its bytes.
+    """
+
+    file: str
+    url: str = ""
+    sha256: str = ""
+
+
+REGISTRY = {"ferl-small": Weights("ferl-small.safetensors")}
+"""All weights that have a name."""
+
+
+def find_weights(source: str | Path) -> Path:
+    """The file behind a name of ours or of the Hugging Face Hub, or the path itself.
+
+    A file that is not inside the package is looked for in the folder ``$FERL_WEIGHTS``, then in the cache
+    (``$FERL_CACHE``, else ``~/.cache/ferlightning``), and is fetched into the cache if it is in neither: from its
+    address, or from a mirror if ``$FERL_WEIGHTS`` is a URL.
+
+    Args:
+        source: a path, a name such as ``ferl-small``, or ``hf:USER/REPOSITORY/FILE`` for a file on the Hub.
+
+    Raises:
+        FerlError: it cannot be fetched, or is not the file that it should be.
+    """
+    name = str(source)
+    if name.startswith("hf:"):
+        return _from_hub(name)
+    if name not in REGISTRY or Path(source).exists():
+        return Path(source)
+    entry = REGISTRY[name]
+    packaged = Path(__file__).parent / entry.file
+    if packaged.is_file():
+        return packaged
+    place = os.environ.get("FERL_WEIGHTS", "")
+    if place and "://" not in place and (given := Path(place, entry.file)).is_file():
+        return _checked(given, entry)
+    cached = Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser() / "weights" / entry.file
+    if not cached.is_file():
+        _fetch(f"{place.rstrip('/')}/{entry.file}" if "://" in place else entry.url, cached, name)
+    return _checked(cached, entry)
+
+
+def meant_weights(name: str) -> str:
+    """End of a message about a name that is neither a file nor one of ours: the close names."""
+    close = get_close_matches(name, REGISTRY)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; weights by name: {', '.join(REGISTRY)}"
+
+
+def _fetch(url: str, path: Path, name: str) -> None:
+    import urllib.request  # late: most commands fetch nothing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                shutil.copyfileobj(answer, file)
+        except OSError as error:
+            Path(file.name).unlink()
+            raise FerlError(
+                f"{name}: cannot fetch {url}: {error}. Put {path.name} into a folder that FERL_WEIGHTS names"
+            ) from error
+    Path(file.name).rename(path)
+
+
+def _checked(path: Path, entry: Weights) -> Path:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != entry.sha256:
+        raise FerlError(f"{path} is not the file that it should be (its SHA-256 is {found}): delete it and try again")
+    return path
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    parts = name.removeprefix("hf:").split("/", 2)
+    if len(parts) < 3:
+        raise FerlError(f"{name} is no file on the Hub: write hf:USER/REPOSITORY/FILE")
+    try:
+        return Path(hf_hub_download("/".join(parts[:2]), parts[2]))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise FerlError(f"{name} cannot be fetched: {error}") from error

@@ -1,0 +1,97 @@
+"""Shipped weights by name: those in the package and their accuracy on real faces, and how others are found."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ferlightning import FerlError, load, weights
+from tests.test_ddp import ferl as new_process
+
+REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
+
+
+def test_the_small_network_has_the_classes_of_both_label_sets() -> None:
+    network, view = load("ferl-small"), load("ferl-small", view="fer2013")
+    assert sorted(network.class_names) == sorted([*view.class_names, "contempt"])
+    images = torch.rand(2, 1, 1, 48, 48)
+    assert network(images).logits.shape == (2, 8) and view(images).logits.shape == (2, 7)
+    assert Path(weights.__file__).with_name("ferl-small.safetensors").stat().st_size < 2 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL is None, reason="needs FERL_REAL_DATA")
+@pytest.mark.parametrize(("data", "least"), [("FER2013", 0.675), ("FERPlus", 0.865)])
+def test_the_small_network_reaches_its_accuracy_on_public_test(data: str, least: float, tmp_path: Path) -> None:
+    """Without the copies of training images; the whole way, as a user tests it."""
+    assert REAL is not None
+    root = tmp_path / "data"
+    layouts = ["--layout", "fer2013-csv", "--layout", "ferplus-csv"]
+    subprocess.run([sys.executable, str(REAL / "export.py"), *layouts, str(root)], check=True)
+    new_process(
+        "test", "--ckpt_path=ferl-small", f"--data={data}", f"--data.root={root}",
+        f"--trainer.default_root_dir={tmp_path}/r",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "r/report/metrics.json").read_text())
+    assert report["deduplicated"]["metrics"]["accuracy"]["value"] >= least
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, bytes]:
+    """A listed file that is not in the package, and its bytes."""
+    content = np.random.default_rng(0).bytes(100)
+    entry = weights.Weights("other.safetensors", f"{tmp_path.as_uri()}/server/other.safetensors", _sha(content))
+    monkeypatch.setitem(weights.REGISTRY, "other", entry)
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "cache"))
+    return "other", content
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _put(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "other.safetensors").write_bytes(content)
+
+
+def test_weights_are_fetched_once(listed: tuple[str, bytes], tmp_path: Path) -> None:
+    name, content = listed
+    _put(tmp_path / "server", content)
+    found = weights.find_weights(name)
+    assert found.read_bytes() == content and found.parent == tmp_path / "cache/weights"
+    (tmp_path / "server/other.safetensors").unlink()
+    assert weights.find_weights(name) == found and [*found.parent.iterdir()] == [found]
+
+
+@pytest.mark.parametrize("url", [False, True], ids=["folder", "mirror"])
+def test_weights_are_taken_from_a_folder_or_mirror(
+    url: bool, listed: tuple[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, content = listed
+    _put(tmp_path / "mine", content)
+    monkeypatch.setenv("FERL_WEIGHTS", (tmp_path / "mine").as_uri() if url else str(tmp_path / "mine"))
+    assert weights.find_weights(name).read_bytes() == content
+
+
+def test_another_file_or_none_is_refused(
+    listed: tuple[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = listed
+    with pytest.raises(FerlError, match=r"other: cannot fetch file://.*/server/other.safetensors.*FERL_WEIGHTS"):
+        weights.find_weights(name)
+    _put(tmp_path / "mine", b"something else")
+    monkeypatch.setenv("FERL_WEIGHTS", str(tmp_path / "mine"))
+    with pytest.raises(FerlError, match="mine/other.safetensors is not the file that it should be"):
+        weights.find_weights(name)
+
+
+def test_a_misspelt_name_is_answered_with_the_close_ones() -> None:
+    with pytest.raises(FerlError, match=r"there is no checkpoint ferl-smal; did you mean ferl-small\?"):
+        load("ferl-smal")
