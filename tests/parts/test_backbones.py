@@ -135,9 +135,23 @@ def test_the_seven_layers_of_p1_are_four_convolutions_and_three_poolings() -> No
 
 def test_the_blocks_of_p5_are_convolution_relu_pooling() -> None:
     stack = ConvStack(1, depth=1, batch_norm=False)
-    assert layers(stack) == ["Conv2d", "ReLU", "MaxPool2d", "Dropout2d"] * 3
+    assert layers(stack) == ["Conv2d", "MaxPool2d", "ReLU", "Dropout2d"] * 3
     widths = [(1, 32), (32, 64), (64, 128)]
     assert parameters(stack) == sum(9 * i * o + o for i, o in widths)  # a bias in the place of batch norm
+
+
+def test_to_pool_before_the_relu_gives_what_to_pool_after_it_gives() -> None:
+    stack = ConvStack(1, channels=(4, 8))
+    images, grey = torch.rand(3, 1, 16, 16), torch.full((1, 1, 16, 16), 0.5)  # of one grey level: all are largest
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 6, 5, 7]):  # the ReLU is the seventh layer of a stage
+        layers = [stack.layers[stage + i] for stage in (0, 8) for i in order]
+        stack.zero_grad()
+        y = nn.Sequential(*layers)(torch.cat([images, grey]))
+        (y * torch.arange(y.numel()).view_as(y)).sum().backward()
+        found.append([y, *(parameter.grad for parameter in stack.parameters())])
+    assert [type(stack.layers[i]) for i in (5, 6)] == [nn.MaxPool2d, nn.ReLU]
+    assert all(ours.equal(papers) for ours, papers in zip(*found, strict=True))
 
 
 def test_more_poolings_than_stages_are_refused() -> None:

@@ -9,7 +9,10 @@ from ferlightning.errors import FerlError
 
 
 class _Stack(Backbone):
-    """The frame of the plain stacks: stages of convolutions, each followed by pooling, recalibration and dropout."""
+    """The frame of the plain stacks: stages of convolutions, each followed by pooling, recalibration and dropout.
+
+    The largest of four is taken before the stage's last ReLU: the result is the same, and the ReLU has a quarter to do.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class _Stack(Backbone):
                 layers += self.convolution(in_channels, width, batch_norm, first=not layers)
                 in_channels = width
             if stage < pools:
-                layers.append(nn.MaxPool2d(2))
+                layers.insert(-1, nn.MaxPool2d(2))
             if recalibration:
                 layers.append(recalibration(width))
             layers.append(nn.Dropout2d(dropout))
