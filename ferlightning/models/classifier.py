@@ -36,6 +36,7 @@ from ferlightning.models.network import Network
 from ferlightning.models.optim import (
     check_scale,
     factor,
+    fuse,
     parameter_groups,
     scale_rates,
     scale_schedule,
@@ -256,6 +257,7 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self._parameters_by_name(), self.lr_scale)
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
+        fuse(optimizer)
         scale_rates(optimizer, groups)
         if self.scheduler is None:
             return optimizer

@@ -210,6 +210,25 @@ def test_the_training_loss_is_the_weighted_sum() -> None:
     torch.testing.assert_close(classifier.training_step(batch, 0), expected)
 
 
+def test_one_kernel_for_all_parameters_gives_torchs_own_update() -> None:
+    """In float64, because Adam divides small gradients by themselves and so magnifies what is rounded."""
+    found = []
+    for kind in (torch.optim.Adam, torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9)):
+        for chosen in ({}, {"foreach": False}):
+            classifier = model(sequence=LSTM, optimizer=partial(kind, lr=0.01, **chosen)).double()
+            optimizer = classifier.configure_optimizers()
+            assert bool(optimizer.param_groups[0]["fused"]) == (not chosen)
+            generator = torch.Generator().manual_seed(1)
+            for _ in range(3):
+                output = classifier(torch.rand(4, 1, 1, 16, 16, generator=generator, dtype=torch.float64))
+                optimizer.zero_grad()
+                output.logits.square().sum().backward()
+                optimizer.step()
+            found.append(list(classifier.parameters()))
+        ours, torchs = found[-2:]
+        torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)
+
+
 # --- learning rates ---------------------------------------------------------------------------------------------------
 
 
