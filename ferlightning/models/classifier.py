@@ -16,7 +16,6 @@ from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRS
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics.classification import MulticlassAccuracy
 
 from ferlightning.checkpoint import (
     HEADER,
@@ -30,7 +29,7 @@ from ferlightning.checkpoint import (
 )
 from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.metrics import classification_metrics
+from ferlightning.evaluation.metrics import Means, classification_metrics
 from ferlightning.models.fitting import Fitting
 from ferlightning.models.network import Network
 from ferlightning.models.optim import (
@@ -124,7 +123,9 @@ class Classifier(LightningModule):
         self.mirror = mirror
         self._fitting = Fitting(self.network)
 
-        self.train_accuracy = MulticlassAccuracy(k, average="micro")
+        each = [f"loss_{i}_{type(loss).__name__}" for i, loss in enumerate(self.losses)] if len(self.losses) > 1 else []
+        names = {"train": ["loss", *each, "accuracy"], "val": ["loss", *each], "test": ["loss", *each]}
+        self.means = nn.ModuleDict({f"{split}_means": Means(of) for split, of in names.items()})
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
         check_scale(self._parameters_by_name(), self.lr_scale)
@@ -168,22 +169,23 @@ class Classifier(LightningModule):
         )
         terms = [cast(Loss, loss).weight * loss(output, batch) for loss in self.losses]
         loss = torch.stack(terms).sum()
-        n = len(output.logits)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n, sync_dist=True)
-        if len(terms) > 1:
-            self.log_dict(
-                {f"{split}/loss_{i}_{type(part).__name__}": terms[i].detach() for i, part in enumerate(self.losses)},
-                on_step=False, on_epoch=True, batch_size=n, sync_dist=True,
-            )  # fmt: skip
         label = class_index(batch["label"])
+        means = [loss, *(terms if len(terms) > 1 else ())]
         if split == "train":
             self._fitting.gather(batch, label)
-            self.train_accuracy.update(output.logits.detach(), label)
-            self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
+            means.append((output.logits.argmax(1) == label).float().mean())
         else:
             metrics = self.val_metrics if split == "val" else self.test_metrics
             metrics.update(output.logits.softmax(1), label)
+        cast(Means, self.means[f"{split}_means"]).update(means, len(label))
         return {"loss": loss, "logits": output.logits.detach()}
+
+    def _log_means(self, split: Split) -> None:
+        means = cast(Means, self.means[f"{split}_means"])
+        for name, value in means.compute().items():
+            bar = name in ("loss", "accuracy")
+            self.log(f"{split}/{name}", value, prog_bar=bar, on_step=False, on_epoch=True, sync_dist=True)
+        means.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")["loss"]
@@ -194,10 +196,14 @@ class Classifier(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "test")
 
+    # Once an epoch: at each step, to log would take milliseconds.
+
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(cast(dict[str, Any], self.val_metrics))  # once an epoch: at each step it would cost 3 ms
+        self._log_means("val")
+        self.log_dict(cast(dict[str, Any], self.val_metrics))
 
     def on_test_epoch_end(self) -> None:
+        self._log_means("test")
         self.log_dict(cast(dict[str, Any], self.test_metrics))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -207,6 +213,8 @@ class Classifier(LightningModule):
 
     def on_fit_start(self) -> None:
         self._fitting.reset()  # an earlier fit may have been interrupted
+        for means in self.means.values():
+            cast(Means, means).reset()
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
 
     def on_train_epoch_start(self) -> None:
@@ -221,6 +229,7 @@ class Classifier(LightningModule):
         self._fit()  # validation runs within the epoch: at its end would be too late
 
     def on_train_epoch_end(self) -> None:
+        self._log_means("train")
         self._fit()
         self._fitting.reset()
         for config in self.trainer.lr_scheduler_configs:
