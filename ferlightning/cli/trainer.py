@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint, read_header
 from ferlightning.cli.check import DEFAULTS
+from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast
 from ferlightning.cli.trust import vet
@@ -315,6 +316,7 @@ class FerlCLI(LightningCLI):
 
     def before_fit(self) -> None:
         self.datamodule.check_training()
+        keep_freed_memory()
         log = self.run_folder / "metrics.csv"
         if log.exists() and _is_first():  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
