@@ -20,6 +20,7 @@ import yaml
 
 from ferlightning.bench.suite import read_json
 from ferlightning.checkpoint import read_checkpoint
+from ferlightning.files import replacing
 
 DECAYED = 0.01
 """A learning rate of at most this share of the first one is the end of a schedule."""
@@ -92,10 +93,8 @@ def _before(folder: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ configuration of a training is given once for each system and data set. Columns 
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ferlightning.bench.results import home_of, key_of, read_lines, read_run
 from ferlightning.bench.suite import KEYS, Cell, Key, Step, cells, read_json
+from ferlightning.files import replacing
 
 FACTS = ("device", "devices", "precision", "git_revision", "parameters", "multiply_adds")
 """Provenance that is copied to a line as it is."""
@@ -104,12 +104,10 @@ def report_facts(report: dict[str, Any]) -> dict[str, Any]:
 
 def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write lines whose keys may differ; the file appears by rename."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may share a folder
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-    temporary.rename(path)
 
 
 def _shorten(text: str, cell: Cell, home: Path) -> str:

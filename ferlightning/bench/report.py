@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from ferlightning.bench.results import Results, home_of, read_predictions, read_
 from ferlightning.bench.sections import make_sections
 from ferlightning.bench.tables import Entry, Section, Table, latex, markdown, markdown_table, number, to_csv
 from ferlightning.errors import FerlError
+from ferlightning.files import replacing
 
 Metric = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "weighted_f1", "weighted_precision"
@@ -50,18 +50,14 @@ def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> 
     if final.exists() and not (final / "report.md").exists():
         raise FerlError(f"{final} exists and is not a report of ferlightning; move it")
 
-    # Written beside it and renamed, so that an interruption leaves the old report or the new one, never half of one.
-    temporary = final.with_name(".report.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "tables").mkdir(parents=True)
-    sections = make_sections(read, metric, temporary)
-    (temporary / "report.md").write_text(markdown(sections), encoding="utf-8")
-    (temporary / "report.tex").write_text(latex(sections), encoding="utf-8")
-    for table in (table for section in sections for table in section.tables):
-        (temporary / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
-    (temporary / "report.html").write_text(_page(sections, read, temporary, pictures), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    with replacing(final) as temporary:
+        (temporary / "tables").mkdir(parents=True)
+        sections = make_sections(read, metric, temporary)
+        (temporary / "report.md").write_text(markdown(sections), encoding="utf-8")
+        (temporary / "report.tex").write_text(latex(sections), encoding="utf-8")
+        for table in (table for section in sections for table in section.tables):
+            (temporary / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
+        (temporary / "report.html").write_text(_page(sections, read, temporary, pictures), encoding="utf-8")
 
     console.print(f"{sections[0].title}: {sections[0].tables[0].title}", markup=False)
     console.print(Markdown(markdown_table(sections[0].tables[0])))

@@ -28,6 +28,7 @@ from ferlightning.bench.collect import collect
 from ferlightning.bench.results import home_of, key_of, read_lines, results_csv
 from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
+from ferlightning.files import replacing
 
 TAIL = 40
 """Lines of output kept for a failed cell."""
@@ -88,10 +89,9 @@ def run(
     if not chosen:
         raise FerlError(f"--only: {only} matches no cell of {path}; cells have names such as {every[0].name}")
     csv.parent.mkdir(parents=True, exist_ok=True)
-    temporary, record = csv.with_suffix(".yaml.tmp"), csv.with_suffix(".yaml")
     text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(record)
+    with replacing(csv.with_suffix(".yaml")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
     left = _missing(chosen, csv)
     console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
@@ -295,9 +295,8 @@ def _run_steps(cell: Cell, environment: dict[str, str], until: float) -> str | N
     if status == 0:
         return None
     lines = log.read_text("utf-8", errors="replace").splitlines()[-TAIL:]
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text("\n".join([*lines, f"exit status {status}"]) + "\n", encoding="utf-8")
-    temporary.rename(record)
+    with replacing(record) as temporary:
+        temporary.write_text("\n".join([*lines, f"exit status {status}"]) + "\n", encoding="utf-8")
     return f"failed: {lines[-1] if lines else f'exit status {status}'}"
 
 

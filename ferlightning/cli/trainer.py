@@ -34,6 +34,7 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
+from ferlightning.files import replacing
 from ferlightning.models.classifier import Classifier as Classifier  # imported so that its short name works
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
@@ -70,11 +71,8 @@ class SaveConfig(SaveConfigCallback):
                 callback.config = config
         if stage != "fit":
             return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "config.yaml.tmp"
-        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
-        temporary.rename(folder / "config.yaml")
+        with replacing(Path(trainer.default_root_dir, "config.yaml")) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):
                 logger.log_hyperparams(config)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
+from ferlightning.files import replacing
 
 SPLITS = ("train", "val", "test")
 UNDECIDED = -1
@@ -121,15 +121,14 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     with lock:
         store = _load(folder)
         if store is None:
-            temporary = Path(tempfile.mkdtemp(dir=folder.parent))
             try:
-                parsed = parse()
-                for field in fields(Store):
-                    np.save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
-                files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
-                (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
-                shutil.rmtree(folder, ignore_errors=True)
-                temporary.rename(folder)
+                with replacing(folder) as temporary:
+                    temporary.mkdir()
+                    parsed = parse()
+                    for field in fields(Store):
+                        np.save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
+                    files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
+                    (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
                     raise
@@ -138,8 +137,6 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
                     f"cannot write the parsed data to the cache {folder.parent}, where {free:,} MiB are free: {error}. "
                     "Make room, or set the environment variable FERL_CACHE to another folder"
                 ) from error
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
             store = _map(folder)
         return store
 

@@ -5,14 +5,10 @@ Shapes: N items of the split, K classes.
 
 import base64
 import csv
-import errno
 import json
 import re
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import yaml
 from rich.console import Console
@@ -24,6 +20,7 @@ from ferlightning.evaluation.explain import Explanations
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array
+from ferlightning.files import replacing
 
 CAPTIONS = {
     "confusion_matrix": "Counts; the shade is the share of the true class.",
@@ -70,41 +67,17 @@ def write_report(
     """
     if folder.exists() and not (folder / "metrics.json").exists():
         raise FerlError(f"{folder} exists and is not a report of ferlightning. Move it, or set another output folder.")
-    temporary = _beside(folder)
     try:
-        temporary.mkdir(parents=True)
-        text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-        (temporary / "metrics.json").write_text(text, encoding="utf-8")
-        write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
-        pictures = save_plots(temporary, count_items(label, probs), class_names, logs, explanations, faces)
-        (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
-        replace_folder(folder, temporary)
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+            (temporary / "metrics.json").write_text(text, encoding="utf-8")
+            write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
+            pictures = save_plots(temporary, count_items(label, probs), class_names, logs, explanations, faces)
+            (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
     except OSError as error:
         raise FerlError(f"{folder}: cannot write the report: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return [folder / path.name for path in pictures]
-
-
-def _beside(path: Path) -> Path:
-    """Name a temporary file or folder in the same folder that no other process uses."""
-    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-
-
-def replace_folder(folder: Path, new: Path) -> None:
-    """Rename a folder to the name of an older one, which is deleted. Other processes may be doing the same."""
-    while True:
-        if folder.exists():
-            old = _beside(folder)
-            with suppress(FileNotFoundError):  # another process has just moved it
-                folder.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            new.rename(folder)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else another process has just put its own there
-                raise
 
 
 def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:
@@ -120,8 +93,7 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
         class_names: K names.
     """
     classes = [_plain_text(name) for name in class_names]
-    temporary = _beside(path)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         known = [] if label is None else ["label"]
         table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
@@ -129,7 +101,6 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
             true = [] if label is None else [classes[label[i]]]
             row = [_plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
             table.writerow(row + [f"{x:.6g}" for x in p])
-    temporary.replace(path)
 
 
 def _plain_text(name: str) -> str:

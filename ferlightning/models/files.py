@@ -1,8 +1,6 @@
 """How a training writes its checkpoints: whole or not at all, with the weights beside them."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from safetensors.torch import save_file
 
 from ferlightning.checkpoint import ENDS, HEADER, network_state, read_checkpoint
 from ferlightning.errors import FerlError
+from ferlightning.files import replacing
 
 
 class CheckpointFiles(CheckpointIO):
@@ -24,9 +23,9 @@ class CheckpointFiles(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _replace(path, lambda file: torch.save(checkpoint, file))
+            with replacing(path) as temporary:
+                torch.save(checkpoint, temporary)
             if HEADER in checkpoint:
                 state = network_state(checkpoint["state_dict"])
                 header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
@@ -36,7 +35,8 @@ class CheckpointFiles(CheckpointIO):
                     state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
                 tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
                 metadata = {HEADER: json.dumps(header)}
-                _replace(path.with_suffix(".safetensors"), lambda file: save_file(tensors, file, metadata))
+                with replacing(path.with_suffix(".safetensors")) as temporary:
+                    save_file(tensors, temporary, metadata)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
             raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
 
@@ -48,15 +48,3 @@ class CheckpointFiles(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
         Path(path).with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

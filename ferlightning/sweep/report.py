@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from ferlightning.files import replacing
 from ferlightning.sweep.search import Search
 
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}
@@ -19,9 +20,8 @@ def report(search: Search) -> None:
     print(trials.to_string(index=False, na_rep=""))
     complete = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     with search.lock:  # several processes may end at the same time
-        partial = search.out / "trials.csv.tmp"
-        trials.to_csv(partial, index=False)
-        partial.rename(search.out / "trials.csv")
+        with replacing(search.out / "trials.csv") as temporary:
+            trials.to_csv(temporary, index=False)
         if complete:
             _draw(search)
     print(f"Written: trials.csv{', trials.png, parameters.png' if complete else ''} in {search.out}")
@@ -70,7 +70,6 @@ def _draw(search: Search) -> None:
                 optuna_pyplot.plot_optimization_history(search.study, target_name=metric)
             else:
                 optuna_pyplot.plot_slice(search.study, varied, target_name=metric)
-            partial = search.out / f"{name}.png.tmp"
-            pyplot.savefig(partial, format="png", bbox_inches="tight")
-            partial.rename(search.out / f"{name}.png")
+            with replacing(search.out / f"{name}.png") as temporary:
+                pyplot.savefig(temporary, format="png", bbox_inches="tight")
             pyplot.close()

@@ -5,7 +5,6 @@ import csv
 import re
 import subprocess
 import sys
-import threading
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.render import print_report, replace_folder, write_predictions, write_report
+from ferlightning.evaluation.render import print_report, write_predictions, write_report
 from ferlightning.evaluation.report import summarise
 
 LABEL, PROBS = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
@@ -58,30 +57,6 @@ def test_two_processes_write_one_report(tmp_path: Path) -> None:
     assert [process.exitcode for process in both] == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert (tmp_path / "report" / "report.html").is_file()
-
-
-def test_folders_replaced_at_the_same_time_leave_a_whole_one(tmp_path: Path) -> None:
-    failed = []
-
-    def work(number: int) -> None:
-        for i in range(100):
-            new = tmp_path / f"new{number}"
-            new.mkdir()
-            (new / "a").touch()
-            (new / "b").touch()
-            try:
-                replace_folder(tmp_path / "folder", new)
-            except OSError as error:
-                failed.append((number, i, error))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    assert {path.name for path in (tmp_path / "folder").iterdir()} == {"a", "b"}
 
 
 def test_a_report_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:

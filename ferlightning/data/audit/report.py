@@ -1,7 +1,6 @@
 """The output of an audit: tables on the terminal, a sheet of pairs, and a folder."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ferlightning.errors import FerlError
+from ferlightning.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,16 +65,12 @@ def write_audit(folder: Path, found: dict[str, Any], text: str, images: NDArray[
         The files in the folder.
     """
     check_folder(folder)
-    # Written beside and renamed, so an interruption leaves the old audit or the new one, never half of one.
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    (temporary / "audit.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (temporary / "audit.txt").write_text(text, encoding="utf-8")
-    if (sheet := draw_pairs(found, images)) is not None:
-        sheet.savefig(temporary / "pairs.png", dpi=110)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "audit.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (temporary / "audit.txt").write_text(text, encoding="utf-8")
+        if (sheet := draw_pairs(found, images)) is not None:
+            sheet.savefig(temporary / "pairs.png", dpi=110)
     return sorted(folder.iterdir())
 
 
