@@ -20,6 +20,7 @@ import torch
 import wandb
 import yaml
 
+from ferlightning.cli.configs import find
 from tests.conftest import SMALL, TINY, write_fer2013
 from tests.data.ckplus_layouts import write_ck48
 from tests.data.fer2013_layouts import draw, write_csv, write_votes
@@ -103,12 +104,8 @@ def test_every_variant_that_a_header_names_trains(config: Path, ferl: Ferl) -> N
     )
     option = r"--[\w.]+\+?=(?:'[^']*'|\S*[^\s,;.])"
     for variant in re.findall(f"{option}(?: {option})*", header(config)):
-        words = [
-            word.replace("RUN", str(run)).replace("=configs", f"={ROOT}/configs")
-            for word in shlex.split(variant)
-            if not word.endswith("=FOLDER")
-        ]
-        data = next((Path(word[9:]) for word in words if word.startswith("--config=")), config)
+        words = [word.replace("RUN", str(run)) for word in shlex.split(variant) if not word.endswith("=FOLDER")]
+        data = next((Path(find(word[9:], "configs", "")) for word in words if word.startswith("--config=")), config)
         words += TINY if "--data=SyntheticFaces" in words else data_words(data)
         ferl("fit", f"--config={config}", *no_download(config, words), "--trainer.fast_dev_run=1")
 
