@@ -73,7 +73,7 @@ class Network(nn.Module):
 
         Args:
             image: (B, T, C, H, W) in [0, 1].
-            mask: (B, T) bool, True = real frame; None if all are. Padding comes last.
+            mask: (B, T) bool, True = real frame; None if all are. Padding comes last, so the first frame always counts.
 
         Raises:
             FerlError: the images have another number of channels than the network was built for.
@@ -87,6 +87,8 @@ class Network(nn.Module):
             raise FerlError(f"the model was built for {self.mean.shape[0]} channels, the images have {c}")
         # While training, padding is left out, so that it never enters a batch norm's statistics. In evaluation all
         # frames run and padding is masked afterwards: shapes that depend on values cannot be exported.
+        if mask is not None:
+            mask = mask | (torch.arange(t, device=mask.device) == 0)  # a mean over no frame is not a number
         packed = mask if self.training else None
         frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
         restored = self.restorer(frames) if self.restorer else frames
@@ -102,10 +104,9 @@ class Network(nn.Module):
         if self.attention:
             tokens = self.attention(tokens)
         logits, embedding = self.head(tokens)
-        weights = None
-        if self.attention:
-            # Taken away, not read: a tensor with a graph would keep the step's memory, and deepcopy refuses it.
-            weights, self.attention.attention = self.attention.attention, None
+        weights = self.attention.attention if self.attention else None
+        for stage in filter(None, (self.sequence, self.attention)):
+            stage.attention = None  # a tensor with a graph would keep the step's memory, and deepcopy refuses it
         return Output(logits, embedding, _of_clips(restored, b, t, mask, packed), weights)
 
     def _normalised(self, images: Tensor) -> Tensor:

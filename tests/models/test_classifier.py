@@ -92,6 +92,15 @@ def test_a_clip_alone_and_padded_in_a_batch_is_the_same(
             assert (weights[length * cells :] == 0).all()
 
 
+@pytest.mark.parametrize("stage", [None, LSTM, AdditiveAttention])
+@torch.no_grad()
+def test_of_a_clip_without_a_real_frame_the_first_counts(stage: type[Stage] | None) -> None:
+    image, mask = clips()
+    classifier = model(sequence=stage).eval()
+    logits = classifier(image, mask.new_zeros(3, 4)).logits
+    torch.testing.assert_close(logits, classifier(image[:, :1]).logits)
+
+
 def test_padding_does_not_reach_batch_norm() -> None:
     states = []
     for filling in (0.0, 1e3):
@@ -194,7 +203,7 @@ def test_rgb() -> None:
 
 
 def test_a_model_can_be_copied_between_training_steps() -> None:
-    classifier = model(attention=AdditiveAttention)
+    classifier = model(sequence=AdditiveAttention, attention=AdditiveAttention)
     classifier(*clips()).logits.sum().backward()
     twin = copy.deepcopy(classifier).eval()
     assert twin(*clips()).logits.equal(classifier.eval()(*clips()).logits)
