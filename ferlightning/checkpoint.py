@@ -8,6 +8,7 @@ only if it is a part of ours or of an installed plug-in.
 import dataclasses
 import json
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -76,6 +77,8 @@ def describe(value: Any) -> Any:
 
 def _described(target: type, options: Mapping[str, Any]) -> dict[str, Any]:
     name = f"{target.__module__}.{target.__qualname__}"
+    if target.__module__ == "__main__":
+        warnings.warn(f"no other process can import {name}, to rebuild the model: move it into a module", stacklevel=2)
     return {"class_path": name, "init_args": {key: describe(item) for key, item in options.items()}}
 
 
@@ -133,6 +136,11 @@ def trusted_class(path: str, trust: bool = False, kinds: tuple[type, ...] = KIND
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_of(source: str | Path) -> Path:
+    """The file that is meant: of a run folder, its best checkpoint."""
+    return Path(source, "checkpoints", "best.ckpt") if Path(source).is_dir() else Path(source)
 
 
 def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
@@ -218,9 +226,11 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
     if header["format"] > FORMAT:
         raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
-    names = network.get("class_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names, shape = network.get("class_names"), header.get("input", {})
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise FerlError(f"{path} does not tell its classes: it is damaged, or was written by hand")
+    if not isinstance(shape, dict) or not isinstance(header.get("training", {}), dict):
+        raise FerlError(f"{path} does not tell its images or its training: it is damaged, or was written by hand")
     return header
 
 
@@ -255,9 +265,7 @@ def load(source: str | Path, *, view: str | None = None, trust: bool = False) ->
         FerlError: there is no such file, it is damaged, it has no such view, or it does not say how its network was
             built.
     """
-    path = Path(source)
-    if path.is_dir():
-        path = path / "checkpoints" / "best.ckpt"
+    path = checkpoint_of(source)
     stored = read_checkpoint(path)
     header = read_header(stored, path)
     if view is not None:

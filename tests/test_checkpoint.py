@@ -190,6 +190,33 @@ def changed(trained: Path, path: Path, **network: Any) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("network", {"class_names": 3}),
+        ("network", {"class_names": []}),
+        ("network", {"class_names": ["a", "b"], "backbone": [1]}),
+        ("network", {"class_names": ["a", "b"], "backbone": {"class_path": 3}, "head": None}),
+        ("network", [1]),
+        ("input", 3),
+        ("training", "x"),
+        ("format", "1"),
+    ],
+)
+def test_a_header_of_other_types_is_told(section: str, value: object, trained: Path, tmp_path: Path) -> None:
+    stored = torch.load(best(trained), weights_only=True)
+    stored[HEADER][section] = value
+    torch.save(stored, tmp_path / "odd.ckpt")
+    with pytest.raises(FerlError, match=r"odd\.ckpt|given to|cannot be imported|model\.|refused"):
+        load(tmp_path / "odd.ckpt")
+
+
+def test_a_part_that_no_other_process_can_import_is_told() -> None:
+    part = type("Mine", (ConvStack,), {"__module__": "__main__"})
+    with pytest.warns(UserWarning, match=r"no other process can import __main__\.Mine"):
+        describe({"backbone": part})
+
+
+@pytest.mark.parametrize(
     "part", ["os.system", "subprocess.Popen", "torch.hub.load", "ferlightning.cli.main.main", "builtins.exec"]
 )
 def test_nothing_that_a_checkpoint_names_is_run(part: str, trained: Path, tmp_path: Path) -> None:
@@ -279,7 +306,16 @@ def test_weights_alone_serve_the_commands_that_train_nothing(trained: Path, ferl
 
 def test_a_configuration_that_cannot_be_read_is_told(trained: Path, tmp_path: Path, ferl: Ferl, capsys) -> None:
     run = shutil.copytree(trained, tmp_path / "copy")
-    for text in ("model: [1, 2", "model: 3\n"):
+    config = (run / "config.yaml").read_text()
+    key = "model:\n  2020-01-01: 1"
+    texts = [
+        "model: [1, 2",
+        "model: 3\n",
+        "model: null\n",
+        config.replace("model:", key, 1),
+        config + "x: " + "[" * 5000,
+    ]
+    for text in [*texts, config.replace("trainer:", f"trainer:\n  x: {'9' * 10000}", 1)]:
         (run / "config.yaml").write_text(text)
         with pytest.raises(SystemExit):
             ferl("test", f"--ckpt_path={best(run)}")

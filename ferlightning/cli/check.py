@@ -6,6 +6,7 @@ refuses, the parser would refuse too, seconds later.
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import yaml
 from ferlightning.cli import index
 from ferlightning.cli.configs import load, read
 from ferlightning.cli.index import Option, Part
-from ferlightning.cli.messages import meant, unknown_part
+from ferlightning.cli.messages import meant, slot_of, unknown_part
 from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS, installed
@@ -27,21 +28,25 @@ PLAIN = ("Callable", "Sequence", "list", "tuple", "int", "None")
 """What an annotation may have around the class of a slot."""
 LIST = re.compile(r"(Optional\[)?(Sequence|list)\[(str|int|float)( \| (str|int|float))*\]( \| None|\])?")
 """Annotation of an option that takes a list and nothing else."""
-PATHS = ("data.root", "data.predict_folder", "ckpt_path", "model.init_from")
+SEEDS = 1 << 32
+STRAY = "give a configuration by --config FILE, photos by --data.predict_folder FOLDER"
+PATHS = ("config", "c", "data.root", "data.predict_folder", "ckpt_path", "model.init_from")
 
 
-def check(args: Sequence[str]) -> None:
+def check(args: Sequence[str]) -> list[str]:
     """Refuse a command that cannot work.
 
     Args:
         args: ``fit``, ``validate``, ``test`` or ``predict`` with its options; configurations by their paths.
 
+    Returns:
+        The arguments; one that asks for help on a slot, such as ``--model.help``, names the part that is in it.
+
     Raises:
         FerlError: an option, a part, a value or a file is wrong; the message says which, and what is meant perhaps.
     """
     words = list(options(in_order(args[1:])))
-    if any(name.split(".")[-1] in ("help", "print_shtab") or name == "h" for name, _, _ in words):
-        return
+    asked = [name for name, _, _ in words if name.split(".")[-1] in ("help", "print_shtab") or name == "h"]
     checked = _Check(args[0])
     checkpoint = next((text for name, _, text in reversed(words) if name == "ckpt_path"), None)
     if checkpoint is None:
@@ -50,17 +55,35 @@ def check(args: Sequence[str]) -> None:
         run = Path(checkpoint).resolve().parent.parent / "config.yaml"
         checked.strict = False
         checked.take(read(run) if run.is_file() else {})
-        checked.strict = True
+    checked.strict = not asked
+    if "--trust" in args:
+        sys.path.append(str(Path.cwd()))
     for name, append, text in words:
+        if name in asked:
+            continue
+        if not name or (not text and name.replace(".init_args", "") in PATHS):
+            checked.fail(f"--{name} is empty; give a path" if name else f"{text!r} is no option; {STRAY}")
         if name in ("config", "c"):
-            checked.take(read(Path(text or "")))
+            values = read(Path(text or ""))
+            _make_importable(values)
+            checked.take(values)
         elif text is None:
             checked.put(name.split("."), ..., append)
         else:
-            checked.put(name.split("."), _value(text), append)
+            try:
+                value = load(text)
+            except yaml.YAMLError:
+                value = text
+            except OverflowError as error:
+                raise FerlError(f"--{name}: {error}") from None
+            _make_importable(value)
+            checked.put(name.split("."), value, append)
     for key, path in checked.paths.items():
         if not path.exists():
             raise FerlError(_absent(key, path))
+    return [
+        f"{arg}={checked.part(arg[2:-5])}" if arg.startswith("--") and arg.endswith(".help") else arg for arg in args
+    ]
 
 
 class Slot(NamedTuple):
@@ -101,13 +124,15 @@ class _Check:
         """Take in one value of a configuration or of the command line; ``...`` stands for one that is not given."""
         if "dict_kwargs" in path:
             return
-        head, *rest = (name.removesuffix("+") for name in path if name not in ("init_args", "class_path"))
+        head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
         if head == "trainer":
             below = {rest[0]: value} if rest else value if isinstance(value, dict) else {}
             for name, inside in below.items():
-                self.option("trainer", name.removesuffix("+"), rest[1:], inside, index.trainer_options())
+                self.option("trainer", str(name).removesuffix("+"), rest[1:], inside, index.trainer_options(), append)
         elif head in ROOTS:
             self.slot(head, Slot(head, False, None), rest, value, append)
+        elif head == "seed_everything" and isinstance(value, int | str) and not _is_seed(value):
+            self.fail(f"seed_everything is {value!r}, expected a number from 0 to {SEEDS - 1}, true or false")
         elif head in self.own:
             self.value(head, self.own[head], value)
         else:
@@ -126,7 +151,7 @@ class _Check:
         elif slot := _slot(known[name]):
             self.slot(f"{key}.{name}", slot, rest, value, append)
         elif not rest:
-            self.value(f"{key}.{name}", known[name], value)
+            self.value(f"{key}.{name}", known[name], [value] if append and not isinstance(value, list) else value)
 
     def slot(self, key: str, slot: Slot, rest: Sequence[str], value: Any, append: bool = False) -> None:
         """Take in the part of a slot, or one of its options."""
@@ -181,6 +206,15 @@ class _Check:
         elif names and names[-1] in index.parts(slot.name):
             self.held[key] = index.parts(slot.name)[names[-1]]
 
+    def part(self, key: str) -> str:
+        """The part in a slot, for help on it."""
+        self.put([*key.split("."), "help"], ...)
+        part = self.held.get(key)
+        if part is None:
+            slot = slot_of(key)
+            raise FerlError(f"give a class: --{key}.help=NAME{meant('', index.parts(slot)) if slot else ''}")
+        return f"{part.module}.{part.name}"
+
     def options_of(self, key: str) -> dict[str, Option] | None:
         """Options of the part in a slot; None if that is unknown."""
         part = self.held.get(key)
@@ -203,11 +237,22 @@ class _Check:
             self.paths[key] = Path(str(value)).expanduser()
 
 
-def _value(text: str) -> Any:
+def _make_importable(value: Any) -> None:
+    """Let classes be imported from the working folder, as ``python`` does, if the user names one of a module there."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _make_importable(part)
+    elif isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+        module = Path(value.partition(".")[0])
+        if module.with_suffix(".py").is_file() or (module / "__init__.py").is_file():
+            sys.path.append(str(Path.cwd()))  # at the end, so that no package is hidden
+
+
+def _is_seed(value: int | str) -> bool:
     try:
-        return load(text)
-    except (yaml.YAMLError, OverflowError):
-        return text
+        return isinstance(value, bool) or 0 <= int(value) < SEEDS
+    except ValueError:
+        return False
 
 
 def _slot(option: Option) -> Slot | None:

@@ -1,5 +1,7 @@
 """``ferl data``, ``bench``, ``sweep`` and ``components``: plain functions behind one parser."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from inspect import getdoc, signature
 from pathlib import Path
@@ -78,7 +80,7 @@ def show_components() -> None:
         for i, ((name, module), line) in enumerate(sorted(rows.items())):
             table.add_row(slot if i == 0 else "", name, line, module)
         table.add_section()
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000).print(table)
 
 
 def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[str]:

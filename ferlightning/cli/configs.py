@@ -63,26 +63,26 @@ def read(path: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
-        FerlError: the file cannot be read, is no YAML, is empty, or grows beyond all bounds by its aliases.
+        FerlError: the file cannot be read, is no YAML, is empty, or is too large or deep.
     """
     try:
         text = path.read_text("utf-8")
         values = load(text)
     except OSError as error:
-        raise FerlError(f"--config: cannot read {path}: {error.strerror}") from None
+        raise FerlError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise FerlError(f"--config: {path} is not UTF-8, byte {error.start}; save it as UTF-8") from None
+        raise FerlError(f"{path} is not UTF-8, byte {error.start}; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise FerlError(f"--config: {path}, line {line}: {error.problem}; this is not YAML") from None
+        raise FerlError(f"{path}, line {line}: {error.problem}; this is not YAML") from None
     except yaml.YAMLError as error:
-        raise FerlError(f"--config: {path}: {error}; this is not YAML") from None
+        raise FerlError(f"{path}: {error}; this is not YAML") from None
     except OverflowError as error:
-        raise FerlError(f"--config: {path}: {error}") from None
+        raise FerlError(f"{path}: {error}") from None
     if values is None:
-        raise FerlError(f"--config: {path} is empty; write options into it, or leave it out")
+        raise FerlError(f"{path} is empty; write options into it, or leave it out")
     if not isinstance(values, dict):
-        raise FerlError(f"--config: {path} holds no options; they are written as `key: value`, such as `trainer:`")
+        raise FerlError(f"{path} holds no options; they are written as `key: value`, such as `trainer:`")
     return {str(key): value for key, value in values.items()}
 
 
@@ -90,7 +90,7 @@ def load(text: str) -> Any:
     """A value from YAML. Its size is counted first, because merged aliases multiply while the value is made.
 
     Raises:
-        OverflowError: it has more than ``VALUES`` values.
+        OverflowError: it has more than ``VALUES`` values, is nested too deeply, or has a number of thousands of digits.
         yaml.YAMLError: it is no YAML.
     """
     loader = yaml.SafeLoader(text)
@@ -101,6 +101,12 @@ def load(text: str) -> Any:
         if _size(node, {}) > VALUES:
             raise OverflowError(f"its aliases stand for more than {VALUES} values; write them out")
         return loader.construct_document(node)
+    except RecursionError:
+        raise OverflowError("it is nested too deeply") from None
+    except ValueError as error:
+        if "digits" in str(error):
+            raise OverflowError("it has a number of thousands of digits") from None
+        raise yaml.YAMLError(str(error)) from None  # such as a date that no calendar has
     finally:
         loader.dispose()
 

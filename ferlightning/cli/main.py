@@ -68,6 +68,8 @@ def main(args: Sequence[str] | None = None) -> None:
             if not isinstance(chain[-1], ModuleNotFoundError):
                 raise chain[-1] from None
             mistake = FerlError(f"a package is missing. {chain[-1]}; install it")
+        if mistake is None and type(error).__module__.startswith("wandb."):
+            mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
         if mistake is None:
             raise
         print(f"ferl: error: {mistake}", file=sys.stderr)
@@ -89,8 +91,7 @@ def _train(args: list[str]) -> None:
     from ferlightning.cli.deferred import import_lightning
     from ferlightning.plugins import load_plugins
 
-    args = expand(args)
-    check(args)
+    args = check(expand(args))
     import_lightning()
     load_plugins()
     from ferlightning.cli.trainer import FerlCLI

@@ -55,7 +55,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", reasons):
         return unknown_part(key, found[1] or found[2], slot_of(key))
     if found := re.search(r"arguments? (?:is|are) required: (.+)", reasons):
-        return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {found[1]} is missing"
+        missing = re.sub(r"^(fit|validate|test|predict)\.", "", found[1])
+        return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing".removeprefix(": ")
     if "Dict must include a class_path" in reasons:
         return f"{key} has no options before its class is chosen: give --{key}=NAME first"
     kinds = [_kind(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)]
@@ -79,6 +80,8 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     names = part_names(slot)
     if name in names:
         return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
+    if "." in name:
+        return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
     text = f"{key}: there is no part called {name!r}{meant(name, names)}"
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"

@@ -1,8 +1,11 @@
 """Which number format a device is fast at."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from ferlightning.errors import FerlError
 
@@ -55,6 +58,20 @@ def device(accelerator: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     return accelerator
+
+
+def is_here(accelerator: str, devices: Any) -> bool:
+    """Whether this machine has what ``trainer.accelerator`` and ``trainer.devices`` ask for."""
+    kind = device(accelerator)
+    try:
+        chosen = AcceleratorRegistry[kind]["accelerator"]
+        return (
+            chosen.is_available()
+            and (accelerator, kind) != ("gpu", "cpu")
+            and (devices == "auto" or bool(chosen.parse_devices(devices)))
+        )
+    except (MisconfigurationException, LookupError, TypeError, ValueError):
+        return False
 
 
 def cpu_has_bf16() -> bool:

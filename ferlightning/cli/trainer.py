@@ -9,25 +9,33 @@ import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
-from zipfile import is_zipfile
 
 import torch
 import yaml
 from jsonargparse import _typehints
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    WeightAveraging,
+)
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint, read_header
+from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header
 from ferlightning.cli.check import DEFAULTS
+from ferlightning.cli.configs import read
+from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
-from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast
+from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, options
 from ferlightning.data.datamodule import FaceData
@@ -113,16 +121,21 @@ class FerlCLI(LightningCLI):
         if self.ckpt_path in REGISTRY:
             self.ckpt_path = str(find_weights(self.ckpt_path))
             args.append(f"--ckpt_path={self.ckpt_path}")
-        self.saved = self._read_saved("--trust" in args) if self.ckpt_path else None
+        self.saved = self._read_saved(args) if self.ckpt_path else None
         if self.saved is not None:
-            args[1:1] = ["--config", json.dumps(self.saved, default=str)]  # first, so that whatever the user types wins
+            args[1:1] = ["--config", json.dumps(self.saved)]  # first, so that whatever the user types wins
         self.run_folder = self._choose_run_folder(args)
+        for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
+            if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
+                args.insert(i + 1, f"--trainer.logger.save_dir={self.run_folder}")
         super().__init__(
             LightningModule,
             FaceData,
             save_config_callback=SaveConfig,
             parser_class=FerlParser,
-            parser_kwargs={self.command: {"default_config_files": [str(DEFAULTS)]}},
+            parser_kwargs={
+                self.command: {"description": COMMANDS[self.command], "default_config_files": [str(DEFAULTS)]}
+            },
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -157,7 +170,7 @@ class FerlCLI(LightningCLI):
         except RefusedError as error:
             raise FerlError(explain(str(error))) from None
 
-    def _read_saved(self, trust: bool) -> dict[str, Any]:
+    def _read_saved(self, args: Sequence[str]) -> dict[str, Any]:
         """The configuration of a checkpoint's run: from the run folder, else from the checkpoint itself."""
         path = find_weights(cast(str, self.ckpt_path))
         if not path.is_file():
@@ -169,10 +182,7 @@ class FerlCLI(LightningCLI):
             raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")
         source = path.resolve().parent.parent / "config.yaml"
         if source.is_file():
-            try:
-                config = yaml.safe_load(source.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise FerlError(f"{source} is not the configuration of a run: {error}") from None
+            config = read(source)
         elif CONFIG in stored:
             source, config = path, stored[CONFIG]
         elif self.header:  # trained in Python
@@ -181,12 +191,21 @@ class FerlCLI(LightningCLI):
             source, config = path, {"model": {"class_path": "Classifier", "init_args": linked}}
         else:
             raise FerlError(f"--ckpt_path: {path} does not say how its model was built, and there is no {source}")
-        saved = vet(config, source, trust)
+        saved = vet(config, source, "--trust" in args)
         trainer = saved.setdefault("trainer", {})
-        accelerator = trainer.get("accelerator", "auto")
+        accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+        if self.command != "fit":
+            trainer.pop("num_nodes", None)  # it would wait for the others
+        if self.command != "fit" and not is_here(accelerator, devices):
+            trainer |= {"accelerator": "auto", "devices": "auto", "strategy": "auto"}
+            if not _values(args, "trainer.accelerator", "trainer.devices") and _is_first():
+                print(
+                    f"The run used accelerator {accelerator} (devices: {devices}), which is not here: this uses what is"
+                )
+            accelerator = "auto"
         if self.header.get("device") != device(accelerator) and not is_fast(trainer.get("precision"), accelerator):
             trainer["precision"] = None  # what was fast on that device is not fast on this one
-        made_of = saved.get("model", {}).get("init_args", {})
+        made_of = saved["model"].get("init_args", {})
         if self.command != "fit":  # the checkpoint has all weights
             made_of.pop("init_from", None)
             _start_from_nothing(made_of)
@@ -231,14 +250,15 @@ class FerlCLI(LightningCLI):
         if name == Ensemble.__name__:
             if self.command == "fit":
                 raise FerlError("model: an Ensemble is made of trained members; fit those, each in a run of its own")
-            checkpoint = next((path for path in model.init_args.checkpoints if is_zipfile(path)), None)
-            self.header = read_checkpoint(checkpoint, device="meta").get(HEADER, {}) if checkpoint else {}
+            checkpoint = next((str(checkpoint_of(path)) for path in model.init_args.checkpoints), None)
+            self.header = read_header(read_checkpoint(checkpoint, device="meta"), checkpoint) if checkpoint else {}
         if self.command != "fit" and self.header:
             self._take_classes()
         if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
             raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
         if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
             self._read_photos()
+        self._choose_callbacks()
         self._choose_precision()
         # The saved configuration is the one before these paths are put in, so that a run folder can be moved.
         self.config_to_save = copy.deepcopy(config)
@@ -251,10 +271,26 @@ class FerlCLI(LightningCLI):
         elif self.command != "fit" and getattr(trainer.logger, "class_path", "").endswith(".CSVLogger"):
             trainer.logger, loggers = False, []
         for logger in loggers:
-            if hasattr(logger, "class_path"):
+            if "save_dir" in getattr(logger, "init_args", {}):
                 logger.init_args.save_dir = str(self.run_folder)
                 if logger.class_path.endswith(".CSVLogger"):
                     logger.init_args.name = logger.init_args.version = ""
+
+    def _choose_callbacks(self) -> None:
+        """Keep ours beside callbacks given in their place, and leave out those that the trainer is to do without."""
+        trainer = self.config[self.command].trainer
+        given = trainer.callbacks if isinstance(trainer.callbacks, list | None) else [trainer.callbacks]
+        if not given:  # [] and null leave out all
+            return
+        kinds = {_kind(callback) for callback in given}
+        ours = self._parser(self.command).get_defaults().trainer.callbacks
+        switches = {
+            ModelCheckpoint: trainer.enable_checkpointing, ProgressBar: trainer.enable_progress_bar,
+            LearningRateMonitor: trainer.logger,
+        }  # fmt: skip
+        off = {kind for kind, switch in switches.items() if switch in (False, [])}
+        trainer.callbacks = [x for x in ours if _kind(x) not in kinds] + given
+        trainer.callbacks = [x for x in trainer.callbacks if _kind(x) not in off]
 
     def _choose_precision(self) -> None:
         trainer = self.config[self.command].trainer
@@ -274,8 +310,8 @@ class FerlCLI(LightningCLI):
     def _read_photos(self) -> None:
         """To predict takes the photos alone: the data that the model was trained on need not be there."""
         config = self.config[self.command]
-        options, shape = config.data.init_args, self.header.get("input")
-        if not shape:
+        options, shape = config.data.init_args, self.header.get("input", {})
+        if not {"read_size", "color", "preprocess"} <= shape.keys():
             return  # of a model that is no Classifier
         kept = {name: options[name] for name in ("batch_size", "workers", "corrupt") if name in options}
         photos = {
@@ -285,7 +321,10 @@ class FerlCLI(LightningCLI):
         }  # fmt: skip
         parser, whole = self._parser(self.command), config.clone()
         whole.data = {"class_path": f"{Photos.__module__}.Photos", "init_args": photos | kept}
-        config.data = parser.parse_object(whole).data
+        try:
+            config.data = parser.parse_object(whole).data
+        except (RefusedError, ValueError) as error:
+            raise FerlError(f"the checkpoint's images: {explain(str(error))}") from None
 
     def _take_classes(self) -> None:
         """Other data than a model was trained on have other classes, in another order: match them by name."""
@@ -337,8 +376,8 @@ class FerlCLI(LightningCLI):
     def after_fit(self) -> None:
         """Report on the best checkpoint: on validation always, on test only if asked for."""
         trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_path", "")
-        if not best:  # as in a fast_dev_run
+        best = getattr(checkpoint, "best_model_path", None)  # None without checkpoints: then the last weights
+        if best == "" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         # metrics.csv is the log of the training; a row more would be a bend at the end of the learning curves.
         trainer.loggers = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
@@ -355,6 +394,15 @@ def _moved(value: Any, before: str, now: str) -> Any:
     if isinstance(value, dict):
         return {_moved(key, before, now): _moved(item, before, now) for key, item in value.items()}
     return now + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
+
+
+def _kind(callback: Any) -> type | None:
+    """Which of our callbacks the class of a configured one stands for."""
+    module, _, name = callback.class_path.rpartition(".")
+    found = getattr(import_module(module), name)
+    return next(
+        (kind for kind in (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report) if issubclass(found, kind)), None
+    )
 
 
 def _start_from_nothing(options: Any) -> None:

@@ -4,6 +4,7 @@ A run folder, or a checkpoint, may come from a stranger. What the user types is 
 """
 
 import ast
+import json
 import re
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,18 +46,24 @@ def vet(config: Any, source: Path, trust: bool) -> dict[str, Any]:
     trainer, model, data = (taken.get(key) for key in ("trainer", "model", "data"))
     mapping = all(isinstance(x, dict | None) for x in (trainer, model, data))
     options = [x.get("init_args", {}) for x in (model, data) if isinstance(x, dict)]
-    if not taken or not mapping or not all(isinstance(x, dict) for x in options):
+    if not model or not mapping or not all(isinstance(x, dict) for x in options):
         raise FerlError(f"{source} is not the configuration of a run: it has no model that can be read")
     taken["trainer"] = {key: value for key, value in (trainer or {}).items() if key not in NOT_TAKEN}
-    if not trust:
-        for section, value in taken.items():
-            _check(value, section, source)
-    return taken
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(taken, default=str))
+        if not trust:
+            for section, value in plain.items():
+                _check(value, section, source)
+    except (TypeError, ValueError, RecursionError) as error:  # such as a date as a key
+        raise FerlError(f"{source} is not the configuration of a run: {error}") from None
+    return plain
 
 
 def _check(value: Any, key: str, source: Path) -> None:
     if isinstance(value, dict):
         for name, item in value.items():
+            if name == "class_path" and not isinstance(item, str):
+                raise ValueError(f"{key} names {item!r} as a class")
             _check(item, key if name == "class_path" else f"{key}.{name}", source)
     elif isinstance(value, list):
         for item in value:
@@ -80,8 +87,10 @@ def _check_text(text: str, key: str, source: Path) -> None:
         else:
             try:
                 inside = load(text)
-            except (yaml.YAMLError, OverflowError, RecursionError, ValueError):
+            except yaml.YAMLError:
                 return
+            except OverflowError as error:
+                raise FerlError(f"{source}: {shown}: {error}") from None
             if inside != text and isinstance(inside, dict | list):
                 _check(inside, key, source)
             return
@@ -110,7 +119,7 @@ def _safe(name: str, key: str) -> bool:
     except (ImportError, ValueError):
         found = None
     if found is None or found.origin is None:  # a folder beside the user may look like a package without a file
-        return True
+        return not Path(f"{package}.py").is_file()
     # The user's own callback or logger: not imported before its source says that it is one.
     return key.startswith("trainer.") and _defines(found, name)
 

@@ -22,11 +22,15 @@ def in_order(args: Sequence[str]) -> list[str]:
 
 
 def options(args: Sequence[str]) -> Iterator[tuple[str, bool, str | None]]:
-    """Name, whether it appends, and value of each ``--name value``, ``--name=value`` and ``--name+=value``."""
+    """Name, whether it appends, and value of each ``--name value``, ``--name=value`` and ``--name+=value``.
+
+    A word that is neither a name nor a value has the name "".
+    """
     words = list(args)
     while words:
         word = words.pop(0)
         if not word.startswith("--") and word not in ("-c", "-h"):
+            yield "", False, word
             continue
         name, given, text = word.lstrip("-").partition("=")
         if not given and words and not words[0].startswith("--"):

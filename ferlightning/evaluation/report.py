@@ -87,7 +87,7 @@ class Report(Callback):
         if not complete or not {"image", "label", "index"} <= batch.keys():
             raise FerlError(
                 "The report needs steps that return {'loss', 'logits'} and batches with 'image', 'label' and 'index'. "
-                "Adapt the model or the data, or leave out the Report callback."
+                "Adapt the model or the data, or leave out all callbacks by --trainer.callbacks=[]"
             )
         if not self._batches:
             self._items = tuple(batch[name][:FACES] for name in ("image", "mask") if name in batch)

@@ -39,8 +39,16 @@ class Ensemble(LightningModule):
         self.checkpoints = list(checkpoints)
         self.members = nn.ModuleList(load(path) for path in checkpoints)
         self.order: list[list[int]] = []  # of each member, the place of our k-th class among its own
-        for path, member in zip(checkpoints, self.members, strict=True):
-            names = list(cast(Network, member).class_names)
+        first, *_ = networks = [cast(Network, member) for member in self.members]
+        for path, member in zip(checkpoints, networks, strict=True):
+            for name in ("size", "channels", "preprocess"):
+                one, other = first.input.get(name), member.input.get(name)
+                if None not in (one, other) and one != other:
+                    raise FerlError(
+                        f"model.checkpoints: {path} was trained on images of {name} {other}, "
+                        f"{checkpoints[0]} of {one}: all members get the same images, so choose members of one kind"
+                    )
+            names = list(member.class_names)
             if sorted(names) != sorted(self.class_names):
                 raise FerlError(
                     f"model.checkpoints: {path} tells {', '.join(names)} apart, the data has "

@@ -95,6 +95,7 @@ def test_every_shipped_suite_and_sweep_passes() -> None:
     "words",
     [
         ["--model.losses+=FocalLoss", "--model.losses.weight=.5"],
+        ["--model.backbone.channels+=8"],
         ["--model.sequence", "LSTM", "--model.sequence.hidden", "8", "--model.attention=null"],
         ["--model.init_args.backbone.init_args.channels=[8,8]", "--model.backbone.recalibration=CBAM"],
         [
@@ -171,6 +172,14 @@ MISTAKES = {
     "--data.root=nowhere": ["data has no option 'root'"],  # drawn faces have none
     "--data.predict_folder=nowhere": ["--data.predict_folder", "nowhere"],
     "--ckpt_path=no.ckpt": ["--ckpt_path", "no.ckpt"],
+    "--ckpt_path=": ["--ckpt_path is empty"],
+    "--config": ["--config is empty"],
+    "photos": ["'photos' is no option", "--config", "--data.predict_folder"],
+    "--seed_everything=-5": ["seed_everything is -5", "4294967295"],
+    "--config=deep.yaml": ["deep.yaml", "too deeply"],
+    "--config=digits.yaml": ["digits.yaml", "digits"],
+    f"--model.lr_scale={'[' * 5000}": ["--model.lr_scale", "too deeply"],
+    "--model.sequence.help": ["give a class", "--model.sequence.help=NAME", "LSTM"],
 }
 
 
@@ -184,13 +193,15 @@ def write_configurations() -> None:
         "many": f"a0: &a0 [x,x,x]\n{deep}",
         "merged": f"a0: &a0 {{x: 1}}\n{merged}",
         "itself": "a: &a [*a]\n",
+        "deep": "a: " + "[" * 5000 + "]" * 5000,
+        "digits": "a: " + "9" * 10000,
         "typo": "model: {init_args: {head: {class_path: LinearHead, init_args: {dropuot: 0.1}}}}\n",
     }.items():
         Path(f"{name}.yaml").write_text(text)
     Path("latin1.yaml").write_bytes("# é\n".encode("latin-1"))
 
 
-@pytest.mark.parametrize("word", MISTAKES)
+@pytest.mark.parametrize("word", MISTAKES, ids=lambda word: word[:60])
 def test_a_mistake_is_found_by_the_check(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_configurations()
@@ -199,6 +210,12 @@ def test_a_mistake_is_found_by_the_check(word: str, tmp_path: Path, monkeypatch:
     for part in MISTAKES[word]:
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_help_on_a_slot_is_on_the_part_in_it() -> None:
+    assert check(["fit", "--model.help"]) == ["fit", "--model.help=ferlightning.models.classifier.Classifier"]
+    words = ["fit", "--model.backbone=ResNet", "--model.backbone.help"]
+    assert check(words)[-1] == "--model.backbone.help=ferlightning.parts.backbones.resnet.ResNet"
 
 
 def test_a_run_folder_says_which_parts_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +230,21 @@ def test_a_run_folder_says_which_parts_there_are(tmp_path: Path, monkeypatch: py
     with pytest.raises(FerlError, match=r"model\.sequence is null"):
         check(words)
     check([*words[:2], "--model.sequence=GRU", *words[2:]])
+
+
+def test_a_module_beside_the_user_can_be_imported_if_the_user_names_it(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine_beside.py").touch()
+    saved = yaml.safe_dump({"model": {"class_path": "mine_beside.Model"}})
+    Path(tmp_path, "r", "checkpoints").mkdir(parents=True)
+    Path(tmp_path, "r", "checkpoints", "best.ckpt").touch()
+    Path(tmp_path, "r", "config.yaml").write_text(saved)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    before = list(sys.path)
+    check(["test", "--ckpt_path=r/checkpoints/best.ckpt"])  # a run folder names it: not the user
+    assert sys.path == before
+    check(["fit", "--model.backbone=mine_beside.Net"])
+    assert sys.path == [*before, str(tmp_path)]
 
 
 def test_mistakes_are_found_without_torch(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ferlightning.cli.main import main
+from ferlightning.errors import FerlError
 from ferlightning.models.ensemble import Ensemble
 from tests.conftest import SMALL, write_fer2013
 
@@ -59,7 +60,7 @@ def alone(members: list[Path]) -> list[dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("classes", [[], [f"--data.classes={TURNED}"]], ids=["of the first member", "another order"])
 def test_predictions_are_the_mean_of_the_members(members, alone, data, classes, ferl: Ferl) -> None:
-    run = ferl("test", *data, *classes, *ensemble(*members))
+    run = ferl("test", *data, *classes, *ensemble(members[0].with_suffix(".safetensors"), members[1].parents[1]))
     together = probabilities(run / "report" / "predictions.csv")
     assert len(together) == 18
     assert together.keys() == alone[0].keys() == alone[1].keys()
@@ -110,6 +111,14 @@ def test_the_mean_does_not_round_to_zero(members) -> None:
         linear.bias.copy_(torch.tensor([200.0 * (name == "happiness") for name in member.class_names]))
     logits = model(torch.rand(2, 1, 1, 48, 48)).logits
     torch.testing.assert_close(logits, torch.tensor([[0.0, -200.0, -200.0]]).expand(2, 3))
+
+
+def test_members_of_other_images_are_refused(members, tmp_path: Path) -> None:
+    other = torch.load(members[1], weights_only=True)
+    other["ferlightning"]["input"]["size"] = [64, 64]
+    torch.save(other, tmp_path / "other.ckpt")
+    with pytest.raises(FerlError, match=r"other\.ckpt was trained on images of size \[64, 64\], .* of \[48, 48\]"):
+        Ensemble(CLASSES, [str(members[0]), str(tmp_path / "other.ckpt")])
 
 
 @pytest.mark.parametrize(
