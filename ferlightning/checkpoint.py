@@ -154,8 +154,15 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
         FerlError: there is no such file, or it is damaged, or something else.
     """
     stored = _read(path, device)
-    if not isinstance(stored.get("state_dict"), Mapping):
+    state = stored.get("state_dict")
+    if not isinstance(state, Mapping):
         raise FerlError(f"{path} is no checkpoint: it has no state_dict")
+    kinds = {"callbacks": dict, "training_frames": Tensor}
+    named = {name: x for name, x in state.items() if isinstance(name, str) and not name.endswith("_extra_state")}
+    odd = [f"state_dict {name}" for name, x in named.items() if not isinstance(x, Tensor)]
+    odd += [name for name, kind in kinds.items() if not isinstance(stored.get(name, kind()), kind)]
+    if odd:
+        raise FerlError(f"{path} is damaged, or was written by hand: {odd[0]} is of the wrong type")
     return stored
 
 
@@ -229,7 +236,8 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     names, shape = network.get("class_names"), header.get("input", {})
     if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise FerlError(f"{path} does not tell its classes: it is damaged, or was written by hand")
-    if not isinstance(shape, dict) or not isinstance(header.get("training", {}), dict):
+    sized = isinstance(shape, dict) and type(size := shape.get("read_size", 1)) is int and size > 0
+    if not sized or not isinstance(header.get("training", {}), dict):
         raise FerlError(f"{path} does not tell its images or its training: it is damaged, or was written by hand")
     return header
 

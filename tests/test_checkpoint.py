@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from safetensors import safe_open
 
 import ferlightning
-from ferlightning.checkpoint import HEADER, describe, load, rebuild
+from ferlightning.checkpoint import HEADER, describe, load, read_checkpoint, rebuild
 from ferlightning.cli.main import main
 from ferlightning.data import SyntheticFaces
 from ferlightning.errors import FerlError
@@ -199,6 +199,7 @@ def changed(trained: Path, path: Path, **network: Any) -> Path:
         ("network", [1]),
         ("input", 3),
         ("training", "x"),
+        ("input", {"read_size": None}),
         ("format", "1"),
     ],
 )
@@ -208,6 +209,13 @@ def test_a_header_of_other_types_is_told(section: str, value: object, trained: P
     torch.save(stored, tmp_path / "odd.ckpt")
     with pytest.raises(FerlError, match=r"odd\.ckpt|given to|cannot be imported|model\.|refused"):
         load(tmp_path / "odd.ckpt")
+
+
+@pytest.mark.parametrize("change", [{"callbacks": 3}, {"training_frames": [1]}, {"state_dict": {"network.mean": None}}])
+def test_a_checkpoint_of_other_types_is_told(change: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"state_dict": {}} | change, tmp_path / "odd.ckpt")
+    with pytest.raises(FerlError, match=f"odd.ckpt is damaged.*{next(iter(change))}"):
+        read_checkpoint(tmp_path / "odd.ckpt")
 
 
 def test_a_part_that_no_other_process_can_import_is_told() -> None:
