@@ -60,14 +60,17 @@ def save_plots(
         for name, figure in figures.items():
             if figure is not None:
                 paths.append(folder / f"{name}.png")
-                figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+                figure.savefig(paths[-1], dpi=110)
     return paths
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, left: float = 0.7, right: float = 0.15, bottom: float = 0.55) -> Figure:
+    """Make a figure with the given margins, all in inches: to measure them, matplotlib would draw everything twice."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - 0.35 / height, hspace=0.1)
+    return figure
 
 
 def _whole_numbers(at_most: int = 9) -> MaxNLocator:
@@ -92,21 +95,20 @@ def confusion_matrix(confusion: Array, class_names: list[str]) -> Figure:
     """
     from matplotlib.ticker import PercentFormatter
 
-    k = len(class_names)
-    side = max(4.5, 0.75 * k + 1.5)
-    figure = _figure(side + 0.8, side)
+    side, names = max(3.0, 0.65 * len(class_names)), 0.6 + 0.08 * max(map(len, class_names))
+    figure = _figure(names + side + 1.2, 0.75 * names + side + 0.35, left=names, right=0.7, bottom=0.75 * names)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(k), class_names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(k), class_names)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="share of the true class")
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, format=PercentFormatter(1), label="share of the true class")
     bar.outline.set_visible(False)
     return figure
 
@@ -210,7 +212,9 @@ def attention(explanations: Explanations) -> Figure:
         x += n
     axes.set(xlim=(0, COLUMNS), ylim=(bottom, 0), aspect="equal")
     axes.set_title(f"{explanations.method} (blue: right, orange: wrong)", fontsize=10)
-    figure.set_size_inches(1.25 * COLUMNS, 1.25 * bottom)
+    height = 1.25 * bottom + 0.4
+    figure.set_size_inches(1.25 * COLUMNS + 0.1, height)
+    figure.subplots_adjust(0.01, 0.05 / height, 0.99, 1 - 0.35 / height)
     return figure
 
 
@@ -218,7 +222,7 @@ def restoration(faces: dict[str, Array]) -> Figure:
     """Draw a row of faces for each stage, the clean ones first: (M, H, W) grey or (M, H, W, 3) RGB, in [0, 1]."""
     clean = next(iter(faces.values()))
     rows, columns = len(faces), len(clean)
-    figure = _figure(1.1 * columns + 0.9, 1.1 * rows)
+    figure = _figure(1.1 * columns + 1.1, 1.1 * rows + 0.4, left=1.1, right=0.05, bottom=0.05)
     for row, (name, images) in zip(figure.subplots(rows, columns, squeeze=False), faces.items(), strict=True):
         for axes, image in zip(row, images, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
