@@ -1,5 +1,6 @@
 """What all tests share: a cache of their own, and the command run in this process."""
 
+import gc
 import logging
 import os
 import sys
@@ -20,6 +21,18 @@ TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"
 
 SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
 """A backbone that costs nothing."""
+
+NO_REPORT = [
+    "--trainer.callbacks=["
+    "{class_path: ModelCheckpoint, init_args: {filename: best, monitor: val/accuracy, mode: max}}, "
+    "{class_path: ModelCheckpoint, init_args: {filename: last}}]"
+]
+"""For a test that reads checkpoints or logs only: a report takes as long as the training of a tiny model."""
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from looking through all that was imported, again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -70,7 +70,8 @@ class SaveConfig(SaveConfigCallback):
         if not trainer.is_global_zero or self.already_saved:
             return
         self.already_saved = True
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        # Not checked again: parsing has, and the check of every class takes as long as parsing it.
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
         for key in ONE_COMMAND:
             config.pop(key, None)
         self.resolved = config

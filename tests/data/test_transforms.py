@@ -1,7 +1,5 @@
 """Albumentations and kornia by name: in YAML and from Python, and in words where a name or an option is wrong."""
 
-import subprocess
-import sys
 from typing import Any
 
 import albumentations
@@ -25,18 +23,6 @@ from ferlightning.testing import check_augmentation
 
 def noise(seed: int = 0, channels: int = 1) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (20, 16, channels), np.uint8)
-
-
-def test_importing_the_data_room_imports_no_library_of_transforms() -> None:
-    """Beyond what Lightning itself imports."""
-    code = """
-import sys, lightning.pytorch
-before = set(sys.modules)
-import ferlightning.data
-heavy = {"albumentations", "kornia", "matplotlib", "scipy", "sklearn", "timm", "torchvision"}
-print(sorted(heavy & (set(sys.modules) - before)))
-"""
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 # --- in a configuration ---------------------------------------------------------------------------------------------

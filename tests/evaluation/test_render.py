@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ferlightning
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.render import print_report, write_predictions, write_report
 from ferlightning.evaluation.report import summarise
@@ -66,8 +67,8 @@ def test_a_report_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) ->
 
 
 def test_libraries_that_take_long_are_imported_when_they_are_needed() -> None:
-    heavy = {"captum", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision"}
-    for path in Path(sys.modules["ferlightning.evaluation.render"].__file__).parent.glob("*.py"):
+    heavy = {"albumentations", "captum", "jinja2", "kornia", "matplotlib", "scipy", "sklearn", "timm", "torchvision"}
+    for path in Path(ferlightning.__file__).parent.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:  # what runs on import, types left out
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []

@@ -54,8 +54,16 @@ def probabilities(path: Path) -> dict[str, np.ndarray]:
 def alone(members: list[Path]) -> list[dict[str, np.ndarray]]:
     """What each member says of the test images."""
     for checkpoint in members:
-        main(["test", f"--ckpt_path={checkpoint}"])
-    return [probabilities(checkpoint.parents[1] / "report" / "predictions.csv") for checkpoint in members]
+        main(["predict", f"--ckpt_path={checkpoint}"])
+    return [probabilities(checkpoint.parents[1] / "predictions.csv") for checkpoint in members]
+
+
+@pytest.fixture(scope="module")
+def tested(members: list[Path], data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The predictions of a test of both together."""
+    folder = tmp_path_factory.mktemp("tested")
+    main(["test", *data, *ensemble(*members), f"--trainer.default_root_dir={folder}"])
+    return folder / "report" / "predictions.csv"
 
 
 @pytest.mark.parametrize("classes", [[], [f"--data.classes={TURNED}"]], ids=["of the first member", "another order"])
@@ -63,9 +71,11 @@ def test_predictions_are_the_mean_of_the_members(members, alone, data, classes, 
     run = ferl("test", *data, *classes, *ensemble(members[0].with_suffix(".safetensors"), members[1].parents[1]))
     together = probabilities(run / "report" / "predictions.csv")
     assert len(together) == 18
-    assert together.keys() == alone[0].keys() == alone[1].keys()
-    for name, found in together.items():
-        np.testing.assert_allclose(found, (alone[0][name] + alone[1][name]) / 2, atol=2e-6)
+    ferl("predict", *data, f"--data.classes={TURNED}", *ensemble(*members), "--trainer.default_root_dir=turned")
+    for case in (together, probabilities(Path("turned/predictions.csv"))):
+        assert case.keys() == alone[0].keys() == alone[1].keys()
+        for name, found in case.items():
+            np.testing.assert_allclose(found, (alone[0][name] + alone[1][name]) / 2, atol=2e-6)
     apart = [np.abs(alone[0][name] - alone[1][name]).max() for name in together]
     assert np.median(apart) > 0.01, "members so alike show nothing"
 
@@ -88,16 +98,15 @@ def test_the_report_names_the_members(members, data, ferl: Ferl) -> None:
     assert report["provenance"]["multiply_adds"] > 0
 
 
-def test_predict_agrees_with_test(members, data, ferl: Ferl) -> None:
-    tested = ferl("test", *data, *ensemble(*members))
+def test_predict_agrees_with_test(members, data, tested: Path, ferl: Ferl) -> None:
     ferl("predict", *data, *ensemble(*members), "--trainer.default_root_dir=mine")
-    assert Path("mine/predictions.csv").read_text() == (tested / "report" / "predictions.csv").read_text()
+    assert Path("mine/predictions.csv").read_text() == tested.read_text()
 
 
 def test_the_configuration_of_a_member_serves_as_that_of_the_data(members, alone, ferl: Ferl) -> None:
     config = members[0].parents[1] / "config.yaml"
-    run = ferl("test", f"--config={config}", *ensemble(members[0]))
-    for name, found in probabilities(run / "report" / "predictions.csv").items():
+    ferl("predict", f"--config={config}", *ensemble(members[0]), "--trainer.default_root_dir=mine")
+    for name, found in probabilities(Path("mine/predictions.csv")).items():
         np.testing.assert_allclose(found, alone[0][name], atol=2e-6)
 
 

@@ -14,7 +14,7 @@ from ferlightning.contracts.modules import Tokens
 from ferlightning.parts import LDA, LinearHead, LinearProjection, ProjectionHead
 from ferlightning.parts.projection_head import DenseBlock
 from ferlightning.testing import check_head
-from tests.conftest import SMALL, TINY
+from tests.conftest import NO_REPORT, SMALL, TINY
 from tests.test_ddp import TWO
 from tests.test_ddp import ferl as new_process
 
@@ -121,7 +121,8 @@ def test_ablations_by_null(ferl: Ferl) -> None:
 
 def test_options_of_the_steps_are_set_from_the_command_line(ferl: Ferl) -> None:
     words = ["--model.head.projection.components=3", "--model.head.reconstruction.growth=4", "--trainer.max_epochs=1"]
-    run = ferl("fit", *PIPELINE, *words, "--model.head.reconstruction.layers=2", "--model.head.dropout=.2")
+    words += ["--model.head.reconstruction.layers=2", "--model.head.dropout=.2", *NO_REPORT]
+    run = ferl("fit", *PIPELINE, *words)
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert stored["network.head.projection.axes"].shape == (16, 3)
     assert stored["network.head.classify.weight"].shape == (7, (2 + 2) * 4)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlightning.parts import CBAM, ConvStack, DepthwiseStack, ResNet, SqueezeExcitation
+from tests.conftest import NO_REPORT
 
 X = torch.randn(2, 16, 4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -102,7 +103,7 @@ def test_the_command_line_nests_it_by_its_short_name(ferl, tmp_path) -> None:
     data = ["--data=SyntheticFaces", "--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
     folder = ferl(
         "fit", "--config", str(config), *data, "--model.backbone.recalibration.reduction=4", "--trainer.max_epochs=1",
-        "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
+        "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1", *NO_REPORT,
     )  # fmt: skip
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state["network.backbone.layers.3.residual.5.attend.spatial.conv.conv.weight"].shape == (1, 2, 7, 7)

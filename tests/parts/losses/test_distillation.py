@@ -17,7 +17,7 @@ from ferlightning.contracts.modules import Output
 from ferlightning.errors import FerlError
 from ferlightning.parts import Distillation
 from ferlightning.testing import check_loss
-from tests.conftest import SMALL, TINY
+from tests.conftest import NO_REPORT, SMALL, TINY
 
 Ferl = Callable[..., Path]
 FEW = [*TINY, *SMALL, "--trainer.max_epochs=1"]
@@ -29,7 +29,7 @@ COUNTS = [5, 5, 5]
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The checkpoint of a small run for three classes."""
     folder = tmp_path_factory.mktemp("teacher")
-    main(["fit", *FEW, THREE, f"--trainer.default_root_dir={folder}"])
+    main(["fit", *FEW, *NO_REPORT, THREE, f"--trainer.default_root_dir={folder}"])
     return f"{folder}/checkpoints/best.ckpt"
 
 
@@ -88,7 +88,7 @@ def test_a_teacher_for_other_classes_is_refused(teacher: str, ferl: Ferl, capsys
 
 
 def test_a_student_learns_by_the_command_line(teacher: str, ferl: Ferl) -> None:
-    words = [*FEW, THREE, "--model.losses+=Distillation", f"--model.losses.teacher={teacher}"]
+    words = [*FEW, *NO_REPORT, THREE, "--model.losses+=Distillation", f"--model.losses.teacher={teacher}"]
     run = ferl("fit", *words)
     best = run / "checkpoints" / "best.ckpt"
     state = torch.load(best, weights_only=True)["state_dict"]
