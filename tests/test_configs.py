@@ -138,8 +138,8 @@ def test_every_paper_fits_tests_and_predicts_on_real_faces(config: Path, real_fa
     ids=lambda words: words[0].rsplit("/")[-1],
 )
 def test_the_trainers_features_work_by_configuration(words: list[str], ferl: Ferl) -> None:
-    words += ["--model.sequence=LSTM", "--model.sequence.hidden=8", "--trainer.max_epochs=1", "--test_after_fit=true"]
-    run = ferl("fit", *words, *TINY, *SMALL)
+    lstm = ["--model.sequence=LSTM", "--model.sequence.hidden=8"]
+    run = ferl("fit", *words, *TINY, *SMALL, *lstm, "--trainer.max_epochs=1", "--test_after_fit=true")
     inside = json.loads((run / "report" / "metrics.json").read_text())
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
     alone = json.loads((run / "report" / "metrics.json").read_text())

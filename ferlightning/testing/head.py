@@ -46,4 +46,4 @@ def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None
                 require_width(head, "embed_features", embedding.shape[1], "the embedding has")
                 check_module(partial(build, in_features, k), tokens)
             check_padding(head, padded, lengths)
-        check_export(partial(build, in_features, k), padded)
+    check_export(partial(build, in_features, k), padded)
