@@ -1,6 +1,6 @@
-.PHONY: check lint test slow
+.PHONY: check lint test lowest slow
 
-check: lint test slow
+check: lint test lowest slow
 
 lint:
 	ruff format --check .
@@ -10,6 +10,12 @@ lint:
 
 test:
 	pytest
+
+# The fast tests at the lowest versions that pyproject.toml allows, in an environment of their own.
+lowest:
+	uv venv --quiet --clear --seed --python python .venv-lowest
+	uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e '.[dev]'
+	. .venv-lowest/bin/activate && pytest
 
 slow:
 	pytest -m slow

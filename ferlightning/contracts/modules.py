@@ -78,7 +78,10 @@ class Stage(nn.Module):
     """
 
     out_features: int
-    attention: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention: Tensor | None = None  # here, because torch 2.7 exports no module that gains an attribute
 
 
 class Head(nn.Module):

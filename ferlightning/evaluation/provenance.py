@@ -90,11 +90,9 @@ def _plain_kernels() -> Iterator[None]:
     """Replace fused recurrent and attention kernels, which the counter cannot see, by plain matrix products."""
     mkldnn, fast_attention = torch.backends.mkldnn, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    # Passed on only because torch warns when its default is set on a CPU; torch 2.5 does not know it.
-    tf32 = {"allow_tf32": mkldnn.allow_tf32} if hasattr(mkldnn, "allow_tf32") else {}
     try:
         with (
-            mkldnn.flags(enabled=False, **tf32),
+            mkldnn.flags(enabled=False, allow_tf32=mkldnn.allow_tf32),  # torch warns when its default is set on a CPU
             torch.backends.cudnn.flags(enabled=False),
             sdpa_kernel(SDPBackend.MATH),
         ):

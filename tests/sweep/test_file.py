@@ -41,6 +41,7 @@ def wandb_command(sweep: Sweep, parameters: dict[str, Any], monkeypatch: pytest.
             built.append(command)
 
     monkeypatch.setattr(wandb_agent, "AgentProcess", Process)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     agent = wandb_agent.Agent(api=None, queue=None, sweep_id="abc")
     agent._sweep_command = sweep.command if "command" in sweep.model_fields_set else []
     args = {name: {"value": value} for name, value in parameters.items()}
