@@ -5,6 +5,7 @@ kept in X.pairs.csv, from which the report is made again where the predictions a
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from itertools import combinations
@@ -114,14 +115,14 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
         estimates: of accuracy.
         pairs: as ``count_pairs`` returns them.
     """
-    rows, unclear, uncounted = [], dict[str, None](), 0
-    for column in results.columns:
+    rows, unclear, uncounted = [], dict[tuple[str, str], None](), 0
+    for column in results.sound:
         here = []
         for a, b in combinations(results.rows, 2):
             if results.of(a, column).keys().isdisjoint(results.of(b, column)):
                 continue
-            if doubts := {row: None for row in (a, b) if estimates[row, column].doubt}:
-                unclear |= doubts
+            if doubts := [(row, column) for row in (a, b) if estimates[row, column].doubt]:
+                unclear |= dict.fromkeys(doubts)
             elif (column, a, b) not in pairs:
                 uncounted += 1
             else:
@@ -137,7 +138,7 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
     title = "Pairs: two trained networks on the same images"
     text = [ABOUT_PAIRS] if rows or uncounted else []
     if unclear:
-        text.append(f"Left out are the pairs of {_no_verdict(estimates, [*unclear])}.")
+        text.append(f"Left out are the pairs of {_reasons(estimates, unclear)}.")
     if uncounted:
         text.append(
             f"Left out: {uncounted} pairs with no item in common, as images and clips have none, or whose predictions "
@@ -152,10 +153,9 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
 # --- systems over their repeats -------------------------------------------------------------------------------------
 
 
-def _no_verdict(estimates: Estimates, rows: list[str]) -> str:
-    """List why there is no rank or pair of these rows, as ``A (too few repeats to tell)``."""
-    reasons = {row: {found.doubt: None for (name, _), found in estimates.items() if name == row} for row in rows}
-    return ", ".join(f"{row} ({'; '.join(filter(None, reasons[row]))})" for row in rows)
+def _reasons(estimates: Estimates, places: Iterable[tuple[str, str]]) -> str:
+    """List why there is no rank or pair, as ``A on CK+ (too few repeats to tell)``."""
+    return ", ".join(f"{row} on {column} ({estimates[row, column].doubt})" for row, column in places)
 
 
 def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | None:
@@ -181,7 +181,8 @@ def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | Non
             line = [Entry(row.name), Entry(row.ablates), Entry(column), number(len(both), 0)]
             line += [number(100 * mean.value, sign=True), interval(percent(mean.interval)), interval(percent(images))]
             converged = all(of_row[repeat].converged for of_row in (part, whole) for repeat in both)
-            rows.append([*line, Entry(statistics.verdict(0, mean, images, converged))])
+            said = statistics.verdict(0, mean, images, converged) if column in results.sound else statistics.LEAKING
+            rows.append([*line, Entry(said)])
     if not rows:
         return None
     head = ["system", "compared with", "data", "repeats", "difference", "95 % over repeats", "95 % over images"]
@@ -210,16 +211,19 @@ def make_ranks(results: Results, estimates: Estimates, metric: str, folder: Path
         metric: that systems are ranked by.
         folder: that the diagram is written to.
     """
-    measured = [row for row in results.rows if any((row, column) in estimates for column in results.columns)]
-    rows = [row for row in measured if not any(found.doubt for place, found in estimates.items() if place[0] == row)]
+    places = [(row, column) for column in results.sound for row in results.rows if (row, column) in estimates]
+    unclear = [place for place in places if estimates[place].doubt]
+    told = {*places} - {*unclear}
+    rows = [row for row in results.rows if any((row, column) in told for column in results.sound)]
+    columns = [column for column in results.sound if all((row, column) in told for row in rows)]
     text = []
-    if absent := [row for row in results.rows if row not in measured]:
+    if absent := [row for row in results.rows if not any((row, column) in estimates for column in results.columns)]:
         text.append(f"Left out, without a result: {', '.join(absent)}.")
-    if unclear := [row for row in measured if row not in rows]:
-        text.append(f"Left out: {_no_verdict(estimates, unclear)}.")
+    if unclear:
+        text.append(f"Left out: {_reasons(estimates, unclear)}.")
     blocks = [
         [results.of(row, column)[repeat].score(metric) for row in rows]
-        for column in results.columns
+        for column in columns
         for repeat in (results.of(rows[0], column) if rows else ())
         if all(repeat in results.of(row, column) for row in rows)
     ]
@@ -233,7 +237,8 @@ def make_ranks(results: Results, estimates: Estimates, metric: str, folder: Path
     plots.save(plots.critical_difference(found, rows), folder / "critical_difference.png")
     text.append(
         f"Friedman's test over {found.blocks} blocks (data set, fold and seed on which all systems have a result): "
-        f"χ² = {found.chi2:.2f} with {len(rows) - 1} degrees of freedom, {_p(found.p)}; Iman and Davenport's "
+        f"χ² = {found.chi2:.2f} with {len(rows) - 1} degrees of freedom, {_p(found.p)} (if all blocks "
+        f"agreed, {_p(found.least)}); Iman and Davenport's "
         f"F = {number(found.f).text}, {_p(found.p_f)}; Kendall's W = {found.kendall_w:.2f}. By Nemenyi's test, two "
         f"systems differ if their mean ranks are {found.critical_difference:.2f} or more apart (Demšar 2006). Folds "
         "and seeds of one data set are not independent blocks, so the true p are larger."

@@ -81,7 +81,8 @@ def scores(
             if (row, column) not in estimates:
                 continue
             found = estimates[row, column]
-            axes.plot(100 * np.array(found.images), (y, y), color="grey", linewidth=1)
+            if found.images is not None:
+                axes.plot(100 * np.array(found.images), (y, y), color="grey", linewidth=1)
             if found.mean.interval is not None:
                 axes.plot(100 * np.array(found.mean.interval), (y, y), color=colour, linewidth=5, alpha=0.4)
             axes.plot(100 * found.mean.value, y, "o", color=colour, markersize=5)

@@ -20,6 +20,8 @@ from ferlightning.evaluation.statistics import Array, Interval
 
 Repeat = tuple[int | None, int]
 """Fold, or None for data with a single split, and seed."""
+COLUMNS = {"weighted_recall": "accuracy", "loss": "nll"}
+"""What the csv calls a measure, where the names differ; recall weighted by support is accuracy."""
 Corruption = tuple[str, int]
 """Name and severity."""
 
@@ -45,12 +47,15 @@ class Result:
     converged: bool
 
     def score(self, metric: str) -> float:
-        """Value of a metric, in [0, 1]."""
-        return float(self.line[metric])
+        """Value of a metric: in [0, 1], the loss in nats, the latency in milliseconds."""
+        if metric == "latency":
+            return 1000 / float(self.line["images_per_second"])
+        return float(self.line[COLUMNS.get(metric, metric)])
 
-    def interval(self, metric: str) -> Interval:
-        """95 % interval of a metric over images."""
-        return float(self.line[f"{metric}_low"]), float(self.line[f"{metric}_high"])
+    def interval(self, metric: str) -> Interval | None:
+        """95 % interval of a metric over images; the latency has none."""
+        name = COLUMNS.get(metric, metric)
+        return None if metric == "latency" else (float(self.line[f"{name}_low"]), float(self.line[f"{name}_high"]))
 
     @property
     def n(self) -> int:
@@ -129,6 +134,11 @@ class Results:
     def columns(self) -> list[str]:
         """Names of the data sets that are trained on."""
         return [column.name for column in self.suite.columns]
+
+    @property
+    def sound(self) -> list[str]:
+        """Names of those that do not leak."""
+        return [column.name for column in self.suite.columns if not column.leaking]
 
 
 def results_csv(out: Path) -> Path:

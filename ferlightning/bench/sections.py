@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlightning.bench import plots
+from ferlightning.bench import plots, statistics
 from ferlightning.bench.differences import Estimates, count_pairs, make_ablations, make_pairs, make_ranks
 from ferlightning.bench.results import Corruption, Results, read_curves
-from ferlightning.bench.statistics import NOISE, estimate, mean_over_repeats, verdict
-from ferlightning.bench.suite import SEVERITIES
+from ferlightning.bench.statistics import NOISE, estimate, mean_over_repeats
+from ferlightning.bench.suite import SEVERITIES, TRAINING
 from ferlightning.bench.tables import Entry, Section, Table, interval, mean_score, metric_name, number, percent
 
 ABOUT_INTERVALS = (
     "Intervals are at 95 %. Over repeats (folds and seeds): Student's t; folds share training images, so its "
     "variance is corrected as proposed by Nadeau and Bengio 2003. Over images, for the networks as they are: "
-    "Wilson's for accuracy, a bootstrap for the rest, folds put together, averaged over seeds; all images count as "
-    "independent, even those of one person. Seeds on one split say nothing about other images, and images nothing "
-    f"about other seeds: what either interval holds is {NOISE}. There is no verdict, rank or pair with fewer than "
-    "three repeats, with an interval wider than ten points, or where a training had not come to its end (the learning "
-    "rate decayed to zero, or early stopping fired): the interval over images stands alone."
+    "Wilson's for accuracy, a bootstrap for the rest, by people where one has several images; those of folds are put "
+    "together as proposed by Zou and Donner 2008, those of seeds averaged. Seeds on one split say nothing about "
+    f"other images, and images nothing about other seeds: what either interval holds is {NOISE}. There is no verdict, "
+    "rank or pair with fewer than three repeats, with an interval wider than ten points, or where a training had not "
+    "come to its end (the learning rate decayed to zero, or early stopping fired): the interval over images stands "
+    "alone."
 )
+
+
+UNITS = {"loss": "nats", "latency": "ms"}
+"""Of the measures that are no shares."""
 
 
 def make_sections(results: Results, metric: str, folder: Path) -> list[Section]:
@@ -37,7 +42,7 @@ def make_sections(results: Results, metric: str, folder: Path) -> list[Section]:
     pairs = count_pairs(results)
     sections = [
         _main(results, estimates, metric, folder),
-        _claims(results, accuracies),
+        _claims(results),
         _classes(results),
         _cost(results),
         _across(results, metric),
@@ -60,16 +65,20 @@ def _main(results: Results, estimates: Estimates, metric: str, folder: Path) -> 
     copies = {column for row, column in estimates if any(r.without_copies for r in results.of(row, column).values())}
     head = ["system"]
     for column in results.columns:
-        head += [column, f"{column} without copies"] if column in copies else [column]
+        head += [column, *([f"{column} without copies"] if column in copies else [])]
+        head += [f"{column}, training"] if results.suite.training else []
     rows = []
     for row in results.rows:
         line = [Entry(row)]
         for column in results.columns:
             line += [_state(results, estimates, row, column)]
             line += [_without_copies(results, row, column, metric)] if column in copies else []
+            line += [_on_training(results, row, column, metric)] if results.suite.training else []
         rows.append(line)
     note = "Mean ± standard deviation over repeats. Empty: not run."
     note += " Without copies: on test images that are not pixel for pixel in training." if copies else ""
+    note += " Training: on the images that were trained on, as they are." if results.suite.training else ""
+    note += " Leaking: people or images of the test part are trained on." if results.sound != results.columns else ""
 
     details = []
     for (row, column), found in estimates.items():
@@ -85,8 +94,9 @@ def _main(results: Results, estimates: Estimates, metric: str, folder: Path) -> 
     budget = f"Trained with budget {results.budget_name}: {trained}. {state}"
     about = [results.suite.about] if results.suite.about else []
     title = f"Test {metric_name(metric)}"
-    claims = _claimed(results) if metric == "accuracy" else {}
-    figure = plots.scores(estimates, claims, results.rows, results.columns, metric_name(metric))
+    claims = {(row.name, name): row.claims(name) for row in results.suite.rows for name in results.columns}
+    shown = {place: found[metric] for place, found in claims.items() if metric in found}
+    figure = plots.scores(estimates, shown, results.rows, results.columns, metric_name(metric))
     plots.save(figure, folder / "scores.png")
     caption = f"{title}. Thick: interval over repeats; thin: over images; diamond: claimed."
     return Section(
@@ -119,23 +129,39 @@ def _without_copies(results: Results, row: str, column: str, metric: str) -> Ent
     return mean_score(mean_over_repeats(np.array(values))) if values else Entry()
 
 
-def _claimed(results: Results) -> dict[tuple[str, str], float]:
-    return {(row.name, column): value for row in results.suite.rows for column, value in row.claimed.items()}
+def _on_training(results: Results, row: str, column: str, metric: str) -> Entry:
+    found = estimate(results.of(row, column, TRAINING), metric)
+    return mean_score(found.mean) if found else Entry()
 
 
-def _claims(results: Results, accuracies: Estimates) -> Section | None:
-    rows = []
-    for place, claimed in _claimed(results).items():
-        if place not in accuracies:
-            continue
-        found = accuracies[place]
-        said = verdict(claimed / 100, found.mean, found.images, found.converged)
-        line = [*map(Entry, place), number(claimed), mean_score(found.mean)]
-        line += [number(100 * found.mean.value - claimed, sign=True)]
-        rows.append([*line, interval(percent(found.mean.interval)), interval(percent(found.images)), Entry(said)])
-    head = ["system", "data", "claimed", "measured", "difference", "95 % over repeats", "95 % over images", "verdict"]
-    note = f"Intervals are of the measured accuracy. {NOISE.capitalize()}: one of them holds the claim."
-    return Section("Claimed and measured", [], [Table("claims", "Accuracy, %", head, rows, note)]) if rows else None
+def _claims(results: Results) -> Section | None:
+    rows, used = [], set[str]()
+    for row in results.suite.rows:
+        for column in results.columns:
+            for measure, claimed in row.claims(column).items():
+                if (found := estimate(results.of(row.name, column), measure)) is None:
+                    continue
+                used.add(measure)
+                share, unit = measure not in UNITS, UNITS.get(measure, "%")
+                scale, widest = (100, statistics.WIDEST) if share else (1, float("inf"))
+                value, around = claimed / scale, (found.mean, found.images, found.converged, widest)
+                said = statistics.verdict(value, *around) if column in results.sound else statistics.LEAKING
+                line = [Entry(row.name), Entry(column), Entry(f"{metric_name(measure)}, {unit}"), number(claimed)]
+                line += [mean_score(found.mean, scale), number(scale * found.mean.value - claimed, sign=True)]
+                line += [interval(percent(pair, scale)) for pair in (found.mean.interval, found.images)]
+                if results.suite.training:
+                    line.append(_on_training(results, row.name, column, measure) if share else Entry())
+                rows.append([*line, Entry(said)])
+    if not rows:
+        return None
+    head = ["system", "data", "measure", "claimed", "measured", "difference", "95 % over repeats", "95 % over images"]
+    head += ["on training images"] if results.suite.training else []
+    note = f"Intervals are of what was measured. {NOISE.capitalize()}: one of them holds the claim."
+    note += " Loss: cross-entropy in nats." if "loss" in used else ""
+    note += " Latency: of an image in a batch, with reading it, without finding the face." if "latency" in used else ""
+    return Section(
+        "Claimed and measured", [], [Table("claims", "Claims of the papers", [*head, "verdict"], rows, note)]
+    )
 
 
 def _classes(results: Results) -> Section:

@@ -11,6 +11,8 @@ References:
         Statistics 9, 1980.
     [5] Agresti and Min, Simple improved confidence intervals for comparing matched proportions, Statistics in Medicine
         24, 2005.
+    [6] Zou and Donner, Construction of confidence limits about effect measures: a general approach, Statistics in
+        Medicine 27, 2008.
 """
 
 from collections.abc import Iterable
@@ -20,7 +22,7 @@ from itertools import groupby
 import numpy as np
 
 from ferlightning.bench.results import Repeat, Result
-from ferlightning.evaluation.statistics import Array, Interval, bootstrap_intervals, wilson_interval
+from ferlightning.evaluation.statistics import Array, Interval
 
 LEVEL = 0.95
 EXACT_BELOW = 25
@@ -32,6 +34,7 @@ WIDEST = 0.1
 TOO_FEW = "too few repeats to tell"
 TOO_WIDE = "too wide an interval to tell"
 UNCONVERGED = "not trained to the end"
+LEAKING = "leaking, so nothing to tell"
 NOISE = "inside the noise"
 
 
@@ -72,48 +75,53 @@ def mean_over_repeats(values: Array, overlap: float = 0.0) -> Mean:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one system on one data set, in [0, 1].
+    """One metric of one system on one data set.
 
     Attributes:
         mean: over repeats.
-        images: interval over images.
+        images: interval over images; None for what has none.
         n: number of repeats.
         converged: whether all of them were trained to the end.
     """
 
     mean: Mean
-    images: Interval
+    images: Interval | None
     n: int
     converged: bool = True
 
     @property
     def doubt(self) -> str:
-        """Why there is no verdict on it; empty if there can be one."""
+        """Why there is no verdict on a score in [0, 1]; empty if there can be one."""
         return doubt(self.mean, self.images, self.converged)
 
 
 def estimate(found: dict[Repeat, Result], metric: str) -> Estimate | None:
-    """Return the mean and the intervals of repeats; None if there are none."""
+    """Return the mean and the intervals of repeats; None if there are none.
+
+    Folds hold other images, so their intervals over images become one of their mean; seeds have the same images, so
+    theirs are averaged.
+    """
     if not found:
         return None
     intervals = []
     for _, of_seed in groupby(sorted(found, key=lambda repeat: repeat[1]), key=lambda repeat: repeat[1]):
-        results = [found[repeat] for repeat in of_seed]
-        if len(results) == 1:
-            intervals.append(results[0].interval(metric))
-            continue
-        confusion = np.sum([result.confusion for result in results], 0)
-        if metric == "accuracy":
-            intervals.append(wilson_interval(np.trace(confusion), confusion.sum()))
-        else:
-            intervals.append(bootstrap_intervals(confusion)[metric])
-    low, high = np.mean(intervals, 0)
+        folds = [found[repeat] for repeat in of_seed]
+        known = [pair for result in folds if (pair := result.interval(metric))]
+        if known:
+            intervals.append(mean_interval([result.score(metric) for result in folds], known))
     scores = np.array([result.score(metric) for result in found.values()])
     mean = mean_over_repeats(scores, mean_overlap(found.values()))
-    if mean.interval is not None:  # Student's t does not know the ends of the scale
+    if mean.interval is not None and metric not in ("loss", "latency"):  # Student's t does not know the scale's ends
         mean = replace(mean, interval=(max(mean.interval[0], 0.0), min(mean.interval[1], 1.0)))
-    converged = all(result.converged for result in found.values())
-    return Estimate(mean, (float(low), float(high)), len(found), converged)
+    images = (float(np.mean(intervals, 0)[0]), float(np.mean(intervals, 0)[1])) if intervals else None
+    return Estimate(mean, images, len(found), all(result.converged for result in found.values()))
+
+
+def mean_interval(values: list[float], intervals: list[Interval]) -> Interval:
+    """Return the interval of the mean of independent values from their own intervals [6]."""
+    value, (low, high) = np.array(values), np.array(intervals).T
+    below, above = (float(np.sqrt(np.sum((value - end) ** 2))) / len(value) for end in (low, high))
+    return float(value.mean()) - below, float(value.mean()) + above
 
 
 def mean_overlap(found: Iterable[Result]) -> float:
@@ -157,6 +165,7 @@ class Friedman:
         blocks: N.
         ranks: (S,) mean ranks, 1 is the best.
         chi2: Friedman's statistic, corrected for ties as in SciPy, and its ``p``.
+        least: the p that as many blocks would have if they agreed on the order.
         f: Iman and Davenport's statistic, which is less conservative [4], and its ``p_f``.
         kendall_w: effect size, from 0 (blocks do not agree on the order) to 1.
         nemenyi: (S, S) p of each pair.
@@ -167,6 +176,7 @@ class Friedman:
     ranks: Array
     chi2: float
     p: float
+    least: float
     f: float
     p_f: float
     kendall_w: float
@@ -194,8 +204,8 @@ def friedman(scores: Array) -> Friedman:
     p_f = stats.f.sf(f, k - 1, (k - 1) * (n - 1))
     q = stats.studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2)
     nemenyi = posthoc_nemenyi_friedman(scores).to_numpy()
-    cd = float(q * np.sqrt(k * (k + 1) / (6 * n)))
-    return Friedman(n, ranks.mean(0), chi2, p, float(f), float(p_f), chi2 / most, nemenyi, cd)
+    cd, least = float(q * np.sqrt(k * (k + 1) / (6 * n))), float(stats.chi2.sf(most, k - 1))
+    return Friedman(n, ranks.mean(0), chi2, p, least, float(f), float(p_f), chi2 / most, nemenyi, cd)
 
 
 @dataclass(frozen=True)

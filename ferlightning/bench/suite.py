@@ -9,7 +9,7 @@ import shlex
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -17,6 +17,20 @@ from ferlightning.errors import FerlError
 
 SEVERITIES = range(1, 6)
 """Severities of a corruption, as in Hendrycks and Dietterich 2019."""
+TRAINING = "training images"
+"""Name of the test that tells how much of a score is memory."""
+Measure = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "loss",
+    "latency",
+]
+"""What papers claim, in percent; the loss in nats, the latency in milliseconds."""
 Key = tuple[str, str, str, str, str]
 KEYS = ("system", "data", "fold", "seed", "step")
 """Columns of a csv of results that name a step."""
@@ -29,7 +43,7 @@ class Row:
     Args:
         name: shown in tables.
         args: arguments of ``ferl fit``; ``{pretrained}`` stands for the run folder of ``pretrain``.
-        claimed: accuracy that the paper claims, in percent, by name of column.
+        claimed: what the paper claims, by name of column: the accuracy in percent, or several measures by name.
         ablates: the row that this one is an ablation of; null for a system of its own.
         pretrain: arguments of a ``ferl fit`` that runs first in every cell.
         also: extra arguments for single columns, by name, placed after those of the column.
@@ -37,10 +51,15 @@ class Row:
 
     name: str
     args: list[str]
-    claimed: dict[str, float] = field(default_factory=dict)
+    claimed: dict[str, float | dict[Measure, float]] = field(default_factory=dict)
     ablates: str | None = None
     pretrain: list[str] | None = None
     also: dict[str, list[str]] = field(default_factory=dict)
+
+    def claims(self, column: str) -> dict[Measure, float]:
+        """Return the claims on a column by measure."""
+        found = self.claimed.get(column, {})
+        return found if isinstance(found, dict) else {"accuracy": found}
 
 
 @dataclass(frozen=True)
@@ -51,11 +70,14 @@ class Column:
         name: shown in tables.
         args: arguments of ``ferl fit``, placed after those of the row.
         folds: values of ``--data.fold``; null if the data has a single split.
+        leaking: true if people or images of the test part are trained on, to show what that does to a score; there is
+            no verdict on it, and its name must say "leaking".
     """
 
     name: str
     args: list[str] = field(default_factory=list)
     folds: list[int] | None = None
+    leaking: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +123,7 @@ class Suite:
         seeds: every cell is repeated with each seed.
         tests: other data that every trained model is tested on.
         corruptions: parts for ``--data.corrupt``; every test is repeated with each of them at severities 1 to 5.
+        training: test every trained model on its training images, too.
     """
 
     title: str
@@ -111,6 +134,7 @@ class Suite:
     seeds: list[int] = field(default_factory=lambda: [42])
     tests: list[OtherTest] = field(default_factory=list)
     corruptions: list[str] = field(default_factory=list)
+    training: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,9 +244,17 @@ def read_suite(path: Path) -> Suite:
                 raise FerlError(f"{path}: {kind}: {name!r} cannot name a folder; use letters, digits and no slash")
             if slugs.count(folder) > 1:
                 raise FerlError(f"{path}: {kind}: two have the name {folder!r}; each needs its own")
+    for column in suite.columns:
+        if column.leaking != ("leaking" in column.name):
+            raise FerlError(f'{path}: column {column.name!r}: a name says "leaking" if, and only if, leaking is true')
     for row in suite.rows:
         if row.ablates is not None and row.ablates not in names:
             raise FerlError(f"{path}: row {row.name!r} ablates {row.ablates!r}, which is not a row of this suite")
+        claims = [measure for column in columns for measure in row.claims(column)]
+        if unclear := {*claims} - {*get_args(Measure)}:
+            raise FerlError(
+                f"{path}: row {row.name!r} claims {unclear.pop()!r}; the measures are {', '.join(get_args(Measure))}"
+            )
         if unknown := {*row.also, *row.claimed} - {*columns}:
             raise FerlError(f"{path}: row {row.name!r} names {unknown.pop()!r}, which is not a column of this suite")
     return suite
@@ -285,6 +317,8 @@ def _cell(suite: Suite, budget: Budget, out: Path, row: Row, column: Column, fol
 
     steps = [] if row.pretrain is None else [step("pretrain", fit(row.pretrain), test=None)]
     steps.append(step("main", [*fit(row.args), "--test_after_fit=true"]))
+    if suite.training:
+        steps.append(test(TRAINING, ["--data.tested=train"], test=TRAINING))
     steps += [test(t.name, t.args, test=t.name) for t in suite.tests if t.name != column.name]
     for name, severity in product(suite.corruptions, SEVERITIES):
         words = [f"--data.corrupt={name}", f"--data.corrupt.severity={severity}"]

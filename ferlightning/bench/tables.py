@@ -91,15 +91,15 @@ def p_value(p: float) -> Entry:
     return Entry("<0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
-def mean_score(mean: Mean) -> Entry:
-    """Format a mean and its standard deviation in percent."""
-    spread = "" if mean.sd is None else f" ± {100 * mean.sd:.2f}"
-    return Entry(f"{100 * mean.value:.2f}{spread}", 100 * mean.value)
+def mean_score(mean: Mean, scale: float = 100) -> Entry:
+    """Format a mean and its standard deviation, by default in percent."""
+    spread = "" if mean.sd is None else f" ± {scale * mean.sd:.2f}"
+    return Entry(f"{scale * mean.value:.2f}{spread}", scale * mean.value)
 
 
-def percent(pair: Interval | None) -> Interval | None:
-    """Turn an interval of shares into percent."""
-    return None if pair is None else (100 * pair[0], 100 * pair[1])
+def percent(pair: Interval | None, scale: float = 100) -> Interval | None:
+    """Turn an interval of shares into percent, or another unit."""
+    return None if pair is None else (scale * pair[0], scale * pair[1])
 
 
 def metric_name(metric: str) -> str:

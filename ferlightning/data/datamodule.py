@@ -61,6 +61,7 @@ class FaceData(LightningDataModule):
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
         split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
+        tested: the split that ``test`` evaluates; ``train`` tells how well training images are remembered.
         predict_folder: folder of images, at any depth, or one image, that ``predict`` reads instead of the test split.
     """
 
@@ -79,6 +80,7 @@ class FaceData(LightningDataModule):
         balanced_sampling: bool = False,
         val_fraction: float = 0.15,
         split_seed: int = 0,
+        tested: Literal["train", "test"] = "test",
         predict_folder: str | None = None,
     ) -> None:
         super().__init__()
@@ -99,6 +101,7 @@ class FaceData(LightningDataModule):
         self.balanced_sampling = balanced_sampling
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.tested = tested
         self.predict_folder = predict_folder
         self.unreadable: list[str] = []
         """What could not be read, a sentence each."""
@@ -173,7 +176,8 @@ class FaceData(LightningDataModule):
             group, by_group = self._groups
             chosen = choose(self.label[train], group[train], by_group, self.val_fraction, self.split_seed)
             train, val = train[~chosen], train[chosen]
-        return {"train": train, "val": val, "test": test if len(test) else val}
+        found: dict[Split, NDArray[np.int64]] = {"train": train, "val": val, "test": test if len(test) else val}
+        return found | {"test": found[self.tested]}
 
     @property
     def class_counts(self) -> list[int]:
@@ -212,6 +216,10 @@ class FaceData(LightningDataModule):
         store, items, *_ = self._select(split)
         return store.name[items]
 
+    def item_subjects(self, split: Split) -> NDArray[np.str_]:
+        """Who each item of a split shows; empty where that is unknown."""
+        return self.raw.subject[self.items[split]]
+
     @cached_property
     def training_frames(self) -> NDArray[np.uint64]:
         """Hashes of the frames that are trained on, sorted; a checkpoint keeps them for ``trained_on``."""
@@ -243,7 +251,9 @@ class FaceData(LightningDataModule):
         if self.corrupt is not None and self.corrupt.severity:
             name, severity, most = type(self.corrupt).__name__, self.corrupt.severity, len(self.corrupt.strengths)
             found.append(f"The images were corrupted: {name}, severity {severity} of {most}.")
-        if split == "test" and self.items["test"] is self.items["val"]:
+        if split == "test" and self.tested != "test":
+            found.append("These are the training images, which the model has seen.")
+        elif split == "test" and self.items["test"] is self.items["val"]:
             found.append("The data has no test split: these are the validation images, on which the epoch was chosen.")
         left_out = self.raw.label[(self.label == UNLABELLED) & (self.raw.label != UNLABELLED)]
         if len(left_out):

@@ -148,7 +148,8 @@ def _html(report: dict[str, Any], pictures: list[Path]) -> str:
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """Print the numbers on the terminal, and where the rest is."""
     console = Console()
-    table = Table(title=f"{report['split']}, {report['n']:,} items", title_justify="left")
+    people = f" of {report['people']:,} people" if report["people"] else ""
+    table = Table(title=f"{report['split']}, {report['n']:,} items{people}", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     reports = [report]

@@ -121,12 +121,16 @@ class Report(Callback):
         names = _item_names(trainer, split, index)
         class_names = _class_names(pl_module)
 
-        report: dict[str, Any] = {"split": split} | summarise(label, probs, class_names)
+        group = datamodule.item_subjects(split)[index] if hasattr(datamodule, "item_subjects") else np.array([""])
+        group = group if (group != "").all() else None
+        report: dict[str, Any] = {"split": split} | summarise(label, probs, class_names, group)
         report["deduplicated"] = None
         if hasattr(datamodule, "copied_from_training"):
             copied = datamodule.copied_from_training(split)[index]
             if copied.any() and not copied.all():
-                report["deduplicated"] = summarise(label[~copied], probs[~copied], class_names)
+                report["deduplicated"] = summarise(
+                    label[~copied], probs[~copied], class_names, None if group is None else group[~copied]
+                )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
         with torch.inference_mode():
@@ -172,37 +176,50 @@ def _writable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def summarise(label: Array, probs: Array, class_names: list[str]) -> dict[str, Any]:
+def summarise(label: Array, probs: Array, class_names: list[str], group: Array | None = None) -> dict[str, Any]:
     """Return the numbers of a report, as values for JSON.
 
     Args:
         label: (N,) class index.
         probs: (N, K) in [0, 1].
         class_names: K names.
+        group: (N,) who is shown; None if that is unknown. Intervals are by people where one has several images.
 
     Returns:
-        n, metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high, precision, f1}} with null
-        for what a class without labels has no value of, confusion_matrix (rows are true classes).
+        n, people (null if unknown), metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high,
+        precision, f1}} with null for what a class without labels has no value of, confusion_matrix (rows are true
+        classes).
     """
     counts = count_items(label, probs)
-    confusion, correct = counts.confusion, int(counts.correct.sum())
+    people = None if group is None else len(np.unique(group))
+    if people in (1, len(label)):  # nothing to draw from, or nobody twice
+        group = None
+    confusion, k = counts.confusion, len(class_names)
     items = measure(torch.from_numpy(probs), torch.from_numpy(label))
-    gap = (items.prediction.numpy() == label) - items.confidence.numpy().astype(np.float64)
-    interval = statistics.bootstrap_intervals(confusion) | {
-        "accuracy": statistics.wilson_interval(correct, len(label)),
-        "calibration_error": statistics.bootstrap_calibration_error(items.bin.numpy(), gap),
-        "nll": statistics.bootstrap_mean(items.cost.numpy().astype(np.float64)),
+    prediction = items.prediction.numpy()
+    right = prediction == label
+    gap = right - items.confidence.numpy().astype(np.float64)
+    cells = confusion
+    if group is not None:
+        cells = statistics.sum_groups(np.eye(k * k, dtype=int)[label * k + prediction], group).reshape(-1, k, k)
+    interval = statistics.bootstrap_intervals(cells) | {
+        "accuracy": statistics.share_interval(right, group),
+        "calibration_error": statistics.bootstrap_calibration_error(items.bin.numpy(), gap, group),
+        "nll": statistics.bootstrap_mean(items.cost.numpy().astype(np.float64), group),
     }
     by_class, per_class = statistics.per_class_scores(confusion), {}
     for i, name in enumerate(class_names):
-        support = int(confusion[i].sum())
-        low, high = statistics.wilson_interval(confusion[i, i], support) if support else (None, None)
-        recall = float(by_class["recall"][i]) if support else None
-        per_class[name] = {"support": support, "recall": recall, "low": low, "high": high} | {
+        own = label == i
+        low, high, recall = None, None, None
+        if own.any():
+            low, high = statistics.share_interval(right[own], None if group is None else group[own])
+            recall = float(by_class["recall"][i])
+        per_class[name] = {"support": int(own.sum()), "recall": recall, "low": low, "high": high} | {
             metric: float(by_class[metric][i]) for metric in ("precision", "f1")
         }
     return {
         "n": len(label),
+        "people": people,
         "metrics": {
             name: {"value": value, "low": interval[name][0], "high": interval[name][1]}
             for name, value in statistics.scores(counts).items()

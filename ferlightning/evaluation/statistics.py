@@ -1,11 +1,13 @@
 """Scores from counts, and 95 % intervals for all of them.
 
-Shapes: N images, K classes, R resamples. A confusion matrix counts true classes in rows, predicted ones in columns.
+Shapes: N images, K classes, G groups, R resamples. A confusion matrix counts true classes in rows, predicted ones in
+columns.
 
-The intervals take images as independent draws. Where several images show one person, as in CK+, the true uncertainty is
-larger: read the spread over folds by subject instead.
+Images of one person are alike. Where several show one, as in CK+, people are the draws, not images: ``group`` says
+which images belong together.
 """
 
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,22 +98,22 @@ def confusion_scores(confusion: Array) -> dict[str, Array]:
     }
 
 
-def calibration_error(gap: Array, n: int) -> Array:
+def calibration_error(gap: Array, n: Array) -> Array:
     """Return the expected calibration error: the mean over images of abs(accuracy - confidence) of the image's bin.
 
     Source: Guo et al., On calibration of modern neural networks, ICML 2017, eq. 3.
 
     Args:
         gap: (..., BINS) correct predictions in each bin less the sum of confidences.
-        n: images.
+        n: (...), images.
 
     Returns:
         Errors of shape (...), in [0, 1].
     """
-    return _divide(np.abs(gap).sum(-1), np.asarray(n))
+    return _divide(np.abs(gap).sum(-1), n)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval:
     """Return the Wilson score interval of a proportion, without continuity correction.
 
     Unlike the normal approximation it stays in [0, 1] and has a width at 0 and at n successes.
@@ -119,16 +121,49 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
 
     Args:
         successes: 0 to n.
-        n: at least 1.
+        n: above 0.
         level: confidence, in (0, 1).
 
     Returns:
         (low, high).
     """
-    from scipy.stats import binomtest  # late: takes a second
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    p, scale = successes / n, 1 + z2 / n
+    centre, half = (p + z2 / (2 * n)) / scale, (z2 * (p * (1 - p) + z2 / (4 * n)) / n) ** 0.5 / scale
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
-    interval = binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def share_interval(right: Array, group: Array | None = None) -> Interval:
+    """Return Wilson's interval of the share of images that are right.
+
+    With groups, n is divided by the design effect, by which the variance of the share is larger than that of
+    independent images: the variance over groups [1], divided by p (1 - p) / n, and at least 1 [2].
+
+    Args:
+        right: (N,) bool.
+        group: (N,) number of each image's group; None if all images are independent.
+
+    References:
+        [1] Cochran, Sampling techniques, 1977, section 9.7: the variance of a ratio of clusters.
+        [2] Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
+            estimated from survey data, Survey Methodology 24, 1998: the effective number.
+    """
+    n, p, effect = len(right), float(np.mean(right)), 1.0
+    if group is not None and 0 < p < 1:
+        off = sum_groups(right - p, group)
+        between = len(off) / max(len(off) - 1, 1) * float(off @ off) / n**2
+        effect = max(between * n / (p * (1 - p)), 1.0)
+    return wilson_interval(p * n / effect, n / effect)
+
+
+def sum_groups(values: Array, group: Array | None) -> Array:
+    """Add up the values of each group, (N, ...) -> (G, ...); without groups each image is one."""
+    if group is None:
+        return values
+    _, code = np.unique(group, return_inverse=True)
+    sums = np.zeros((code.max() + 1, *values.shape[1:]), values.dtype)
+    np.add.at(sums, code, values)
+    return sums
 
 
 def bootstrap_intervals(confusion: Array, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
@@ -140,25 +175,32 @@ def bootstrap_intervals(confusion: Array, level: float = 0.95, seed: int = 0) ->
     Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13.
 
     Args:
-        confusion: (K, K) counts.
+        confusion: (K, K) counts; or (G, K, K), those of each group, of which whole ones are drawn.
         level: confidence, in (0, 1).
         seed: of the resampling.
 
     Returns:
         (low, high) by name.
     """
-    n = int(confusion.sum())
-    draws = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=RESAMPLES)
-    samples = confusion_scores(draws.reshape(RESAMPLES, *confusion.shape))
-    return {name: _percentiles(x, level) for name, x in samples.items()}
+    rng, shape = np.random.default_rng(seed), (RESAMPLES, *confusion.shape[-2:])
+    if confusion.ndim == 3:
+        times = rng.multinomial(len(confusion), np.full(len(confusion), 1 / len(confusion)), size=RESAMPLES)
+        draws = times @ confusion.reshape(len(confusion), -1)
+    else:
+        n = int(confusion.sum())
+        draws = rng.multinomial(n, confusion.ravel() / n, size=RESAMPLES)
+    return {name: _percentiles(x, level) for name, x in confusion_scores(draws.reshape(shape)).items()}
 
 
-def bootstrap_mean(values: Array, level: float = 0.95, seed: int = 0) -> Interval:
-    """Return the percentile bootstrap interval of a mean, such as the negative log-likelihood. Shape: (N,)."""
-    return _percentiles(_resampled_sums(values, seed) / len(values), level)
+def bootstrap_mean(values: Array, group: Array | None = None, level: float = 0.95, seed: int = 0) -> Interval:
+    """Return the percentile bootstrap interval of a mean, such as the negative log-likelihood. Shapes: (N,), (N,)."""
+    total, n = _resampled_sums(np.stack([values, np.ones(len(values))], 1), group, seed).T
+    return _percentiles(total / n, level)
 
 
-def bootstrap_calibration_error(bins: Array, gap: Array, level: float = 0.95, seed: int = 0) -> Interval:
+def bootstrap_calibration_error(
+    bins: Array, gap: Array, group: Array | None = None, level: float = 0.95, seed: int = 0
+) -> Interval:
     """Return the bootstrap interval of the expected calibration error, corrected for bias.
 
     The absolute value turns the noise of each bin into error, so resamples lie above the sample on average. The
@@ -167,24 +209,26 @@ def bootstrap_calibration_error(bins: Array, gap: Array, level: float = 0.95, se
     Args:
         bins: (N,) index of each image's bin of confidence.
         gap: (N,) 1 for a correct prediction, else 0, less the confidence.
+        group: (N,) number of each image's group; None if all images are independent.
         level: confidence, in (0, 1).
         seed: of the resampling.
 
     Returns:
         (low, high), in [0, 1].
     """
-    n, by_bin = len(gap), gap[:, None] * (bins[:, None] == np.arange(BINS))  # (N, BINS)
-    samples = calibration_error(_resampled_sums(by_bin, seed), n)
-    bias = samples.mean() - calibration_error(by_bin.sum(0), n)
+    by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))  # (N, BINS)
+    drawn = _resampled_sums(np.column_stack([by_bin, np.ones(len(gap))]), group, seed)  # (R, BINS + 1)
+    samples = calibration_error(drawn[:, :-1], drawn[:, -1])
+    bias = samples.mean() - calibration_error(by_bin.sum(0), np.asarray(len(gap)))
     low, high = _percentiles(samples - bias, level)
     return max(low, 0.0), min(high, 1.0)
 
 
-def _resampled_sums(values: Array, seed: int) -> Array:
-    """Sum N rows that are drawn with replacement, R times. Shape: (N, ...) -> (R, ...)."""
-    n, rng = len(values), np.random.default_rng(seed)
+def _resampled_sums(values: Array, group: Array | None, seed: int) -> Array:
+    """Sum images or groups drawn with replacement, as many as there are, R times. Shape: (N, ...) -> (R, ...)."""
+    values, rng = sum_groups(values, group), np.random.default_rng(seed)
     # One resample at a time: all at once would hold R * N indices in memory.
-    times = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES))
+    times = (np.bincount(rng.integers(len(values), size=len(values)), minlength=len(values)) for _ in range(RESAMPLES))
     return np.array([drawn.astype(np.float64) @ values for drawn in times])
 
 

@@ -45,7 +45,9 @@ def out(tmp_path_factory) -> Path:
     suite = suite_of(["whole", "p_art", "other <b>"], [])
     suite |= {"seeds": [1, 2, 3], "columns": [{"name": "Folds", "folds": [0, 1]}, {"name": "Split"}]}
     suite |= {"tests": [{"name": "Split", "args": []}, {"name": "Third", "args": []}], "corruptions": ["JPEG"]}
-    suite["rows"][0]["claimed"] = {"Split": 99.5, "Folds": 90.0}
+    suite |= {"training": True}
+    several = {"accuracy": 99.5, "macro_f1": 99.0, "weighted_recall": 90.0, "loss": 0.61, "latency": 28.0}
+    suite["rows"][0]["claimed"] = {"Split": several, "Folds": 90.0}
     suite["rows"][1]["ablates"] = "whole"
     cells, skill = start(out, suite), {"whole": 0.9, "p_art": 0.8, "other <b>": 0.5}
     clean = {"n": 9, "confusion_matrix": [[9]], "metrics": {"accuracy": {"value": 0.625, "low": 0.0, "high": 1.0}}}
@@ -78,29 +80,49 @@ def test_means_and_intervals(out: Path, made: Path) -> None:
         stats.t.ppf(0.975, 5) * folds.std(ddof=1) * (1 / 6 + 1 / 8) ** 0.5
     )  # eight times as many training as test items
     assert float(row["95 % over repeats high"]) == pytest.approx(folds.mean() + half)
-    pooled = [wilson_interval(round(folds[i : i + 2].sum() * N / 100), 2 * N) for i in (0, 2, 4)]
-    assert float(row["95 % over images low"]) == pytest.approx(100 * np.mean([low for low, _ in pooled]))
+    low = np.array([100 * wilson_interval(round(score * N / 100), N)[0] for score in folds])
+    of_seeds = [folds[i : i + 2].mean() - np.hypot(*(folds - low)[i : i + 2]) / 2 for i in (0, 2, 4)]
+    assert float(row["95 % over images low"]) == pytest.approx(np.mean(of_seeds))
     half = stats.t.ppf(0.975, 2) * split.std(ddof=1) * (1 / 3) ** 0.5
     assert float(rows["whole", "Split"]["95 % over repeats low"]) == pytest.approx(split.mean() - half)
     text = (made / "report.md").read_text()
-    assert f"| whole | {folds.mean():.2f} ± {folds.std(ddof=1):.2f} | {split.mean():.2f} ±" in text
+    assert f"| whole | {folds.mean():.2f} ± {folds.std(ddof=1):.2f} |" in text
+    assert f" | {split.mean():.2f} ± {split.std(ddof=1):.2f} |" in text
     budget, first_table = text.index("Trained with budget cpu: one epoch. 27 of 27 cells"), text.index("| system |")
     assert text[budget:first_table].count("\n\n") == 2, "the budget stands right above the table"
 
 
-def test_without_copies(made: Path) -> None:
+def test_without_copies_and_on_training_images(out: Path, made: Path) -> None:
     rows = table(made, "results")
-    assert list(rows[0]) == ["system", "Folds", "Split", "Split without copies"]
+    assert list(rows[0]) == [
+        "system", "Folds", "Folds, training", "Split", "Split without copies", "Split, training"
+    ]  # fmt: skip
     assert [row["Split without copies"] for row in rows] == ["62.5", "", ""]
+    reports = read(list((out / "cells" / "whole" / "Split").glob("*/tests/training_images/report/metrics.json")))
+    assert len(reports) == 3
+    mean = 100 * np.mean([r["metrics"]["accuracy"]["value"] for r in reports])
+    assert float(rows[0]["Split, training"]) == pytest.approx(mean) and mean > 94
+    claim = next(row for row in table(made, "claims") if (row["data"], row["measure"]) == ("Split", "accuracy, %"))
+    assert float(claim["on training images"]) == pytest.approx(mean)
 
 
 def test_claims(out: Path, made: Path) -> None:
-    claims = {row["data"]: row for row in table(made, "claims")}
-    mean = scores(out, "whole", "Split").mean()
-    assert float(claims["Split"]["difference"]) == pytest.approx(mean - 99.5)
-    assert float(claims["Split"]["95 % over repeats high"]) < 99.5 and claims["Split"]["verdict"] == "outside"
-    low, high = (float(claims["Folds"][f"95 % over repeats {end}"]) for end in ("low", "high"))
-    assert low <= 90 <= high and claims["Folds"]["verdict"] == "inside the noise"
+    rows = {(row["data"], row["measure"]): row for row in table(made, "claims")}
+    folds = rows.pop(("Folds", "accuracy, %"))
+    low, high = (float(folds[f"95 % over repeats {end}"]) for end in ("low", "high"))
+    assert low <= 90 <= high and folds["verdict"] == "inside the noise"
+    measures = ("accuracy, %", "macro F1, %", "weighted recall, %", "loss, nats", "latency, ms")
+    accuracy, f1, recall, loss, latency = (rows.pop(("Split", measure)) for measure in measures)
+    assert not rows
+    reports = read(list((out / "cells" / "whole" / "Split").glob("*/main/report/metrics.json")))
+    for row, name in ((accuracy, "accuracy"), (f1, "macro_f1"), (recall, "accuracy")):
+        mean = 100 * np.mean([r["metrics"][name]["value"] for r in reports])
+        assert float(row["measured"]) == pytest.approx(mean)
+        assert float(row["difference"]) == pytest.approx(mean - float(row["claimed"]))
+    assert float(accuracy["95 % over repeats high"]) < 99.5 and accuracy["verdict"] == "outside"
+    assert float(loss["measured"]) == 1 and loss["95 % over images low"] == "0.96" and loss["verdict"] == "outside"
+    assert float(latency["measured"]) == 4, "250 images a second"
+    assert latency["95 % over images low"] == "" and latency["verdict"] == "outside"
 
 
 def test_recall_and_cost(out: Path, made: Path) -> None:
@@ -239,7 +261,34 @@ def test_no_verdict_rank_or_pair_from_two_repeats(tmp_path: Path) -> None:
     assert not {"ranks.csv", "mcnemar.csv"} & {path.name for path in (folder / "tables").iterdir()}
     text = (folder / "report.md").read_text()
     for section in ("## Ranks", "## Pairs"):
-        assert ", ".join(f"{row} (too few repeats to tell)" for row in "ABC") in text[text.index(section) :]
+        assert ", ".join(f"{row} on X (too few repeats to tell)" for row in "ABC") in text[text.index(section) :]
+
+
+def test_no_verdict_rank_or_pair_of_what_leaks_or_was_not_trained_to_the_end(tmp_path: Path) -> None:
+    suite = suite_of(["A", "B", "C", "D"], ["X", "Y"]) | {"seeds": [1, 2, 3]}
+    suite["columns"][1] |= {"name": "Y (leaking)", "leaking": True}
+    suite["rows"][0]["claimed"] = suite["rows"][3]["claimed"] = {"X": 90.0, "Y (leaking)": 90.0}
+    suite["rows"][3]["ablates"] = "A"
+    skill = {"A": 0.9, "B": 0.8, "C": 0.5, "D": 0.7}
+    for cell in start(tmp_path, suite):
+        cut_short = cell.name.startswith("D/X") and cell.name.endswith("2")
+        finish_all([cell], skill, n=N, converged=not cut_short)
+    folder = report(tmp_path)
+    said = {(row["system"], row["data"]): row["verdict"] for row in table(folder, "claims")}
+    leaking, unfinished = "leaking, so nothing to tell", "not trained to the end"
+    assert said == {
+        ("A", "X"): "inside the noise", ("A", "Y (leaking)"): leaking,
+        ("D", "X"): unfinished, ("D", "Y (leaking)"): leaking,
+    }  # fmt: skip
+    assert [row["verdict"] for row in table(folder, "ablations")] == [unfinished, leaking]
+    assert {row["system"] for row in table(folder, "ranks")} == {"A", "B", "C"}
+    assert {(row["data"], row["a"], row["b"]) for row in table(folder, "mcnemar")} == {
+        ("X", "A", "B"), ("X", "A", "C"), ("X", "B", "C")
+    }  # fmt: skip
+    text = (folder / "report.md").read_text()
+    assert "Friedman's test over 3 blocks" in text and text.count("D on X (not trained to the end)") == 2
+    assert f"(if all blocks agreed, p = {stats.chi2.sf(6, 2):.3f})" in text
+    assert table(folder, "results")[0]["Y (leaking)"]
 
 
 def test_what_was_not_run_is_empty_and_what_failed_says_so(tmp_path: Path, capsys) -> None:

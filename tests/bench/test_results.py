@@ -122,7 +122,11 @@ def test_tests_and_corruptions_are_told_apart_and_pretraining_takes_time(tmp_pat
     own, other, damaged = results.of("A", "X"), results.of("A", "X", "Y"), results.of("A", "X", None, ("JPEG", 2))
     assert [r[None, 42].score("accuracy") for r in (own, other, damaged)] == pytest.approx([1 / 6, 2 / 6, 4 / 6])
     assert own[None, 42].seconds == 21 and other[None, 42].seconds == 12
-    assert own[None, 42].overlap == 0
+    assert own[None, 42].overlap == 0 and own[None, 42].converged
+    finished = json.loads((cell.steps[0].folder / "step.json").read_text()) | {"converged": False}
+    (cell.steps[0].folder / "step.json").write_text(json.dumps(finished))
+    other = collected(tmp_path).of("A", "X", "Y")
+    assert not other[None, 42].converged, "its pre-training was cut short"
     assert len(results.all) == 7
 
 

@@ -13,6 +13,7 @@ from ferlightning.bench.statistics import (
     friedman,
     holm,
     mcnemar,
+    mean_interval,
     mean_over_repeats,
     odds_ratio,
     verdict,
@@ -75,6 +76,7 @@ def test_friedman_is_scipys_and_nemenyi_scikit_posthocs() -> None:
 
 def test_friedman_at_its_ends() -> None:
     same = friedman(np.ones((5, 3)))
+    assert same.least == pytest.approx(stats.friedmanchisquare(*np.tile([1, 2, 3], (5, 1)).T).pvalue)
     assert (same.chi2, same.p, same.f, same.p_f, same.kendall_w) == (0, 1, 0, 1, 0)
     agreed = friedman(np.tile([0.1, 0.3, 0.2], (5, 1)))
     assert agreed.kendall_w == pytest.approx(1) and agreed.f == np.inf and agreed.p_f == 0
@@ -104,6 +106,19 @@ def test_one_or_two_repeats_have_no_interval() -> None:
     assert (found.value, found.sd, found.interval) == (0.5, None, None)
     found = mean_over_repeats(np.array([0.5, 0.7]))
     assert found.sd == pytest.approx(0.02**0.5) and found.interval is None
+
+
+def test_interval_of_the_mean_of_independent_values() -> None:
+    """Normal values: their variances add up. And shares of folds: much as of all images together."""
+    values, deviations = [0.9, 0.7, 0.8], [0.01, 0.03, 0.02]
+    ends = [stats.norm.interval(0.95, mean, sd) for mean, sd in zip(values, deviations, strict=True)]
+    expected = stats.norm.interval(0.95, 0.8, (0.01**2 + 0.03**2 + 0.02**2) ** 0.5 / 3)
+    assert mean_interval(values, ends) == pytest.approx(expected)
+    right = [28, 30, 26, 31, 29, 25, 30, 27, 29, 31]
+    folds = [stats.binomtest(x, 33).proportion_ci(method="wilson") for x in right]
+    whole = stats.binomtest(sum(right), 330).proportion_ci(method="wilson")
+    found = mean_interval([x / 33 for x in right], [(fold.low, fold.high) for fold in folds])
+    assert found == pytest.approx((whole.low, whole.high), abs=0.012)
 
 
 def test_verdicts() -> None:

@@ -87,6 +87,19 @@ def test_other_tests_are_of_the_best_checkpoint_and_leave_out_the_own_column(tmp
     assert len(set(every)) == len(every)
 
 
+def test_training_images_are_tested_if_the_suite_asks_for_it(tmp_path: Path) -> None:
+    main, training, *_ = made(tmp_path, training=True)[0].steps
+    assert training.words[:3] == ["test", "--ckpt_path={cell}/main/checkpoints/best.ckpt", "--data.tested=train"]
+    assert training.facts == main.facts | {"test": "training images"}
+
+
+def test_a_claim_is_the_accuracy_or_several_measures(tmp_path: Path) -> None:
+    claimed = {"A": {"accuracy": 79.6, "loss": 0.62}, "CK+": 90}
+    row = read_suite(write(tmp_path, rows=[{"name": "R", "args": [], "claimed": claimed}])).rows[0]
+    assert row.claims("A") == {"accuracy": 79.6, "loss": 0.62}
+    assert row.claims("CK+") == {"accuracy": 90} and row.claims("other") == {}
+
+
 def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path) -> None:
     step = made(tmp_path)[0].steps[0]
     (step.folder / "report").mkdir(parents=True)
@@ -104,6 +117,9 @@ def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path
         ({"rows": [{"name": "A", "args": []}, {"name": "A", "args": []}]}, "rows: two have the name 'A'"),
         ({"rows": [{"name": "A", "args": [], "ablates": "C"}]}, "row 'A' ablates 'C'"),
         ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is not a column"),
+        ({"rows": [{"name": "A", "args": [], "claimed": {"A": {"acuracy": 1.0}}}]}, "acuracy"),
+        ({"columns": [{"name": "by image", "leaking": True}]}, "column 'by image': a name says \"leaking\""),
+        ({"columns": [{"name": "by image (leaking)"}]}, "if, and only if, leaking is true"),
         ({"rows": [{"name": "A", "arguments": []}]}, "arguments"),
         ({"rows": None}, "rows"),
         ({"rows": []}, "rows: there are none"),

@@ -388,6 +388,15 @@ def test_subjects_in_two_splits_are_noted() -> None:
     assert note == "4 subject(s) are in train and in val: figures on these are too high."
 
 
+def test_training_images_can_be_tested_as_they_are() -> None:
+    store = clips([1] * 12, subjects=12, split=split_of(5, 4, 3))
+    data = Faces(store, tested="train", augment=[AFFINE], balanced_sampling=True)
+    (batch,) = data.test_dataloader()
+    assert torch.equal(batch["image"][:, 0, 0], torch.from_numpy(store.images[:5]))
+    assert data.item_subjects("test").tolist() == [f"s{i}" for i in range(5)]
+    assert data.notes("test") == ["These are the training images, which the model has seen."]
+
+
 def test_copies_of_training_frames_are_found() -> None:
     store = clips([2] * 9, split=split_of(4, 3, 2))
     store.images[2 * 5 + 1] = store.images[2 * 3]  # one frame of item 5 is one of item 3

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader
 
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report, summarise
+from ferlightning.evaluation.statistics import share_interval
 
 NAMES = ["anger", "<fear> & co", "neutral"]
 N = 50
+PEOPLE = np.array([f"person {i // 4}" for i in range(N)])
 COPIED = np.arange(N) % 5 == 1  # items that are in training too
 
 
@@ -61,6 +63,9 @@ class Data(LightningDataModule):
 
     def item_names(self, split: str) -> np.ndarray:
         return np.array([f"{split}/{i}.png" for i in range(N)])
+
+    def item_subjects(self, split: str) -> np.ndarray:
+        return PEOPLE
 
     def fingerprint(self) -> dict[str, object]:
         return {"test": {"items": N, "sha256": "0123"}}
@@ -130,6 +135,8 @@ def test_numbers_agree_with_scikit_learn(run: Path) -> None:
         assert report["metrics"][name]["value"] == pytest.approx(value, abs=1e-5), name
     for name, metric in report["metrics"].items():
         assert metric["low"] <= metric["value"] <= metric["high"], name
+    right, metric = np.array(label) == np.array(prediction), report["metrics"]["accuracy"]
+    assert report["people"] == 13 and (metric["low"], metric["high"]) == share_interval(right, PEOPLE)
     scores = sk.precision_recall_fscore_support(label, prediction, labels=NAMES, zero_division=0)
     for name, precision, recall, f1, support in zip(NAMES, *scores, strict=True):
         got = report["per_class"][name]
@@ -142,7 +149,7 @@ def test_numbers_without_copies_are_those_of_the_items_that_are_not_in_training(
     with (run / "predictions.csv").open(newline="") as file:
         rows = [row for row, copied in zip(csv.DictReader(file), COPIED, strict=True) if not copied]
     label, prediction = [row["label"] for row in rows], [row["prediction"] for row in rows]
-    assert report["deduplicated"]["n"] == len(rows) == 40
+    assert report["deduplicated"]["n"] == len(rows) == 40 and report["deduplicated"]["people"] == 13
     matrix = sk.confusion_matrix(label, prediction, labels=NAMES)
     assert report["deduplicated"]["confusion_matrix"] == matrix.tolist()
     accuracy = sk.accuracy_score(label, prediction)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ferlightning.evaluation import statistics
 from ferlightning.evaluation.statistics import BINS
@@ -16,6 +17,43 @@ def test_wilson_published_values() -> None:
         (1, 29, 0.0061, 0.1718),
     ]:
         assert statistics.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_intervals_by_people() -> None:
+    """The variance over people is that of a regression on a constant with clustered errors."""
+    from statsmodels.api import OLS
+
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    right = rng.random(len(person)) < rng.beta(3, 1, 60)[person]  # each has a skill of their own
+    fit = OLS(right.astype(float), np.ones(len(right))).fit(cov_type="cluster", cov_kwds={"groups": person})
+    effect = fit.bse[0] ** 2 * len(right) / (right.mean() * (1 - right.mean()))
+    assert effect > 1.3
+    found = statistics.share_interval(right, person)
+    assert found == pytest.approx(statistics.wilson_interval(right.sum() / effect, len(right) / effect))
+
+    # All bootstraps draw people; those of the share agree with SciPy's of ratios of sums.
+    hits, sizes = np.bincount(person, right), np.bincount(person)
+    drawn = stats.bootstrap(
+        (hits, sizes), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True, method="percentile", rng=rng
+    ).confidence_interval
+    cells = np.zeros((60, 2, 2), int)
+    np.add.at(cells, (person, np.zeros(len(person), int), 1 - right), 1)
+    for by_people in (
+        statistics.bootstrap_intervals(cells)["accuracy"],
+        statistics.bootstrap_mean(right.astype(float), person),
+        found,
+    ):
+        assert by_people == pytest.approx((drawn.low, drawn.high), abs=0.01)
+    one_bin = statistics.bootstrap_calibration_error(np.zeros(len(right), int), right - 0.0, person)
+    assert one_bin == pytest.approx((drawn.low, drawn.high), abs=0.01), "of confidence 0, the error is the share"
+
+
+def test_nobody_twice_or_nothing_to_tell_people_apart_by_is_as_without_people() -> None:
+    right = np.array([True, False, True, True])
+    assert statistics.share_interval(right, np.zeros(4)) == statistics.share_interval(right)
+    everything = np.ones(6, bool)
+    assert statistics.share_interval(everything, np.arange(6) // 2) == statistics.wilson_interval(6, 6)
 
 
 def test_bootstrap_close_to_normal_approximation() -> None:
