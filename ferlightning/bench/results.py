@@ -7,7 +7,7 @@ X.csv goes with X.yaml, the budget and the suite that were run, and with X.pairs
 import csv
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Results:
 
     Attributes:
         path: of the csv.
-        suite: the suite that was run.
+        suite: the suite that was run, with "(leaking)" behind the names of columns that leak.
         budget_name: the budget it was run with.
         budget: the same.
         tests: by row, column, test and corruption, each by repeat in the order of the suite.
@@ -191,10 +191,11 @@ def read_results(path: Path) -> Results:
     errors = {key_of(line): line["error"] for line in lines if line.get("error")}
     found = {(*key_of(line), line["split"], line["images"]): line for line in lines if not line.get("error")}
 
-    results = Results(path, suite, name, budget, {}, Counter(), Counter(), {})
+    shown = {column.name: f"{column.name} (leaking)" if column.leaking else column.name for column in suite.columns}
+    results = Results(path, _renamed(suite, shown), name, budget, {}, Counter(), Counter(), {})
     for cell in cells(suite, budget, home_of(path)):
         facts, seconds, converged = cell.steps[0].facts, 0.0, True
-        place, repeat = (facts["row"], facts["column"]), (facts["fold"], facts["seed"])
+        place, repeat = (facts["row"], shown[facts["column"]]), (facts["fold"], facts["seed"])
         results.planned[place] += 1
         if reason := errors.get(cell.key):
             results.failed[place] += 1
@@ -211,8 +212,16 @@ def read_results(path: Path) -> Results:
                 unique = found.get((*step.key, "test", "without copies"))
                 result = Result(own, unique, step.folder, seconds, _overlap(repeat[0], own), converged)
                 corruption = tuple(step.facts["corruption"]) if step.facts["corruption"] else None
-                results.tests.setdefault((*place, step.facts["test"], corruption), {})[repeat] = result
+                test = shown.get(step.facts["test"], step.facts["test"])
+                results.tests.setdefault((*place, test, corruption), {})[repeat] = result
     return results
+
+
+def _renamed(suite: Suite, shown: dict[str, str]) -> Suite:
+    """Give the columns the names that are shown."""
+    columns = [replace(column, name=shown[column.name]) for column in suite.columns]
+    rows = [replace(row, claimed={shown[name]: found for name, found in row.claimed.items()}) for row in suite.rows]
+    return replace(suite, columns=columns, rows=rows)
 
 
 def read_run(path: Path) -> tuple[Suite, str, Budget]:

@@ -129,9 +129,9 @@ def _without_copies(results: Results, row: str, column: str, metric: str) -> Ent
     return mean_score(mean_over_repeats(np.array(values))) if values else Entry()
 
 
-def _on_training(results: Results, row: str, column: str, metric: str) -> Entry:
+def _on_training(results: Results, row: str, column: str, metric: str, scale: float = 100) -> Entry:
     found = estimate(results.of(row, column, TRAINING), metric)
-    return mean_score(found.mean) if found else Entry()
+    return mean_score(found.mean, scale) if found else Entry()
 
 
 def _claims(results: Results) -> Section | None:
@@ -142,15 +142,18 @@ def _claims(results: Results) -> Section | None:
                 if (found := estimate(results.of(row.name, column), measure)) is None:
                     continue
                 used.add(measure)
-                share, unit = measure not in UNITS, UNITS.get(measure, "%")
-                scale, widest = (100, statistics.WIDEST) if share else (1, float("inf"))
+                scale, widest = (1, float("inf")) if measure in UNITS else (100, statistics.WIDEST)
                 value, around = claimed / scale, (found.mean, found.images, found.converged, widest)
                 said = statistics.verdict(value, *around) if column in results.sound else statistics.LEAKING
-                line = [Entry(row.name), Entry(column), Entry(f"{metric_name(measure)}, {unit}"), number(claimed)]
-                line += [mean_score(found.mean, scale), number(scale * found.mean.value - claimed, sign=True)]
+                line = [Entry(row.name), Entry(column), Entry(f"{metric_name(measure)}, {UNITS.get(measure, '%')}")]
+                line += [
+                    number(claimed),
+                    mean_score(found.mean, scale),
+                    number(scale * found.mean.value - claimed, sign=True),
+                ]
                 line += [interval(percent(pair, scale)) for pair in (found.mean.interval, found.images)]
                 if results.suite.training:
-                    line.append(_on_training(results, row.name, column, measure) if share else Entry())
+                    line.append(_on_training(results, row.name, column, measure, scale))
                 rows.append([*line, Entry(said)])
     if not rows:
         return None

@@ -70,8 +70,8 @@ class Column:
         name: shown in tables.
         args: arguments of ``ferl fit``, placed after those of the row.
         folds: values of ``--data.fold``; null if the data has a single split.
-        leaking: true if people or images of the test part are trained on, to show what that does to a score; there is
-            no verdict on it, and its name must say "leaking".
+        leaking: true if people or images of the test part are trained on, to show what that does to a score: the report
+            marks it, and has no verdict on it.
     """
 
     name: str
@@ -244,9 +244,6 @@ def read_suite(path: Path) -> Suite:
                 raise FerlError(f"{path}: {kind}: {name!r} cannot name a folder; use letters, digits and no slash")
             if slugs.count(folder) > 1:
                 raise FerlError(f"{path}: {kind}: two have the name {folder!r}; each needs its own")
-    for column in suite.columns:
-        if column.leaking != ("leaking" in column.name):
-            raise FerlError(f'{path}: column {column.name!r}: a name says "leaking" if, and only if, leaking is true')
     for row in suite.rows:
         if row.ablates is not None and row.ablates not in names:
             raise FerlError(f"{path}: row {row.name!r} ablates {row.ablates!r}, which is not a row of this suite")

@@ -266,8 +266,8 @@ def test_no_verdict_rank_or_pair_from_two_repeats(tmp_path: Path) -> None:
 
 def test_no_verdict_rank_or_pair_of_what_leaks_or_was_not_trained_to_the_end(tmp_path: Path) -> None:
     suite = suite_of(["A", "B", "C", "D"], ["X", "Y"]) | {"seeds": [1, 2, 3]}
-    suite["columns"][1] |= {"name": "Y (leaking)", "leaking": True}
-    suite["rows"][0]["claimed"] = suite["rows"][3]["claimed"] = {"X": 90.0, "Y (leaking)": 90.0}
+    suite["columns"][1]["leaking"] = True
+    suite["rows"][0]["claimed"] = suite["rows"][3]["claimed"] = {"X": 90.0, "Y": 90.0}
     suite["rows"][3]["ablates"] = "A"
     skill = {"A": 0.9, "B": 0.8, "C": 0.5, "D": 0.7}
     for cell in start(tmp_path, suite):

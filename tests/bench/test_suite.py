@@ -118,8 +118,6 @@ def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path
         ({"rows": [{"name": "A", "args": [], "ablates": "C"}]}, "row 'A' ablates 'C'"),
         ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is not a column"),
         ({"rows": [{"name": "A", "args": [], "claimed": {"A": {"acuracy": 1.0}}}]}, "acuracy"),
-        ({"columns": [{"name": "by image", "leaking": True}]}, "column 'by image': a name says \"leaking\""),
-        ({"columns": [{"name": "by image (leaking)"}]}, "if, and only if, leaking is true"),
         ({"rows": [{"name": "A", "arguments": []}]}, "arguments"),
         ({"rows": None}, "rows"),
         ({"rows": []}, "rows: there are none"),
