@@ -93,7 +93,7 @@ class SaveConfig(SaveConfigCallback):
         """Let a run whose folder was moved find its best epoch, which Lightning knows by the old path."""
         now = Path(trainer.default_root_dir, "checkpoints")
         for name, state in checkpoint.get("callbacks", {}).items():
-            if name.startswith("ModelCheckpoint") and (now / Path(state["best_model_path"]).name).is_file():
+            if name.startswith("ModelCheckpoint") and (now / Path(state["best_model_path"]).name).exists():
                 checkpoint["callbacks"][name] = _moved(state, str(state["dirpath"]), str(now))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

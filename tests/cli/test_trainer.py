@@ -138,6 +138,18 @@ def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:
     assert {row["epoch"] for row in after if row["epoch"]} == {"2"}
 
 
+@pytest.mark.filterwarnings("error:The dirpath has changed")
+def test_a_moved_run_that_early_stopping_ended_trains_no_further_and_keeps_its_best(ferl: Ferl) -> None:
+    stop = ["EarlyStopping", ".monitor=val/loss", ".patience=1", ".min_delta=9"]  # the second epoch cannot be as good
+    words = ["--trainer.callbacks+=" + stop[0], *(f"--trainer.callbacks{word}" for word in stop[1:])]
+    run = ferl("fit", *TINY, *SMALL, *words, "--trainer.max_epochs=9")
+    moved = run.rename(run.with_name("moved"))
+    best = (moved / "checkpoints/best.ckpt").read_bytes()
+    ferl("fit", f"--ckpt_path={moved}/checkpoints/last.ckpt")
+    last = torch.load(moved / "checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 1 and (moved / "checkpoints/best.ckpt").read_bytes() == best
+
+
 def test_test_after_fit_is_the_same_as_test(ferl: Ferl) -> None:
     run = ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--test_after_fit=true")
     inside = metrics(run / "report")
