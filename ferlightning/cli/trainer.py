@@ -56,6 +56,8 @@ warnings.filterwarnings("ignore", ".*does not have many workers.*")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
+KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
+"""Classes of our callbacks."""
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
 ONE_COMMAND = ("ckpt_path", "weights_only", "test_after_fit", "verbose", "trust")
 """Arguments of one command; a saved configuration serves the others too."""
@@ -283,15 +285,14 @@ class FerlCLI(LightningCLI):
         given = trainer.callbacks if isinstance(trainer.callbacks, list | None) else [trainer.callbacks]
         if not given:  # [] and null leave out all
             return
-        kinds = {_kind(callback) for callback in given}
-        ours = self._parser(self.command).get_defaults().trainer.callbacks
         switches = {
             ModelCheckpoint: trainer.enable_checkpointing, ProgressBar: trainer.enable_progress_bar,
             LearningRateMonitor: trainer.logger,
         }  # fmt: skip
         off = {kind for kind, switch in switches.items() if switch in (False, [])}
-        trainer.callbacks = [x for x in ours if _kind(x) not in kinds] + given
-        trainer.callbacks = [x for x in trainer.callbacks if _kind(x) not in off]
+        missing = {*KINDS} - {_kind(callback) for callback in given} - off
+        ours = self._parser(self.command).get_defaults().trainer.callbacks if missing else []
+        trainer.callbacks = [x for x in ours if _kind(x) in missing] + [x for x in given if _kind(x) not in off]
 
     def _choose_precision(self) -> None:
         trainer = self.config[self.command].trainer
@@ -401,9 +402,7 @@ def _kind(callback: Any) -> type | None:
     """Which of our callbacks the class of a configured one stands for."""
     module, _, name = callback.class_path.rpartition(".")
     found = getattr(import_module(module), name)
-    return next(
-        (kind for kind in (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report) if issubclass(found, kind)), None
-    )
+    return next((kind for kind in KINDS if issubclass(found, kind)), None)
 
 
 def _start_from_nothing(options: Any) -> None:
