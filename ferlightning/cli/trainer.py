@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from enum import Enum
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", ".*LeafSpec.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
+
+# Defaults of some of Lightning's callbacks, such as Timer's, are enumerations.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)

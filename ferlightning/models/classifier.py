@@ -67,6 +67,7 @@ class Classifier(LightningModule):
         scheduler_interval: when the schedule steps. ``ReduceLROnPlateau`` always steps after a validation.
         lr_scale: name of a module or parameter, such as ``backbone`` or ``backbone.layers.0``, to factor of the
             learning rate of all below it; the longest name counts; 0 freezes, batch norm included.
+        decay_vectors: whether weight decay, if the optimiser has any, reaches biases and batch norms, too.
         frame_tokens: average the cells of each frame, so that the tokens are frames instead of cells.
         normalise_each: normalise each image by its own mean and deviation instead of those of the training images.
         init_from: checkpoint, or weights saved by other code, whose tensors of equal name and shape are the starting
@@ -91,6 +92,7 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scale: dict[str, float] | None = None,
+        decay_vectors: bool = True,
         frame_tokens: bool = False,
         normalise_each: bool = False,
         init_from: str | None = None,
@@ -110,7 +112,8 @@ class Classifier(LightningModule):
         self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
         training: dict[str, Any] = {
             "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
-            "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "compile": compile,
+            "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "decay_vectors": decay_vectors,
+            "compile": compile,
         }  # fmt: skip
         # Not described before it is saved: what cannot be written into a checkpoint can still be trained.
         self._made_of = {"network": network, "training": training}
@@ -119,6 +122,7 @@ class Classifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.lr_scale = lr_scale or {}
+        self.decay_vectors = decay_vectors
         self.compile_forward = compile
         self.mirror = mirror
         self._fitting = Fitting(self.network)
@@ -264,17 +268,17 @@ class Classifier(LightningModule):
         return ((_own_name(name), parameter) for name, parameter in self.named_parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups = parameter_groups(self._parameters_by_name(), self.lr_scale)
-        optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
+        groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
+        optimizer = self.optimizer(groups)
         fuse(optimizer)
-        scale_rates(optimizer, groups)
+        scale_rates(optimizer, factors)
         if self.scheduler is None:
             return optimizer
         scheduler = self._scheduled(self.scheduler, optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
-        scale_schedule(scheduler, list(groups))
+        scale_schedule(scheduler, factors)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},

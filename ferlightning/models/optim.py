@@ -1,6 +1,7 @@
 """Learning rates that differ between parameters: ``lr_scale``, a factor for everything below a name; fused updates."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -35,13 +36,21 @@ def check_scale(parameters: Named, scale: Scale) -> None:
         raise FerlError("model.lr_scale: every factor is 0, so nothing is left to train; leave a part out of it")
 
 
-def parameter_groups(parameters: Named, scale: Scale) -> dict[float, list[nn.Parameter]]:
-    """The trained parameters by their factor."""
-    groups: dict[float, list[nn.Parameter]] = {}
+def parameter_groups(parameters: Named, scale: Scale, decay_all: bool) -> tuple[list[dict[str, Any]], list[float]]:
+    """The trained parameters as groups for an optimiser, and the factor of each group.
+
+    Args:
+        parameters: with their names.
+        scale: factors by name.
+        decay_all: leave weight decay to the optimiser; else vectors, such as biases and those of batch norm, have none.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
-            groups.setdefault(factor(name, scale), []).append(parameter)
-    return groups
+            decayed = decay_all or parameter.ndim > 1
+            groups.setdefault((factor(name, scale), decayed), []).append(parameter)
+    made = [{"params": found} | ({} if decayed else {"weight_decay": 0.0}) for (_, decayed), found in groups.items()]
+    return made, [value for value, _ in groups]
 
 
 def scale_rates(optimizer: Optimizer, factors: Iterable[float]) -> None:

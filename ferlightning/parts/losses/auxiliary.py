@@ -14,7 +14,8 @@ class AuxiliaryHead(Loss):
 
     Two label sets teach one network more than either: FER2013's own labels and the votes of FER+ together gave 1.5
     points on FER2013's seven classes. The head stays in the checkpoint as a view of the network: whoever tests or
-    loads it on data of just these classes gets it in place of the network's own head.
+    loads it on data of just these classes gets it in place of the network's own head. In validation, where only the
+    network's own labels count, it adds nothing to the loss.
 
     Args:
         embed_features: E, comes from the head.
@@ -50,6 +51,8 @@ class AuxiliaryHead(Loss):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         label = batch.get(f"label_{self.labels}")
+        if label is None and not self.training:
+            return output.embedding.new_zeros(())
         if label is None:
             raise FerlError(
                 f"AuxiliaryHead: the data has no labels called {self.labels!r}; FERPlus has those of FER2013 with "

@@ -40,8 +40,10 @@ def test_soft_labels_are_those_of_torch_and_zeros_are_none() -> None:
 
 
 def test_data_without_the_labels_is_refused() -> None:
+    loss, batch = AuxiliaryHead(6, [1, 1, 1], ["x", "y"], "other"), {"label": torch.zeros(5)}
     with pytest.raises(FerlError, match="no labels called 'other'; FERPlus has those of FER2013"):
-        AuxiliaryHead(6, [1, 1, 1], ["x", "y"], "other")(output(), {"label": torch.zeros(5)})
+        loss(output(), batch)
+    assert loss.eval()(output(), batch) == 0  # in validation
 
 
 def test_the_head_is_a_view_of_the_checkpoint_and_of_its_weights(tmp_path: Path) -> None:
