@@ -1,7 +1,7 @@
 """Writes benchmarks/results/README.md from the results beside it: ``python benchmarks/results_readme.py``.
 
-X.csv and X.yaml are what ``ferl bench run`` wrote as results.csv and results.yaml; the report added X.pairs.csv; X.md
-says in words what the table shows. The README has the beginning of each report, up to the claims.
+X.csv and X.yaml are what ``ferl bench run`` wrote; X.md says in words what the table shows. The README has the
+beginning of each report, up to the claims.
 """
 
 import shutil
@@ -19,7 +19,7 @@ HEAD = f"""# Results
 
 What was really run; what was not run stays empty. `X.csv` has a line for each report of each trained model: scores with
 intervals, confusion counts, where they come from, and for each system its resolved configuration; `{{cell}}` stands for
-the folder of the cell. `X.yaml` is the suite. `X.pairs.csv` counts which of two networks was right on the same images.
+the folder of the cell. `X.yaml` is the suite.
 The whole report, with a page and with the tables as LaTeX and CSV, comes from
 
     ferl bench report benchmarks/results/X.csv

@@ -1,36 +1,29 @@
-"""The sections on whether systems differ: ablations, ranks and pairs.
+"""The sections on whether systems differ: ablations, ranks and pairs."""
 
-Pairs are counted from predictions, which name the images of a data set and cannot always be published. The counts are
-kept in X.pairs.csv, from which the report is made again where the predictions are gone.
-"""
-
-import csv
 from collections.abc import Iterable
-from dataclasses import asdict
-from functools import cache
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ferlightning.bench import plots, statistics
-from ferlightning.bench.collect import write_csv
-from ferlightning.bench.results import Repeat, Result, Results, read_predictions, read_repeat
+from ferlightning.bench.results import Result, Results
 from ferlightning.bench.statistics import NOISE, Counts, Estimate
 from ferlightning.bench.tables import Entry, Section, Table, interval, metric_name, number, p_value, percent
-from ferlightning.evaluation.statistics import Interval
+from ferlightning.evaluation.statistics import Interval, design_effect
 
 Estimates = dict[tuple[str, str], Estimate]
 """By row and column; cells without a result are absent."""
-Pairs = dict[tuple[str, str, str], tuple[int, Counts]]
-"""Seed and counts, by column, row a and row b."""
+Pairs = dict[tuple[str, str, str], "Pair"]
+"""By column, row a and row b."""
 
 ABOUT_PAIRS = (
     "McNemar's test compares two trained networks on the same images, not two methods: another training may give "
-    "another answer. Images are matched by name. The test is exact below 25 images that only one network gets "
-    "right, else chi-squared with continuity correction. Folds are put together; of several seeds, the first with "
-    "the most folds is used. Holm's correction is over the pairs of a data set. Effect sizes: the ratio of the "
+    "another answer. The test is exact below 25 images that only one network gets right, else chi-squared with "
+    "continuity correction. Folds are put together; of several seeds, the first with the most folds is used. Where "
+    "one person has several images, the counts go into test and intervals divided by the design effect of the "
+    "difference (Cochran 1977). Holm's correction is over the pairs of a data set. Effect sizes: the ratio of the "
     "images that only one gets right (Clopper and Pearson's interval), and the difference in accuracy (Agresti and "
     "Min's interval)."
 )
@@ -39,72 +32,52 @@ ABOUT_PAIRS = (
 # --- pairs of networks ----------------------------------------------------------------------------------------------
 
 
-def count_pairs(results: Results) -> Pairs:
-    """Count, for every pair of rows on every column, which network was right where the other was wrong.
+@dataclass(frozen=True)
+class Pair:
+    """Two networks on the same images.
+
+    Attributes:
+        seed: of both.
+        counts: how often each was right.
+        worth: the counts of as many independent images as these are worth.
+    """
+
+    seed: int
+    counts: Counts
+    worth: Counts
+
+
+def compare_pairs(results: Results) -> Pairs:
+    """Compare each two rows on every column, where it is known which of the same images were right.
 
     Folds are put together, since each item is in one of them; seeds are not, or every item would count several times.
-    The seed is the first of those with the most folds. Pairs without predictions or kept counts are left out.
+    The seed is the first of those with the most folds.
     """
-    path = results.path.with_suffix(".pairs.csv")
-    kept = _read_pairs(path)
-    # The predictions of a column are read once for all its pairs.
-    predictions = cache(lambda column, row, repeat: read_predictions(results.of(row, column)[repeat].folder))
     found: Pairs = {}
-    lines, new = [], False
     for column in results.columns:
         for a, b in combinations(results.rows, 2):
-            left, right = results.of(a, column), results.of(b, column)
-            shared: dict[int, list[Repeat]] = {}
-            for repeat in left:
-                if repeat in right:
-                    shared.setdefault(repeat[1], []).append(repeat)
-            if not shared:
-                continue
-            seed = max(shared, key=lambda seed: len(shared[seed]))
-            total = []
-            for repeat in shared[seed]:
-                counts = _count(predictions(column, a, repeat), predictions(column, b, repeat))
-                new = new or counts is not None
-                if counts is None:
-                    counts = kept.get((column, a, b, repeat))
-                    if counts is None or not _fits(counts, left[repeat], right[repeat]):
-                        continue
-                lines.append({"data": column, "a": a, "b": b, "fold": repeat[0], "seed": seed} | asdict(counts))
-                total.append(counts)
-            if len(total) == len(shared[seed]):
-                found[column, a, b] = (seed, sum(total[1:], total[0]))
-        predictions.cache_clear()
-    if new:
-        write_csv(path, lines)
+            by_seed = dict[int, list[tuple[Result, Result]]]()
+            for repeat, one in results.of(a, column).items():
+                other = results.of(b, column).get(repeat)
+                if other is not None and _same_images(one, other):
+                    by_seed.setdefault(repeat[1], []).append((one, other))
+            if by_seed:
+                seed = max(by_seed, key=lambda seed: len(by_seed[seed]))
+                found[column, a, b] = _pair(seed, by_seed[seed])
     return found
 
 
-def _count(a: dict[str, Any] | None, b: dict[str, Any] | None) -> Counts | None:
-    """Counts of the items that both have; None if there are none."""
-    if a is None or b is None or not (names := a.keys() & b.keys()):
-        return None
-    right_a, right_b = (np.array([found[name][0] == found[name][1] for name in names]) for found in (a, b))
-    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    return Counts(both, int((right_a & ~right_b).sum()), int((~right_a & right_b).sum()), neither)
+def _same_images(one: Result, other: Result) -> bool:
+    same = all(one.line.get(name) == other.line.get(name) for name in ("test_items", "test_sha256"))
+    return same and one.right is not None and other.right is not None
 
 
-def _read_pairs(path: Path) -> dict[tuple[str, str, str, Repeat], Counts]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    return {
-        (line["data"], line["a"], line["b"], read_repeat(line)): Counts(
-            *(int(line[name]) for name in ("both", "only_a", "only_b", "neither"))
-        )
-        for line in lines
-    }
-
-
-def _fits(counts: Counts, a: Result, b: Result) -> bool:
-    """Whether kept counts are those of these results and not of older ones."""
-    right = (counts.both + counts.only_a, counts.both + counts.only_b)
-    return right == (np.trace(a.confusion), np.trace(b.confusion)) and counts.n == a.n
+def _pair(seed: int, folds: list[tuple[Result, Result]]) -> Pair:
+    a, b = (np.concatenate([fold[i].right for fold in folds]) for i in (0, 1))
+    people = [numbers + 10**6 * i for i, (one, _) in enumerate(folds) if (numbers := one.person) is not None]
+    group = np.concatenate(people) if len(people) == len(folds) else None  # nobody is in two folds
+    counts = Counts.of(a, b)
+    return Pair(seed, counts, counts.worth(design_effect(a.astype(float) - b, group)))
 
 
 def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
@@ -113,7 +86,7 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
     Args:
         results: to report.
         estimates: of accuracy.
-        pairs: as ``count_pairs`` returns them.
+        pairs: as ``compare_pairs`` returns them.
     """
     rows, unclear, uncounted = [], dict[tuple[str, str], None](), 0
     for column in results.sound:
@@ -126,12 +99,13 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
             elif (column, a, b) not in pairs:
                 uncounted += 1
             else:
-                here.append((a, b, *pairs[column, a, b]))
-        p = [statistics.mcnemar(counts) for *_, counts in here]
-        for (a, b, seed, counts), single, corrected in zip(here, p, statistics.holm(p), strict=True):
-            odds, odds_around = statistics.odds_ratio(counts)
-            difference, around = statistics.accuracy_difference(counts)
-            line = [Entry(column), Entry(a), Entry(b), number(seed, 0), number(counts.n, 0)]
+                here.append((a, b, pairs[column, a, b]))
+        p = [statistics.mcnemar(pair.worth) for *_, pair in here]
+        for (a, b, pair), single, corrected in zip(here, p, statistics.holm(p), strict=True):
+            counts = pair.counts
+            odds, odds_around = statistics.odds_ratio(pair.worth)
+            difference, around = statistics.accuracy_difference(pair.worth)
+            line = [Entry(column), Entry(a), Entry(b), number(pair.seed, 0), number(sum(counts), 0)]
             line += [number(counts.only_a, 0), number(counts.only_b, 0), number(odds), interval(odds_around)]
             line += [number(100 * difference, sign=True), interval(percent(around)), p_value(single)]
             rows.append([*line, p_value(corrected), Entry(NOISE if corrected >= 0.05 else "outside")])
@@ -141,8 +115,8 @@ def make_pairs(results: Results, estimates: Estimates, pairs: Pairs) -> Section:
         text.append(f"Left out are the pairs of {_reasons(estimates, unclear)}.")
     if uncounted:
         text.append(
-            f"Left out: {uncounted} pairs with no item in common, as images and clips have none, or whose predictions "
-            "are gone and have no counts in the file of pairs."
+            f"Left out: {uncounted} pairs that were not tested on the same images, as stills and clips are not, or of "
+            "which it was not kept which images were right."
         )
     head = ["data", "a", "b", "seed", "images", "only a right", "only b right", "odds ratio", "95 % of odds ratio"]
     head += ["a minus b, points", "95 % of difference", "p", "p by Holm", "verdict"]
@@ -164,7 +138,7 @@ def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | Non
     Args:
         results: to report.
         metric: that is compared.
-        pairs: as ``count_pairs`` returns them.
+        pairs: as ``compare_pairs`` returns them.
     """
     rows = []
     for row in results.suite.rows:
@@ -195,9 +169,9 @@ def make_ablations(results: Results, metric: str, pairs: Pairs) -> Section | Non
 def _over_images(pairs: Pairs, column: str, a: str, b: str) -> Interval | None:
     """Interval of the accuracy of a minus that of b."""
     if (column, a, b) in pairs:
-        return statistics.accuracy_difference(pairs[column, a, b][1])[1]
+        return statistics.accuracy_difference(pairs[column, a, b].worth)[1]
     if (column, b, a) in pairs:
-        low, high = statistics.accuracy_difference(pairs[column, b, a][1])[1]
+        low, high = statistics.accuracy_difference(pairs[column, b, a].worth)[1]
         return -high, -low
     return None
 

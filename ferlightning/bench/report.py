@@ -1,31 +1,29 @@
 """``ferl bench report``: from the results of a suite to tables and a page."""
 
 import base64
+import csv
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ferlightning.bench.collect import collect
-from ferlightning.bench.results import Results, home_of, read_predictions, read_results, results_csv
+from ferlightning.bench.results import Results, collect, home_of, read_results, results_csv
 from ferlightning.bench.sections import make_sections
+from ferlightning.bench.suite import Shares
 from ferlightning.bench.tables import Entry, Section, Table, latex, markdown, markdown_table, number, to_csv
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
-Metric = Literal[
-    "accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "weighted_f1", "weighted_precision"
-]  # those that a confusion matrix determines
 MISTAKES = 5
 """Listed for each system on each data set."""
 WIDTH = 480
 """Pixels of a picture of where a model looked; a few dozen of them make one or two megabytes."""
 
 
-def report(results: str, metric: Metric = "accuracy", pictures: bool = True) -> None:
+def report(results: str, metric: Shares = "accuracy", pictures: bool = True) -> None:
     """Make tables and a page of what ``ferl bench run`` has done so far.
 
     The report has report.html, which needs no other file, report.md, report.tex, and tables/*.csv. Nothing is trained
@@ -102,6 +100,21 @@ def _mistakes(results: Results) -> Table:
             rows.append([*line, number(100 * confidence, 1)])
     head = ["system", "data", "image", "true", "predicted", "confidence, %"]
     return Table("mistakes", "Most confident mistakes", head, rows, "Of the first repeat.")
+
+
+def read_predictions(folder: Path) -> dict[str, tuple[str, str, float]] | None:
+    """Read the true class, predicted class and confidence in [0, 1] of each item; None where they were not kept.
+
+    Args:
+        folder: run folder of a test.
+    """
+    path = folder / "report" / "predictions.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        next(rows)  # name, label, prediction, confidence and the probabilities
+        return {row[0]: (row[1], row[2], float(row[3])) for row in rows}
 
 
 def _overlays(results: Results) -> list[tuple[str, str]]:

@@ -1,27 +1,33 @@
-"""Results of a suite, kept in one csv: a line for each report of each trained model, and one for each failed cell.
+"""The results of a suite, kept in one csv: a line for each report of each trained model, and one for each failed cell.
 
-X.csv goes with X.yaml, the budget and the suite that were run, and with X.pairs.csv, which the report adds.
-``ferl bench run`` keeps OUT/results.csv up to date; reports are made from the csv alone.
+``ferl bench run`` keeps it up to date with what the cells have left; reports are made from the csv alone. X.csv goes
+with X.yaml, the budget and the suite that were run. The resolved configuration of a training is given once for each
+system and data set. Columns with lists or objects are JSON.
 """
 
 import csv
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
-from ferlightning.bench.suite import KEYS, Budget, Key, Suite, cells, parse_suite
+from ferlightning.bench.suite import KEYS, Budget, Cell, Key, Step, Suite, cells, parse_suite, read_json
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Array, Interval
+from ferlightning.files import replacing
 
 Repeat = tuple[int | None, int]
 """Fold, or None for data with a single split, and seed."""
 COLUMNS = {"weighted_recall": "accuracy", "loss": "nll"}
 """What the csv calls a measure, where the names differ; recall weighted by support is accuracy."""
+FACTS = ("device", "devices", "precision", "git_revision", "parameters", "multiply_adds")
+"""Provenance that is copied to a line as it is."""
 Corruption = tuple[str, int]
 """Name and severity."""
 
@@ -66,6 +72,18 @@ class Result:
     def confusion(self) -> Array:
         """Counts (K, K), true classes in rows."""
         return np.array(json.loads(self.line["confusion"]))
+
+    @cached_property
+    def right(self) -> Array | None:
+        """Which test images were right, (n,) bool, in the order of the data; None where that was not kept."""
+        bits = np.frombuffer(bytes.fromhex(self.line.get("right", "")), np.uint8)
+        return np.unpackbits(bits)[: self.n].astype(bool) if len(bits) else None
+
+    @cached_property
+    def person(self) -> Array | None:
+        """Number of the person on each test image, (n,); None where people are not known."""
+        numbers = self.line.get("person", "")
+        return np.array(numbers.split(), int) if numbers else None
 
     @cached_property
     def classes(self) -> list[str]:
@@ -233,43 +251,124 @@ def read_run(path: Path) -> tuple[Suite, str, Budget]:
     return suite, made["budget"], suite.budgets[made["budget"]]
 
 
-def read_repeat(line: dict[str, str]) -> Repeat:
-    """Read fold and seed of a line."""
-    return int(line["fold"]) if line["fold"] else None, int(line["seed"])
-
-
 def _overlap(fold: int | None, line: dict[str, str]) -> float:
     if fold is None or not line.get("train_items"):
         return 0.0
     return int(line["test_items"]) / int(line["train_items"])
 
 
-def read_predictions(folder: Path) -> dict[str, tuple[str, str, float]] | None:
-    """Read the true class, predicted class and confidence in [0, 1] of each item; None where they were not kept.
+# --- from the cells to the csv ----------------------------------------------------------------------------------------
+
+
+def collect(path: Path) -> list[str]:
+    """Bring the csv of a suite up to date with what its cells have left.
+
+    Lines of a step whose folder is not here, which another machine has run, stay as they are.
 
     Args:
-        folder: run folder of a test.
+        path: of the csv.
+
+    Returns:
+        A sentence for each file that cannot be read and was left out.
     """
-    path = folder / "report" / "predictions.csv"
+    suite, _, budget = read_run(path.with_suffix(".yaml"))
+    home, kept = home_of(path), dict[Key, list[dict[str, Any]]]()
+    for line in read_lines(path):
+        if not line.get("error"):
+            line.pop("error", None)  # no column for what has not happened
+        kept.setdefault(key_of(line), []).append(line)
+    lines, problems, configured = list[dict[str, Any]](), list[str](), set[tuple[str, ...]]()
+    for cell in cells(suite, budget, home):
+        reason = _failure(cell.folder / "failed.txt")
+        for step in cell.steps:
+            for broken in step.broken:
+                problems.append(f"{broken} is cut short, so its step is left out; run the suite again to repeat it")
+                reason = f"{broken.name} is cut short"
+            made = _lines(cell, step, home) if step.done else kept.get(step.key, [])
+            for line in made:
+                if line.get("configuration"):  # once for each system and data set
+                    what = (step.key[0], step.key[1], step.name)
+                    line["configuration"] = "" if what in configured else line["configuration"]
+                    configured.add(what)
+            lines += made
+        if not cell.folder.exists():
+            lines += kept.get(cell.key, [])
+        elif reason:
+            lines.append(dict(zip(KEYS, cell.key, strict=True)) | {"split": "", "images": "", "error": reason})
+    _write_csv(path, lines)
+    return problems
+
+
+def _lines(cell: Cell, step: Step, home: Path) -> list[dict[str, Any]]:
+    """The lines of a step that is done: for each split all images, and those without copies in training."""
+    done, lines = read_json(step.folder / "step.json") or {}, list[dict[str, Any]]()
+    corruption, severity = step.facts["corruption"] or ("", "")
+    for split, path in step.reports.items():
+        if (report := read_json(path)) is None:
+            continue
+        place: dict[str, Any] = dict(zip(KEYS, step.key, strict=True))
+        place |= {"test": step.facts["test"], "split": split, "corruption": corruption, "severity": severity}
+        facts = _facts(report) | {"step_seconds": round(done["seconds"], 3)}
+        facts |= {"converged": done.get("converged", ""), "command": step.command}
+        if step.name == "main" and split == "test":  # what comparisons need
+            facts |= report.get("items", {})
+        lines.append(place | {"images": "all"} | _scores(report) | facts)
+        if len(lines) == 1 and step.name in ("pretrain", "main"):
+            config = done.get("config") or report["provenance"]["config"]
+            lines[0]["configuration"] = _shorten(_json(config), cell, home)
+        if report["deduplicated"]:
+            classes = {"per_class": report["per_class"]}
+            lines.append(place | {"images": "without copies"} | _scores(classes | report["deduplicated"]))
+    return lines
+
+
+def _scores(report: dict[str, Any]) -> dict[str, Any]:
+    """Flatten the numbers of a metrics.json. Other scores of a class follow from the confusion counts."""
+    line = {
+        "n": report["n"],
+        "classes": _json(list(report["per_class"])),
+        "confusion": _json(report["confusion_matrix"]),
+    }
+    for name, found in report["metrics"].items():
+        line[name] = _round(found["value"])
+        line |= {f"{name}_{end}": _round(found[end]) for end in ("low", "high")}
+    return line
+
+
+def _facts(report: dict[str, Any]) -> dict[str, Any]:
+    """Flatten the notes and the provenance of a metrics.json, without its command and configuration."""
+    made = report["provenance"]
+    line: dict[str, Any] = {"notes": _json(report["notes"]), "versions": _json(made["versions"])}
+    line |= {name: made[name] for name in FACTS}
+    line |= {"evaluation_seconds": round(made["seconds"], 3), "images_per_second": round(made["images_per_second"], 1)}
+    for split, found in (made["data"] or {}).items():
+        line |= {f"{split}_{name}": value for name, value in found.items()}
+    return line
+
+
+def _write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write lines whose keys may differ; the file appears by rename."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _shorten(text: str, cell: Cell, home: Path) -> str:
+    """Replace the folder of a cell, wherever the suite was run, by ``{cell}`` in JSON."""
+    return re.sub(rf'(?<=")[^"]*{re.escape(cell.folder.relative_to(home).as_posix())}', "{cell}", text)
+
+
+def _failure(path: Path) -> str:
     if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        next(rows)  # name, label, prediction, confidence and the probabilities
-        return {row[0]: (row[1], row[2], float(row[3])) for row in rows}
+        return ""
+    lines = ["no output", *path.read_text("utf-8", errors="replace").splitlines()]  # the last one is the exit status
+    return lines[max(len(lines) - 2, 0)]
 
 
-def read_curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Read the values of each metric of a training by epoch; empty where they were not kept.
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 8)
 
-    Args:
-        folder: run folder of the training.
-    """
-    curves = dict[str, dict[int, float]]()
-    for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and row["epoch"] and "/" in name:
-                        curves.setdefault(name, {})[int(row["epoch"])] = float(value)
-    return curves
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -24,8 +24,7 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ferlightning.bench.collect import collect
-from ferlightning.bench.results import home_of, key_of, read_lines, results_csv
+from ferlightning.bench.results import collect, home_of, key_of, read_lines, results_csv
 from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
@@ -53,7 +52,6 @@ def run(
     budget: str = "full",
     only: list[str] | str = "*",
     minutes: float | None = None,
-    limit_cells: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
 ) -> None:
@@ -70,7 +68,6 @@ def run(
         budget: one of the suite's budgets.
         only: a pattern, or a list of patterns, of the cells to run: 'P1/*', '*/fold-0/*'.
         minutes: stop after this time; what a cell has done by then is kept.
-        limit_cells: run at most this many cells, and leave the rest for another time.
         workers: number of cells that run at a time; null: four on each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
     """
@@ -95,7 +92,6 @@ def run(
 
     left = _missing(chosen, csv)
     console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
-    left = left[:limit_cells]
     failed, begun = 0, time.monotonic()
     with _signals() as came:
         for n, (cell, outcome) in enumerate(_results(left, workers, ray, until), 1):
@@ -108,8 +104,8 @@ def run(
             console.print(f"{cell.name}: {outcome or _outcome(cell)} ({rest})", markup=False, highlight=False)
     collect(csv)
     if missing := len(_missing(chosen, csv)):
-        options = {"out": out, "budget": budget, "minutes": minutes, "limit_cells": limit_cells, "workers": workers}
-        words = [f"--{name}={value}" for name, value in (options | {"ray": ray}).items() if value is not None]
+        options = {"out": out, "budget": budget, "minutes": minutes, "workers": workers, "ray": ray}
+        words = [f"--{name}={value}" for name, value in options.items() if value is not None]
         words += [] if only == "*" else [f"--only={json.dumps(only)}"]
         console.print(
             f"{len(chosen) - missing} of {len(chosen)} cells are done, {missing} left, after "
@@ -130,26 +126,18 @@ def run(
 def _check(every: list[Cell], csv: Path) -> None:
     """Refuse results of other arguments, which must not end up in one table."""
     steps = {step.key: step for cell in every for step in cell.steps}
-    for cell in every:
-        for step in cell.steps:
-            made = read_json(step.folder / "step.json")
-            if made is not None and made["words"] != step.words:
-                raise FerlError(
-                    f"{step.folder} was made with other arguments than the suite has now; delete {cell.folder} and its "
-                    f"lines in {csv} to run it again, or choose another --out"
-                )
-    for line in read_lines(csv):
-        key, name = key_of(line), "/".join(filter(None, key_of(line)))
-        if line.get("error"):
-            continue
+    made = {key_of(line): line["command"] for line in read_lines(csv) if line.get("command")}
+    for key, step in steps.items():
+        if record := read_json(step.folder / "step.json"):
+            made[key] = shlex.join(["ferl", *record["words"]])
+    for key, command in made.items():
+        name = "/".join(filter(None, key))
         if key not in steps:
+            raise FerlError(f"{csv}: {name} is not in the suite; delete its lines, or choose another --out")
+        if command != steps[key].command:
             raise FerlError(
-                f"{csv} has lines of {name}, which is not in the suite; delete them, or choose another --out"
-            )
-        if line["command"] and line["command"] != steps[key].command:
-            raise FerlError(
-                f"{csv}: {name} was made with other arguments than the suite has now; delete its lines to run it "
-                "again, or choose another --out"
+                f"{name} was made with other arguments than the suite has now; to run it again, delete its lines in "
+                f"{csv} and the folder {steps[key].folder}, or choose another --out"
             )
 
 

@@ -1,5 +1,6 @@
 """The sections of a report on a suite, made from its results."""
 
+import csv
 from collections import Counter
 from json import loads
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ferlightning.bench import plots, statistics
-from ferlightning.bench.differences import Estimates, count_pairs, make_ablations, make_pairs, make_ranks
-from ferlightning.bench.results import Corruption, Results, read_curves
+from ferlightning.bench.differences import Estimates, compare_pairs, make_ablations, make_pairs, make_ranks
+from ferlightning.bench.results import Corruption, Results
 from ferlightning.bench.statistics import NOISE, estimate, mean_over_repeats
 from ferlightning.bench.suite import SEVERITIES, TRAINING
 from ferlightning.bench.tables import Entry, Section, Table, interval, mean_score, metric_name, number, percent
@@ -39,7 +40,7 @@ def make_sections(results: Results, metric: str, folder: Path) -> list[Section]:
     """
     estimates = _estimate(results, metric)
     accuracies = estimates if metric == "accuracy" else _estimate(results, "accuracy")
-    pairs = count_pairs(results)
+    pairs = compare_pairs(results)
     sections = [
         _main(results, estimates, metric, folder),
         _claims(results),
@@ -248,6 +249,22 @@ def _curves(results: Results, folder: Path) -> Section | None:
     plots.save(plots.learning_curves(curves, results.rows), folder / "learning_curves.png")
     caption = "Mean of the repeats that lasted to an epoch. Solid: validation; dashed: training."
     return Section("Learning curves", pictures=[("learning_curves.png", caption)])
+
+
+def read_curves(folder: Path) -> dict[str, dict[int, float]]:
+    """Read the values of each metric of a training by epoch; empty where they were not kept.
+
+    Args:
+        folder: run folder of the training.
+    """
+    curves = dict[str, dict[int, float]]()
+    for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and row["epoch"] and "/" in name:
+                        curves.setdefault(name, {})[int(row["epoch"])] = float(value)
+    return curves
 
 
 def _provenance(results: Results) -> Section:

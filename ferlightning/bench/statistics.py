@@ -18,6 +18,7 @@ References:
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -208,42 +209,32 @@ def friedman(scores: Array) -> Friedman:
     return Friedman(n, ranks.mean(0), chi2, p, least, float(f), float(p_f), chi2 / most, nemenyi, cd)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How often two systems, a and b, are right on the same items.
+class Counts(NamedTuple):
+    """How often two systems, a and b, are right on the same items."""
 
-    Attributes:
-        both: both are.
-        only_a: a is, b is not.
-        only_b: b is, a is not.
-        neither: neither is.
-    """
+    both: float
+    only_a: float
+    only_b: float
+    neither: float
 
-    both: int
-    only_a: int
-    only_b: int
-    neither: int
+    @classmethod
+    def of(cls, a: Array, b: Array) -> "Counts":
+        """Count items: a and b (N,) bool, which are right."""
+        return cls(*(int(np.sum(found)) for found in (a & b, a & ~b, ~a & b, ~a & ~b)))
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.both + other.both,
-            self.only_a + other.only_a,
-            self.only_b + other.only_b,
-            self.neither + other.neither,
-        )
-
-    @property
-    def n(self) -> int:
-        """Number of items."""
-        return self.both + self.only_a + self.only_b + self.neither
+    def worth(self, effect: float) -> "Counts":
+        """Return the counts of as many independent items as these are worth, by their design effect."""
+        return Counts(*(count / effect for count in self))
 
 
 def mcnemar(counts: Counts) -> float:
     """Return p of McNemar's test: exact below 25 discordant items, else chi-squared with continuity correction."""
     from statsmodels.stats.contingency_tables import mcnemar as test
 
-    table = [[counts.both, counts.only_a], [counts.only_b, counts.neither]]
-    return float(test(table, exact=counts.only_a + counts.only_b < EXACT_BELOW).pvalue)
+    both, a, b, neither = counts
+    exact = a + b < EXACT_BELOW
+    table = [[both, round(a)], [round(b), neither]] if exact else [[both, a], [b, neither]]
+    return float(test(table, exact=exact).pvalue)
 
 
 def holm(p: list[float]) -> list[float]:
@@ -272,8 +263,8 @@ def accuracy_difference(counts: Counts) -> tuple[float, Interval]:
     """
     from scipy import stats
 
-    n, a, b = counts.n + 2, counts.only_a + 0.5, counts.only_b + 0.5
+    n, a, b = sum(counts) + 2, counts.only_a + 0.5, counts.only_b + 0.5
     centre = (a - b) / n
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * np.sqrt((a + b) / n - centre**2) / np.sqrt(n)
-    difference = (counts.only_a - counts.only_b) / counts.n
+    difference = (counts.only_a - counts.only_b) / sum(counts)
     return difference, (float(max(centre - half, -1)), float(min(centre + half, 1)))

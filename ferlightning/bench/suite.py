@@ -19,17 +19,9 @@ SEVERITIES = range(1, 6)
 """Severities of a corruption, as in Hendrycks and Dietterich 2019."""
 TRAINING = "training images"
 """Name of the test that tells how much of a score is memory."""
-Measure = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_f1",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "loss",
-    "latency",
-]
+Shares = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "weighted_precision", "weighted_f1"]
+"""Scores that a confusion matrix determines."""
+Measure = Literal[Shares, "weighted_recall", "loss", "latency"]
 """What papers claim, in percent; the loss in nats, the latency in milliseconds."""
 Key = tuple[str, str, str, str, str]
 KEYS = ("system", "data", "fold", "seed", "step")

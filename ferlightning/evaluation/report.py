@@ -124,6 +124,9 @@ class Report(Callback):
         group = datamodule.item_subjects(split)[index] if hasattr(datamodule, "item_subjects") else np.array([""])
         group = group if (group != "").all() else None
         report: dict[str, Any] = {"split": split} | summarise(label, probs, class_names, group)
+        # Which items were right, for comparisons with another model, and whose they are: people by number, not by name.
+        person = None if group is None else " ".join(map(str, np.unique(group, return_inverse=True)[1]))
+        report["items"] = {"right": np.packbits(probs.argmax(1) == label).tobytes().hex(), "person": person}
         report["deduplicated"] = None
         if hasattr(datamodule, "copied_from_training"):
             copied = datamodule.copied_from_training(split)[index]

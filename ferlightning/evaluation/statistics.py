@@ -134,26 +134,33 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval
 
 
 def share_interval(right: Array, group: Array | None = None) -> Interval:
-    """Return Wilson's interval of the share of images that are right.
+    """Return Wilson's interval of the share of images that are right, of as many images as the groups are worth.
 
-    With groups, n is divided by the design effect, by which the variance of the share is larger than that of
-    independent images: the variance over groups [1], divided by p (1 - p) / n, and at least 1 [2].
+    Source: Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
+    estimated from survey data, Survey Methodology 24, 1998.
 
     Args:
         right: (N,) bool.
         group: (N,) number of each image's group; None if all images are independent.
-
-    References:
-        [1] Cochran, Sampling techniques, 1977, section 9.7: the variance of a ratio of clusters.
-        [2] Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
-            estimated from survey data, Survey Methodology 24, 1998: the effective number.
     """
-    n, p, effect = len(right), float(np.mean(right)), 1.0
-    if group is not None and 0 < p < 1:
-        off = sum_groups(right - p, group)
-        between = len(off) / max(len(off) - 1, 1) * float(off @ off) / n**2
-        effect = max(between * n / (p * (1 - p)), 1.0)
-    return wilson_interval(p * n / effect, n / effect)
+    n = len(right) / design_effect(right, group)
+    return wilson_interval(float(np.mean(right)) * n, n)
+
+
+def design_effect(values: Array, group: Array | None) -> float:
+    """Return how many times larger the variance of a mean is because images of a group are alike; at least 1.
+
+    Source: Cochran, Sampling techniques, 1977, section 9.7: the variance of a ratio of clusters.
+
+    Args:
+        values: (N,).
+        group: (N,) number of each image's group; None if all images are independent.
+    """
+    off = values - np.mean(values)
+    if group is None or not off.any():
+        return 1.0
+    sums = sum_groups(off, group)
+    return max(len(sums) / max(len(sums) - 1, 1) * float(sums @ sums) / float(off @ off), 1.0)
 
 
 def sum_groups(values: Array, group: Array | None) -> Array:

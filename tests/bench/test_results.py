@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from ferlightning.bench.collect import collect
-from ferlightning.bench.results import Results, read_curves, read_predictions, read_results
+from ferlightning.bench.report import read_predictions
+from ferlightning.bench.results import Results, collect, read_results
+from ferlightning.bench.sections import read_curves
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import summarise
 from tests.bench.written import CLASSES, CONFIG, finish, finish_all, predictions_of, report_of, start, suite_of

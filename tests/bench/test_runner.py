@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from ferlightning.bench.cell import converged, resumed
-from ferlightning.bench.collect import collect
+from ferlightning.bench.results import collect
 from ferlightning.cli.main import main
 from tests.bench.written import finish_all, start, suite_of
 
@@ -99,7 +99,7 @@ def test_what_the_csv_knows_is_not_run_again_and_stays(tmp_path: Path, capsys: p
     said = bench(seeds=[1, 2, 3])
     assert "3 cells, 2 done" in said and f"ferl bench run {path} --out={out} --budget=cpu --minutes=0" in said
     assert out.read_bytes() == before and not (tmp_path / "ours").exists()
-    assert "A/X/2/main, which is not in the suite" in bench(seeds=[1])
+    assert "A/X/2/main is not in the suite" in bench(seeds=[1])
     assert "A/X/1/main was made with other arguments" in bench(budgets={"cpu": {"args": ["--trainer.max_epochs=2"]}})
     assert out.read_bytes() == before
 

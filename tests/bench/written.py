@@ -58,7 +58,11 @@ def report_of(label: np.ndarray, probs: np.ndarray, classes: list[str] = CLASSES
         "seed": 1,
         "versions": {"python": "3.11.7", "torch": "2.15.0"},
         "git_revision": "0123abc",
-        "data": {"train": {"items": 8 * len(label)}, "val": {"items": 9}, "test": {"items": len(label)}},
+        "data": {
+            "train": {"items": 8 * len(label)},
+            "val": {"items": 9},
+            "test": {"items": len(label), "sha256": "0a"},
+        },
         "device": "cpu (x86_64, 2 threads)",
         "devices": 1,
         "precision": "32-true",
@@ -69,6 +73,7 @@ def report_of(label: np.ndarray, probs: np.ndarray, classes: list[str] = CLASSES
         "config": CONFIG,
     }
     report = {"split": "test", "n": len(label), "people": None, "metrics": metrics, "per_class": per_class}
+    report["items"] = {"right": np.packbits(label == probs.argmax(1)).tobytes().hex(), "person": None}
     report |= {"confusion_matrix": confusion.tolist(), "deduplicated": None, "notes": [], "provenance": provenance}
     return report | more
 

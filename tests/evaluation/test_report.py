@@ -136,6 +136,9 @@ def test_numbers_agree_with_scikit_learn(run: Path) -> None:
     for name, metric in report["metrics"].items():
         assert metric["low"] <= metric["value"] <= metric["high"], name
     right, metric = np.array(label) == np.array(prediction), report["metrics"]["accuracy"]
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(report["items"]["right"]), np.uint8))
+    assert bits[:N].tolist() == right.tolist()
+    assert report["items"]["person"].split()[:9] == ["0", "0", "0", "0", "1", "1", "1", "1", "5"], "by name, as sorted"
     assert report["people"] == 13 and (metric["low"], metric["high"]) == share_interval(right, PEOPLE)
     scores = sk.precision_recall_fscore_support(label, prediction, labels=NAMES, zero_division=0)
     for name, precision, recall, f1, support in zip(NAMES, *scores, strict=True):
