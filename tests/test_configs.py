@@ -62,8 +62,8 @@ def header(config: Path) -> str:
 
 
 def each(config: Path) -> object:
-    """The papers' models are large."""
-    marks = [pytest.mark.slow] if config.parent.name == "papers" else []
+    """Models of the papers and for GPUs are large."""
+    marks = [pytest.mark.slow] if config.parent.name == "papers" or config.stem == "large" else []
     return pytest.param(config, id=str(config.relative_to(ROOT / "configs")), marks=marks)
 
 
