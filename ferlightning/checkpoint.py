@@ -14,7 +14,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -166,6 +166,11 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
     return stored
 
 
+def read_checkpoint_entry(path: str | Path, key: str) -> Any:
+    """Read one entry of a checkpoint, whoever wrote it; None if it has none of that name."""
+    return _read(path, "cpu").get(key)
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a file: a checkpoint, safetensors, or a state dict that other code has saved.
 
@@ -198,6 +203,8 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}
         return {"state_dict": named, HEADER: header, **version}
     try:
+        if device != "meta" and is_zipfile(path) and (damaged := ZipFile(path).testzip()):
+            raise FerlError(f"{path} is damaged: {damaged} in it is not what was written; use another checkpoint")
         stored = torch.load(path, map_location=device, weights_only=True)
         return dict(stored)
     except pickle.UnpicklingError as error:

@@ -6,8 +6,10 @@ import logging
 import os
 import pydoc
 import re
+import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from enum import Enum
 from importlib import import_module
@@ -33,6 +35,7 @@ from lightning.pytorch.loggers import CSVLogger
 from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
+from ferlightning.cli.going_on import nothing_left, owned, refuse_another_optimizer, stopped
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
@@ -63,7 +66,7 @@ LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a mo
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
 RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
-ONE_COMMAND = ("ckpt_path", "weights_only", "test_after_fit", "verbose", "trust")
+ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust")
 """Arguments of one command; a saved configuration serves the others too."""
 
 
@@ -226,7 +229,8 @@ class FerlCLI(LightningCLI):
     def _choose_run_folder(self, args: Sequence[str]) -> Path:
         """What the user says, the folder of the checkpoint, or a new one ``runs/<config name>/<time>``."""
         if chosen := next(reversed(_values(args, "trainer.default_root_dir")), None):
-            if self.command == "fit" and not self.ckpt_path and Path(chosen, "config.yaml").exists() and _is_first():
+            begun = any(Path(chosen, "checkpoints").glob("*.ckpt"))  # else it was killed before its first epoch ended
+            if self.command == "fit" and not self.ckpt_path and begun and _is_first():
                 raise FerlError(
                     f"--trainer.default_root_dir: {chosen} holds a run already; choose another folder, or go on with "
                     f"that run by --ckpt_path={chosen}/checkpoints/last.ckpt"
@@ -357,8 +361,26 @@ class FerlCLI(LightningCLI):
         finally:
             self.config[self.command] = changed
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand != "fit":
+            super()._run_subcommand(subcommand)
+            return
+        if self.ckpt_path and nothing_left(self.config.fit, self.ckpt_path, self.run_folder):
+            return
+        with owned(self.run_folder) if _is_first() else nullcontext():
+            try:
+                super()._run_subcommand(subcommand)
+            except SystemExit:  # Lightning's answer to a signal, with a status of its own
+                if self.trainer.received_sigterm:
+                    stopped(self.run_folder, signal.SIGTERM)
+                if self.trainer.interrupted:
+                    stopped(self.run_folder, signal.SIGINT)
+                raise
+
     def before_fit(self) -> None:
         self.datamodule.check_training()
+        if self.saved is not None:
+            refuse_another_optimizer(self.config.fit.model.init_args, self.saved)
         keep_freed_memory()
         log = self.run_folder / "metrics.csv"
         if log.exists() and _is_first():  # resumed: the new logger would delete what went before

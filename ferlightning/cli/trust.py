@@ -18,7 +18,7 @@ from ferlightning.checkpoint import trusted_packages
 from ferlightning.cli.configs import load
 from ferlightning.errors import FerlError
 
-SECTIONS = ("seed_everything", "trainer", "model", "data")
+SECTIONS = ("seed_everything", "trainer", "model", "data", "test_after_fit")
 """What is taken from a saved configuration; the rest are arguments of one command."""
 NOT_TAKEN = ("profiler", "plugins", "default_root_dir")
 """Options of the trainer that only the user may give: they write elsewhere, or change how files are read."""

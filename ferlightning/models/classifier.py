@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -22,6 +23,7 @@ from ferlightning.checkpoint import (
     describe,
     header_of,
     read_checkpoint,
+    read_checkpoint_entry,
     read_header,
     read_state,
     rebuild,
@@ -136,6 +138,8 @@ class Classifier(LightningModule):
         for name, parameter in self._parameters_by_name():
             if factor(name, self.lr_scale) == 0:
                 parameter.requires_grad_(False)
+        self._init_frames: NDArray[np.uint64] | None = None
+        """Hashes of the frames that the weights it starts from were trained on, if they tell."""
         if init_from:
             self._init_from(Path(init_from))
         self.train()  # the trainer keeps the modes it finds, so what is frozen must be in eval mode from the start
@@ -191,6 +195,16 @@ class Classifier(LightningModule):
             self.log(f"{split}/{name}", value, prog_bar=bar, on_step=False, on_epoch=True, sync_dist=True)
         means.reset()
 
+    def _check_finite(self) -> None:
+        """End a training that has diverged, before it takes the place of the best epoch."""
+        if not cast(Means, self.means["train_means"]).compute()["loss"].isfinite():
+            rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups)
+            raise FerlError(
+                f"the training loss of epoch {self.current_epoch} is not finite (step {self.global_step}, learning "
+                f"rate {rates}): it has diverged. Lower the learning rate, or use another precision; best.ckpt is of "
+                "an epoch before"
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")["loss"]
 
@@ -219,6 +233,9 @@ class Classifier(LightningModule):
         self._fitting.reset()  # an earlier fit may have been interrupted
         for means in self.means.values():
             cast(Means, means).reset()
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if self._init_frames is not None and hasattr(data, "trained_on") and data.trained_on is None:
+            data.trained_on = self._init_frames
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
 
     def on_train_epoch_start(self) -> None:
@@ -233,6 +250,7 @@ class Classifier(LightningModule):
         self._fit()  # validation runs within the epoch: at its end would be too late
 
     def on_train_epoch_end(self) -> None:
+        self._check_finite()
         self._log_means("train")
         self._fit()
         self._fitting.reset()
@@ -315,7 +333,10 @@ class Classifier(LightningModule):
             checkpoint[HEADER] = header_of(**made_of, device=self.device.type)
         if hasattr(data, "training_frames"):
             # As int64, which every version of torch reads; a test tells by them which images the model has seen.
-            checkpoint["training_frames"] = torch.from_numpy(data.training_frames.view("int64").copy())
+            frames = data.training_frames
+            if data.trained_on is not None:  # before: by the run that this one goes on from, or starts from
+                frames = np.union1d(frames, data.trained_on)
+            checkpoint["training_frames"] = torch.from_numpy(frames.view("int64").copy())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes or another architecture, in words."""
@@ -377,6 +398,8 @@ class Classifier(LightningModule):
             stored = read_state(path)
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
+        if path.suffix == ".ckpt" and isinstance(frames := read_checkpoint_entry(path, "training_frames"), Tensor):
+            self._init_frames = frames.numpy().view("uint64")
         own = self.state_dict()
         # Weights of other code have the names of a backbone alone, or those of a network that others put in a wrapper.
         prefixes = ("", "network.", "network.backbone.", "network.backbone.model.")

@@ -96,13 +96,13 @@ def test_a_checkpoint_restores_by_itself_even_when_its_folder_was_moved(fitted: 
 def test_what_the_trainer_is_to_do_without_is_left_out(ferl: Ferl) -> None:
     off = [f"--trainer.{name}=false" for name in ("logger", "enable_progress_bar", "enable_checkpointing")]
     run = ferl("fit", *TINY, *SMALL, *off, "--trainer.max_epochs=1")
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "report_val"}
+    assert {path.name for path in run.glob("[!.]*")} == {"config.yaml", "report_val"}
 
 
 def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
     stop = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
     run = ferl("fit", *TINY, *SMALL, *stop, "--trainer.max_epochs=1", "--trainer.logger=CSVLogger")
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "report_val"}
+    assert {path.name for path in run.glob("[!.]*")} == {"config.yaml", "metrics.csv", "checkpoints", "report_val"}
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert "EarlyStopping" in (run / "config.yaml").read_text()
 

@@ -1,0 +1,110 @@
+"""A training that was stopped, and what goes on from it: owners of a folder, changed options, signals, damage."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from ferlightning.cli.main import main
+from tests.conftest import NO_REPORT, SMALL, TINY
+
+Ferl = Callable[..., Path]
+WORDS = [*TINY, *SMALL, "--trainer.default_root_dir=run"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    main(["fit", *TINY, *SMALL, "--trainer.max_epochs=1", f"--trainer.default_root_dir={folder}"])
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run of one epoch."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def refused(ferl: Ferl, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        ferl(*words)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(run)
+    ferl("fit", f"--ckpt_path={run}/checkpoints/last.ckpt")
+    assert "run has finished its 1 epochs: nothing is left to train" in capsys.readouterr().out
+    assert contents(run) == before
+
+
+def test_a_finished_run_without_its_report_makes_it(run: Path, ferl: Ferl) -> None:
+    """It was killed between its last epoch and its report."""
+    shutil.rmtree(run / "report_val")
+    ferl("fit", f"--ckpt_path={run}/checkpoints/last.ckpt")
+    assert (run / "report_val/metrics.json").is_file()
+
+
+@pytest.mark.parametrize("word", ["--model.optimizer.lr=0.5", "--model.optimizer=SGD", "--model.scheduler=ConstantLR"])
+def test_another_optimizer_is_refused(word: str, run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(ferl, capsys, "fit", f"--ckpt_path={run}/checkpoints/last.ckpt", "--trainer.max_epochs=2", word)
+    assert "--model." in error and "learning rate" in error and "--model.init_from" in error
+
+
+def test_two_trainings_do_not_share_a_folder(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    with FileLock("run/.lock"):
+        assert "another training is at work in the folder" in refused(ferl, capsys, "fit", *WORDS)
+    assert [path.name for path in Path("run").iterdir()] == [".lock"]
+
+
+def test_a_run_without_a_checkpoint_starts_again(ferl: Ferl) -> None:
+    """It was killed in its first epoch."""
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("model: {}\n")
+    ferl("fit", *WORDS, *NO_REPORT, "--trainer.max_epochs=1")
+    assert Path("run/checkpoints/last.ckpt").is_file()
+
+
+def test_zeroed_bytes_in_a_checkpoint_are_found(run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "checkpoints/best.ckpt"
+    largest = max(zipfile.ZipFile(path).infolist(), key=lambda entry: entry.file_size)
+    with path.open("r+b") as file:
+        file.seek(largest.header_offset + 200)
+        file.write(bytes(largest.file_size // 2))
+    assert "best.ckpt is" in refused(ferl, capsys, "test", f"--ckpt_path={path}")
+
+
+def test_a_training_that_diverges_stops_and_leaves_no_best(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30", "--trainer.max_epochs=4"]
+    error = refused(ferl, capsys, "fit", *WORDS, *words)
+    assert "the training loss of epoch 0 is not finite (step " in error and "learning rate 1e+30" in error
+    for path in Path("run/checkpoints").glob("best.ckpt"):
+        assert all(x.isfinite().all() for x in torch.load(path, weights_only=True)["state_dict"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_training_with_its_status(signum: int, status: int, ferl: Ferl) -> None:
+    command = [sys.executable, "-m", "ferlightning", "fit", *WORDS, "--trainer.max_epochs=500"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while not Path("run/checkpoints/last.ckpt").is_file():
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signum)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert "go on from the last whole epoch by: ferl fit --ckpt_path=" in said
