@@ -280,8 +280,9 @@ def _fits(value: Any, kinds: Sequence[str]) -> bool:
 
 def _absent(key: str, path: Path) -> str:
     if key == "data.root":
+        where = "" if path.is_absolute() else f", relative to the working folder {Path.cwd()}"
         return (
-            f"data.root: looked in {path}, which does not exist. Give the folder of the data by --data.root, or by the "
-            "environment variable FERL_DATA"
+            f"data.root: looked in {path}{where}, which does not exist. Give the folder of the data by --data.root, or "
+            "by the environment variable FERL_DATA"
         )
     return f"--{key}: there is no {'folder' if key == 'data.predict_folder' else 'file'} {path}"

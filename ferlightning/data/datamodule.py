@@ -148,6 +148,11 @@ class FaceData(LightningDataModule):
                 raise FerlError(f"data.classes: there is no class {name!r}; the classes are {', '.join(known)}")
         if len(names) < 2 or len(set(names)) < len(names):
             raise FerlError(f"data.classes: give at least two names, each once, not {list(self.classes)}")
+        if not set(names) & set(self.label_names):
+            raise FerlError(
+                f"data.classes: the data has no class of {', '.join(names)}; it has {', '.join(self.label_names)}. "
+                "Rename its folders or labels to say which class is which"
+            )
         return names
 
     @cached_property
@@ -291,10 +296,21 @@ class FaceData(LightningDataModule):
         missing = [name for name, n in zip(self.class_names, self.class_counts, strict=True) if not n]
         if missing:
             raise FerlError(f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some")
+        self._check_items("val")
+
+    def _check_items(self, split: Split) -> None:
+        if not len(self.items[split]):
+            what = {"train": "train", "val": "validate", "test": "test"}[split]
+            raise FerlError(
+                f"{type(self).__name__} has no image left to {what} on; of each class, one for validation and one for "
+                "test are set aside where there are three, or give the split in folders or a column"
+            )
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
             self.check_training()
+        elif stage in ("validate", "test"):
+            self._check_items("val" if stage == "validate" else "test")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train")

@@ -17,6 +17,7 @@ from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.folder import ImageFolder, list_classes
 from ferlightning.data.sources.layouts import find_layouts
+from ferlightning.data.sources.names import readable
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 
@@ -121,7 +122,8 @@ def describe(data: FaceData) -> dict[str, Any]:
 def print_description(source: Source, found: dict[str, Any], console: Console) -> None:
     """Print what ``describe`` found about a source."""
     console.print(
-        f"\n[bold]{source.data_set}[/bold], layout {source.layout}: {escape(str(source.path))}", soft_wrap=True
+        f"\n[bold]{source.data_set}[/bold], layout {source.layout}: {escape(readable(str(source.path)))}",
+        soft_wrap=True,
     )
     people = f"{found['subjects']:,} subjects" if found["subjects"] else "subjects unknown"
     facts = [f"images {found['image']}", people]

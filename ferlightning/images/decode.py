@@ -1,6 +1,10 @@
 """Image files: listed, decoded, cut out and resized."""
 
+import io
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,13 +12,50 @@ from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FIRST_BYTES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|....ftyp(avif|avis|heic|heix|mif1)",
+    re.DOTALL,
+)
+"""How JPEG, PNG, GIF, WebP, TIFF, AVIF and HEIC begin."""
+LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file or folder is no data: hidden, or left by an operating system or a program."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder at any depth, by their suffix, sorted; hidden files and folders are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    """List the image files of a folder at any depth, by suffix or first bytes, sorted; leftovers are left out.
+
+    Links are followed; a folder that is reached in two ways is listed once.
+
+    Raises:
+        FerlError: a link leads to a folder around this one, whose other images are not meant.
+    """
+    found, seen, home = [], set(), Path(os.path.realpath(folder))
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = Path(os.path.realpath(here))
+        if real in seen:
+            folders.clear()
+            continue
+        if real != home and home.is_relative_to(real):
+            raise FerlError(f"{here}: this link leads to a folder that {folder} itself is in. Remove the link")
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_leftover(name))
+        found += [path for name in files if not is_leftover(name) and _is_image(path := Path(here, name))]
+    return sorted(found)
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return FIRST_BYTES.match(file.read(16)) is not None
+    except OSError:
+        return False
 
 
 Box = tuple[int, int, int, int]
@@ -22,20 +63,38 @@ Box = tuple[int, int, int, int]
 
 
 def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
-    """Decode an image in its own size. Shape: (H, W), or (H, W, 3) RGB.
+    """Decode an image in its own size, of an animation the first frame. Shape: (H, W), or (H, W, 3) RGB.
 
     Raises:
-        FerlError: the file is not an image that OpenCV reads, or has more pixels than it takes (2 ** 30).
+        FerlError: the file is not an image that OpenCV or Pillow reads, or has more pixels than they take (2 ** 30).
     """
     # Not cv2.imread: it fills a file that is cut short with grey, and on Windows takes ASCII paths only.
-    data = np.frombuffer(path.read_bytes(), np.uint8)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE) if len(data) else None
-    except cv2.error:  # a header that claims too many pixels
-        image = None
+        content = path.read_bytes()
+    except OSError as error:
+        raise FerlError(f"{path}: cannot be read: {error.strerror}; replace or remove it") from None
+    data = np.frombuffer(content, np.uint8)
+    image: NDArray[Any] | None = None
+    if re.match(rb"GIF8|....ftyp", content, re.DOTALL):  # OpenCV lacks these in some of its builds
+        image = _decode_by_pillow(content, color)
+    elif len(data):
+        try:
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE)
+        except cv2.error:  # a header that claims too many pixels
+            image = None
     if image is None:
         raise FerlError(f"{path}: cannot be read as an image; replace or remove it")
     return image.astype(np.uint8, copy=False)
+
+
+def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB" if color else "L"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
 
 
 def read_image(path: Path, size: int, color: bool, box: Box | None = None) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data import CKPlus
 from ferlightning.data.sources.ckplus.readers import find
+from ferlightning.data.sources.layouts import find_layouts
 from ferlightning.data.sources.synthetic.datamodule import draw_faces
 from ferlightning.data.store import UNLABELLED
 from ferlightning.errors import FerlError
@@ -724,6 +725,26 @@ def test_folds_share_one_store_and_contents_do_not(original: str) -> None:
     assert file() == file(fold=3) == file(folds=5, folds_by="leaky_image") == file(fold=None)
     contents = [{}, {"clips": True}, {"last": 2}, {"neutral_first": True}, {"size": 24}, {"color": True}]
     assert len({file(**options) for options in contents}) == len(contents)
+
+
+def test_as_its_archives_unpack_and_as_others_split_it(original: str, tmp_path: Path) -> None:
+    write_original(tmp_path / "unpacked")
+    for old, new in (("cohn-kanade-images", "extended-cohn-kanade-images"), ("Emotion", "Emotion_labels")):
+        (tmp_path / "unpacked" / new).mkdir()
+        (tmp_path / "unpacked" / old).rename(tmp_path / "unpacked" / new / old)
+    (found,) = find_layouts(find, tmp_path / "unpacked")  # once, and not again in the folder of its archive
+    assert found.name == "original" and len(CKPlus(str(tmp_path / "unpacked")).raw) == len(CKPlus(original).raw)
+    write_ck48(tmp_path / "split")
+    whole = CKPlus(str(tmp_path / "split")).raw
+    for n, folder in enumerate(sorted((tmp_path / "split" / "CK+48").iterdir())):
+        part = tmp_path / "split" / ("train", "testing")[n % 2]
+        part.mkdir(exist_ok=True)
+        folder.rename(part / folder.name)
+    parts = CKPlus(str(tmp_path / "split")).raw
+    assert parts.name.tolist() == whole.name.tolist() and parts.label.tolist() == whole.label.tolist()
+    assert parts.remarks[-1].startswith(
+        "The folders testing, train were read together, since CK+ is split by data.fold"
+    )
 
 
 def test_changed_files_are_read_again(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every layout of FER2013 gives the same images, labels and splits; bad ones are refused in words."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,10 @@ SAME: dict[str, Write] = {
     "csv": write_csv,
     "icml": write_icml,
     "folders of three splits": lambda folder, drawn: write_folders(folder, drawn, THREE, by_usage=False),
+    "folders named by usage": lambda folder, drawn: write_folders(
+        folder, drawn, ("Training", "PublicTest", "PrivateTest"), False
+    ),
+    "folders of other names": lambda folder, drawn: write_folders(folder, drawn, ("tr", "vaild", "testing"), False),
     "folders of two splits, named by usage": lambda folder, drawn: write_folders(folder, drawn, KAGGLE, by_usage=True),
 }
 
@@ -193,11 +198,28 @@ def test_one_file_that_is_not_named_by_usage(tmp_path: Path) -> None:
         FER2013(str(tmp_path)).read()
 
 
-def test_folders_of_other_classes_are_not_fer2013(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("train/angry", "train/wink", "not found.*train.wink is no class of FER2013: for classes of your own, use"),
+        ("train/angry", "train/angery", "not found.*train.angery is no class of FER2013: did you mean anger?"),
+        ("test/sad", "sad", "sad: looks like a class, but lies beside test, train, validation"),
+        ("test", "training", "train and training are both named after train"),
+    ],
+)
+def test_folders_that_would_not_be_read_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     write_folders(tmp_path, draw(), THREE, by_usage=False)
-    (tmp_path / "train" / "angry").rename(tmp_path / "train" / "wink")
-    with pytest.raises(FerlError, match="not found"):
+    (tmp_path / new).parent.mkdir(exist_ok=True)
+    (tmp_path / old).rename(tmp_path / new)
+    with pytest.raises(FerlError, match=message):
         FER2013(str(tmp_path)).read()
+
+
+def test_a_class_that_is_not_in_test(tmp_path: Path) -> None:
+    write_folders(tmp_path, draw(), THREE, by_usage=False)
+    shutil.rmtree(tmp_path / "test" / "disgust")
+    data = FER2013(str(tmp_path))
+    assert data.raw.remarks.tolist() == ["There is no image of disgust in test."] and len(data.items["test"]) == 6
 
 
 def test_a_damaged_csv_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

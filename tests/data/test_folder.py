@@ -64,7 +64,18 @@ def test_the_split_follows_its_seed(tmp_path: Path) -> None:
     assert one.item_names("test").tolist() == same.item_names("test").tolist() != other.item_names("test").tolist()
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "Test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("Training", "validation", "Test"),
+        ("tr", "vaild", "eval"),
+        ("Training", "PublicTest", "PrivateTest"),
+        ("CK+_Train_crop", "dev", "testing"),
+        ("train_set", "val_set", "test_set"),
+        ("FER2013Train", "FER2013Valid", "FER2013Test"),
+    ],
+)
 def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
     for n, folder in zip((6, 3, 4), names, strict=True):
         fill(tmp_path / folder, n=n)
@@ -113,6 +124,116 @@ def test_unicode_names_deeper_folders_and_other_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.store.images[item], pixels)
 
 
+def test_what_lies_beside_is_refused_if_it_looks_like_data_and_noted_else(tmp_path: Path) -> None:
+    root = fill(tmp_path / "faces" / "archive") and tmp_path / "faces"  # alone in its folder, as many archives unpack
+    (root / "archive" / "__MACOSX" / "happy").mkdir(parents=True)
+    (root / "archive" / "__MACOSX" / "happy" / "._00.png").write_bytes(b"junk")
+    (root / "archive" / "sad" / ".ipynb_checkpoints").mkdir()
+    fill(root / "archive" / "sad", (".ipynb_checkpoints",))
+    (root / "archive" / "labels.csv").write_text("file,label\n")
+    write(root / "archive" / "loose.png", np.zeros((4, 4), np.uint8))
+    data = ImageFolder(str(root), size=16)
+    assert data.class_names == ["happiness", "sadness"] and len(data.raw) == 20
+    assert data.raw.remarks.tolist() == [
+        "__MACOSX is no data and was not read.",
+        "Files beside the folders were not read: labels.csv.",
+        "1 images beside the folders of archive were not read: loose.png.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ("training", "faces: the folders train and training are both named after train"),
+        ("test.zip", "test.zip: looks like the test split and is not read.* Unpack it"),
+        ("val.csv", "val.csv: looks like the val split and is not read"),
+        ("test/0.png", "test: is named after the test split and has no class folders.*predict"),
+        ("train/happy/test/0.png", "happy.test: looks like a split, but lies in happy"),
+        ("train/happy/sad/0.png", "happy.sad: looks like a class, but lies in happy"),
+    ],
+)
+def test_data_that_would_be_dropped_or_misread_is_refused_by_name(tmp_path: Path, beside: str, message: str) -> None:
+    root = fill(tmp_path / "faces" / "train", n=2).parent
+    if beside.endswith(".png"):
+        write(root / beside, np.zeros((4, 4), np.uint8))
+    elif "." in beside:
+        (root / beside).write_text("")
+    else:
+        fill(root / beside, n=1)
+    with pytest.raises(FerlError, match=message):
+        ImageFolder(str(root))
+
+
+def test_two_data_sets_in_one_folder_are_not_two_classes(tmp_path: Path) -> None:
+    for name in ("original", "cropped"):
+        fill(tmp_path / name, n=1)
+    with pytest.raises(FerlError, match="cropped.happy: looks like a class, but lies in cropped"):
+        ImageFolder(str(tmp_path))
+
+
+def test_misspelt_and_numbered_classes_are_pointed_out(tmp_path: Path) -> None:
+    data = ImageFolder(str(fill(tmp_path / "words", ("0_happy", "happyness", "suprise", "wink"), 1)))
+    assert data.class_names == ["happiness", "happyness", "suprise", "wink"]
+    assert [remark.split("?")[0] for remark in data.remarks] == [
+        "The class happyness is outside the vocabulary: did you mean happiness",
+        "The class suprise is outside the vocabulary: did you mean surprise",
+    ]
+    numbered = ImageFolder(str(fill(tmp_path / "numbers", ("1", "2", "10"), 1)))
+    assert "The classes are numbers" in numbered.remarks[0] and "RAF-DB: 1 surprise" in numbered.remarks[0]
+    numbered.classes = ["happiness", "sadness"]
+    with pytest.raises(FerlError, match="no class of happiness, sadness; it has 1, 10, 2. Rename"):
+        numbered.setup("test")
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_one_image_a_class_leaves_none_to_validate_or_test_on(tmp_path: Path, stage: str) -> None:
+    data = ImageFolder(str(fill(tmp_path, n=1)), size=16)
+    with pytest.raises(FerlError, match=f"no image left to {'test' if stage == 'test' else 'validate'} on"):
+        data.setup(stage)
+
+
+def test_a_class_that_one_split_lacks(tmp_path: Path) -> None:
+    fill(tmp_path / "train", ("happy", "sad", "fear"))
+    (fill(tmp_path / "test") / "fear").mkdir()
+    data = ImageFolder(str(tmp_path), size=16)
+    data.setup("test")
+    assert data.class_names == ["fear", "happiness", "sadness"]
+    assert data.remarks == [f"There is no image in {Path('test', 'fear')}."]
+
+
+def test_links_are_followed_but_not_upwards(tmp_path: Path) -> None:
+    root, more = fill(tmp_path / "faces"), fill(tmp_path / "more", ("x",), 7, seed=1)
+    (root / "happy" / "more").symlink_to(more / "x", target_is_directory=True)
+    (root / "fear").symlink_to(more / "x", target_is_directory=True)
+    (more / "x" / "itself").symlink_to(more / "x", target_is_directory=True)
+    data = ImageFolder(str(root), size=16)
+    assert np.bincount(data.raw.label).tolist() == [7, 17, 10]
+    (root / "sad" / "all").symlink_to(root, target_is_directory=True)
+    with pytest.raises(FerlError, match="all: this link leads to a folder that .*sad itself is in"):
+        ImageFolder(str(root))
+    (root / "sad" / "all").unlink()
+    (root / "sad" / "gone.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(FerlError, match="gone.png: No such file or directory; a link that leads nowhere"):
+        _ = ImageFolder(str(root)).raw
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    fill(tmp_path, ("x", "joie"), 2)
+    try:
+        os.rename(tmp_path / "x", os.path.join(os.fsencode(tmp_path), b"g\xeane"))  # noqa: PTH104, PTH118
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    data = ImageFolder(str(tmp_path), size=16)
+    assert data.class_names == ["gêne", "joie"]
+    assert data.raw.name.tolist() == [f"{name}{os.sep}{i:02}.png" for name in ("gêne", "joie") for i in range(2)]
+
+
+def test_relative_roots_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FerlError, match=f"no folder absent, relative to the working folder {tmp_path}"):
+        ImageFolder("absent")
+
+
 # --- decoding -------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +253,19 @@ def test_colour_stays_rgb_and_grey_is_its_luma(tmp_path: Path, suffix: str) -> N
         else:
             assert data.store.images.shape == (21, 16, 16)
             np.testing.assert_allclose(data.store.images[item], np.asarray(Image.fromarray(rgb).convert("L")), atol=1)
+
+
+def test_images_are_known_by_suffix_or_first_bytes(tmp_path: Path) -> None:
+    fill(tmp_path, n=1)
+    grey = Image.fromarray(np.full((16, 16), 99, np.uint8))
+    for name, kind in (("a.jfif", "JPEG"), ("b.GIF", "GIF"), ("c", "JPEG"), ("d.png_large", "PNG"), ("e.avif", "AVIF")):
+        if kind in ("JPEG", "GIF", "PNG") or f".{kind.lower()}" in Image.registered_extensions():
+            more = {"save_all": True, "append_images": [Image.new("L", (16, 16))]} if kind == "GIF" else {}
+            grey.save(tmp_path / "sad" / name, format=kind, **more)
+    (tmp_path / "sad" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    images = ImageFolder(str(tmp_path), size=16).raw.images
+    assert len(images) >= 6
+    np.testing.assert_allclose(images[2:], 99.0, atol=2)
 
 
 def test_resizing_keeps_what_is_shown(tmp_path: Path) -> None:
@@ -203,6 +337,20 @@ def test_a_file_that_is_no_image_is_named_and_leaves_nothing(tmp_path: Path, mon
     with pytest.raises(FerlError, match=r"sad.broken\.jpg: cannot be read as an image; replace or remove it"):
         _ = ImageFolder(str(root)).store
     assert [path for path in cache_dir().rglob("*") if path.suffix != ".lock"] == []
+
+
+def test_all_bad_images_are_named_at_once_or_left_out(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for name in ("happy/a.png", "sad/b.jpg", "sad/c.gif"):
+        (tmp_path / name).write_bytes(b"GIF89a<html>"[6 * (name[-1] != "f") :])
+    with pytest.raises(
+        FerlError, match=r"3 of 23 images cannot be read: .*a\.png, .*b\.jpg, .*c\.gif.*on_bad_image=skip"
+    ):
+        _ = ImageFolder(str(tmp_path), size=16).raw
+    data = ImageFolder(str(tmp_path), size=16, on_bad_image="skip")
+    assert len(data.raw) == 20
+    np.testing.assert_array_equal(data.raw.images, pixels_of(tmp_path, data))
+    assert data.notes("test")[0].startswith("The source: 3 of 23 images cannot be read and were left out: ")
 
 
 def assert_no_image(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """FER2013 (Goodfellow et al. 2013, https://arxiv.org/abs/1307.0414), in every layout in use."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,13 +10,15 @@ import numpy as np
 
 from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.sources import pixel_csv
-from ferlightning.data.sources.folder import SPLIT_FOLDERS, Listed, read_listed
+from ferlightning.data.sources.files import Listed, read_listed
+from ferlightning.data.sources.folder import Folders, class_name
 from ferlightning.data.sources.layouts import Layout, choose_layout
+from ferlightning.data.sources.names import split_of
 from ferlightning.data.sources.pixel_csv import read_pixel_csv
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
-from ferlightning.emotions import canonical
+from ferlightning.emotions import EMOTIONS, NUMBERINGS, probably_meant
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import list_images
+from ferlightning.images.decode import is_leftover, list_images
 
 CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
 SIDE = 48
@@ -49,7 +52,11 @@ class FER2013(FaceData):
         self.layout = layout
 
     def read(self) -> Store:
-        return choose_layout("FER2013", find, LAYOUTS, self.root, self.layout).open("FER2013")
+        try:
+            layout = choose_layout("FER2013", find, LAYOUTS, self.root, self.layout)
+        except FerlError as error:
+            raise FerlError(f"{error}{_why_not_folders(self.root or os.environ.get('FERL_DATA'))}") from None
+        return layout.open("FER2013")
 
     def notes(self, split: Split) -> list[str]:
         found = super().notes(split)
@@ -72,10 +79,31 @@ def find(path: Path) -> list[Layout]:
     if (path / "train.csv").is_file() and _first_line(path / "train.csv") == "emotion,pixels":
         files = [file for file in (path / "train.csv", path / "test.csv") if file.is_file()]
         found.append(Layout("challenge", path, lambda: files, lambda: _read_challenge(files)))
-    classes = _class_folders(path)
-    if all({canonical(part.name) for part in parts} == set(CLASSES) for parts in classes.values()) and classes:
-        found.append(Layout("folders", path, lambda: [x.path for x in _list(path)], lambda: _read_folders(path)))
+    if {class_name(part.name) for parts in _class_folders(path).values() for part in parts} == set(CLASSES):
+        claims = frozenset(folder.name for folder in split_folders(path))
+        found.append(
+            Layout("folders", path, lambda: [x.path for x in _list(path)], lambda: _read_folders(path), 2, claims)
+        )
     return found
+
+
+def _why_not_folders(root: str | None) -> str:
+    """Say how split folders differ from those of FER2013, for a message that it was not found."""
+    path = Path(root or ".").expanduser()
+    if not root or not path.is_dir():
+        return ""
+    parts = [part for parts in _class_folders(path).values() for part in parts]
+    names = {class_name(part.name) for part in parts}
+    odd = [part for part in parts if class_name(part.name) not in CLASSES]
+    if names and all(name.isdecimal() for name in names):
+        return f". The class folders {', '.join(sorted(names))} are numbers; name them, as {NUMBERINGS[0]}"
+    if not names & set(CLASSES):
+        return ""
+    if odd:
+        meant = probably_meant(odd[0].name)
+        hint = f"did you mean {meant}?" if meant else "for classes of your own, use --data=ImageFolder"
+        return f". The folder {odd[0]} is no class of FER2013: {hint}"
+    return f". The split folders have no class {', '.join(sorted(set(CLASSES) - names))}: use --data=ImageFolder"
 
 
 def _csv(name: str, path: Path) -> Layout:
@@ -110,18 +138,25 @@ def _read_challenge(files: list[Path]) -> Store:
     )
 
 
+def split_folders(root: Path) -> dict[Path, str]:
+    """The folders in a folder that are named after a split and have folders in them."""
+    folders = [path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name)]
+    named = {path: split for path in sorted(folders) if (split := split_of(path.name))}
+    return {path: split for path, split in named.items() if any(part.is_dir() for part in path.iterdir())}
+
+
 def _class_folders(root: Path) -> dict[str, list[Path]]:
     """Map each split to its class folders, for the split folders in a folder."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_FOLDERS):
-        parts = sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
-        found.setdefault(SPLIT_FOLDERS[path.name.lower()], []).extend(parts)
+    for path, split in split_folders(root).items():
+        parts = sorted(part for part in path.iterdir() if part.is_dir() and not is_leftover(part.name))
+        found.setdefault(split, []).extend(parts)
     return found
 
 
 def _list(root: Path) -> list[Listed]:
     return [
-        Listed(path, canonical(part.name), split)
+        Listed(path, class_name(part.name), split)
         for split, parts in _class_folders(root).items()
         for part in parts
         for path in list_images(part)
@@ -129,12 +164,23 @@ def _list(root: Path) -> list[Listed]:
 
 
 def _read_folders(root: Path) -> Store:
+    beside = Folders.of(root)  # refuses two folders of one split, and those of splits that are not unpacked
+    if odd := [path for path in beside.folders if path not in beside.splits and class_name(path.name) in EMOTIONS]:
+        raise FerlError(
+            f"{odd[0]}: looks like a class, but lies beside {', '.join(path.name for path in beside.splits)}. Move it"
+        )
+    if flat := [path for path in beside.splits if path not in split_folders(root) and list_images(path)]:
+        raise FerlError(
+            f"{flat[0]}: is named after a split and has no class folders. Images without labels are for predict, by "
+            "--data.predict_folder: move them"
+        )
     listed = _list(root)
     there = {(file.split, file.name) for file in listed}
     empty = [(split, name) for split in _class_folders(root) for name in CLASSES if (split, name) not in there]
     if missing := [name for split, name in empty if split == "train"]:
         raise FerlError(f"{root}: there is no training image of {', '.join(missing)}. Unpack the data again")
-    remarks = [f"There is no image of {name} in {split}." for split, name in empty]
+    remarks = [*beside.remarks, *(remark for path in split_folders(root) for remark in Folders.of(path).remarks)]
+    remarks += [f"There is no image of {name} in {split}." for split, name in empty]
     usages = [match and USAGES[match[1]] for match in (NAMED_BY_USAGE.match(file.path.name) for file in listed)]
     if all(usages):
         moved = Counter((file.split, usage) for file, usage in zip(listed, usages, strict=True) if file.split != usage)
@@ -144,8 +190,9 @@ def _read_folders(root: Path) -> Store:
         ]
         listed = [file._replace(split=usage) for file, usage in zip(listed, usages, strict=True)]
     elif any(usages):
-        odd = next(file.path for file, usage in zip(listed, usages, strict=True) if not usage)
+        other = next(file.path for file, usage in zip(listed, usages, strict=True) if not usage)
         raise FerlError(
-            f"{odd}: other files are named by usage, such as PublicTest_123.jpg, but this one is not. Rename or move it"
+            f"{other}: other files are named by usage, such as PublicTest_123.jpg, but this one is not. Rename or move "
+            "it"
         )
-    return Store(**(vars(read_listed(root, listed, CLASSES, SIDE, False)) | {"remarks": np.array(remarks, np.str_)}))
+    return read_listed(root, listed, CLASSES, SIDE, False, remarks=remarks)

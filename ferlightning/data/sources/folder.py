@@ -1,121 +1,200 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
+import os
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ferlightning.data.datamodule import FaceData
-from ferlightning.data.sources.layouts import Layout
-from ferlightning.data.store import SPLITS, UNDECIDED, Store
-from ferlightning.emotions import canonical
+from ferlightning.data.sources.files import ImageFiles, Listed, OnBadImage
+from ferlightning.data.sources.layouts import place
+from ferlightning.data.sources.names import readable, some, split_of
+from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, probably_meant
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import SUFFIXES, list_images, read_image
+from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
+LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx")
 
 
-class Listed(NamedTuple):
-    """An image file with its class and split."""
+class ImageFolder(ImageFiles):
+    """Images in ``<root>/<class>/`` or ``<root>/<split>/<class>/``; folder names are the class names.
 
-    path: Path
-    name: str
-    """Canonical name of its class."""
-    split: str | None
-
-
-class ImageFolder(FaceData):
-    """Images in ``<root>/<class>/`` or ``<root>/<train|val|test>/<class>/``; folder names are the class names.
-
-    Known aliases become the names of the vocabulary (``happy`` becomes ``happiness``). Without split folders, items are
-    split 70 / 15 / 15 %; without a validation folder, a part of train becomes validation.
+    Split folders are called train, training; val, valid, validation, dev, PublicTest; test, testing, eval, PrivateTest
+    and the like. Known aliases become the names of the vocabulary (``happy`` becomes ``happiness``). Without split
+    folders, items are split 70 / 15 / 15 %; without a validation folder, a part of train becomes validation.
 
     Args:
-        root: the folder.
+        root: the folder, or one that has nothing but this folder.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
+        on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
+            with a remark in the report.
         options: those of every data set.
     """
 
-    def __init__(self, root: str, size: int = 48, color: bool = False, **options: Any) -> None:
-        super().__init__(**options)
-        if size < 1:
-            raise FerlError(f"data.size is {size}: give a number of pixels from 1")
-        self.root = Path(root).expanduser()
-        self.size = size
-        self.color = color
-        self.files = list_classes(self.root)
-        self.label_names = sorted({file.name for file in self.files})
-
-    def read(self) -> Store:
-        layout = Layout("folder", self.root, lambda: [file.path for file in self.files], self._parse, 3)
-        return layout.open("ImageFolder", size=self.size, color=self.color)
-
-    def _parse(self) -> Store:
-        return read_listed(self.root, self.files, self.label_names, self.size, self.color)
+    def __init__(
+        self, root: str, size: int = 48, color: bool = False, on_bad_image: OnBadImage = "raise", **options: Any
+    ) -> None:
+        super().__init__(root, size, color, on_bad_image, **options)
+        self.files, self.remarks = list_classes(self.root)
+        self.label_names = sorted({str(file.name) for file in self.files})
 
 
-def list_classes(root: Path) -> list[Listed]:
-    """List the images in a folder of classes, or of split folders with classes.
+class Folders(NamedTuple):
+    """What lies in a folder."""
+
+    folders: list[Path]
+    splits: dict[Path, str]
+    """Those of the folders that are splits."""
+    remarks: list[str]
+    """What else lies there and is not read."""
+
+    @classmethod
+    def of(cls, root: Path) -> "Folders":
+        """Look into a folder.
+
+        Raises:
+            FerlError: two folders are the same split, or a split lies there as a file that is not unpacked.
+        """
+        entries = sorted(root.iterdir())
+        folders = [path for path in entries if path.is_dir() and not is_leftover(path.name)]
+        splits = {path: split for path in folders if (split := split_of(path.name))}
+        for split in set(splits.values()):
+            if len(same := [path.name for path in splits if splits[path] == split]) > 1:
+                raise FerlError(
+                    f"{root}: the folders {' and '.join(same)} are both named after {split}. Merge or move one"
+                )
+        remarks = [
+            f"{path.name} is no data and was not read."
+            for path in entries
+            if path.is_dir() and path.name.lower() in ("__macosx", ".ipynb_checkpoints")
+        ]
+        files = [path for path in entries if path.is_file() and not is_leftover(path.name)]
+        for path in files:
+            split = split_of(path.name.partition(".")[0])
+            if splits and split and split not in splits.values() and path.suffix.lower() in (*PACKED, *LABEL_FILES):
+                what = "Unpack" if path.suffix.lower() in PACKED else "Read it as a data set of its own, or move"
+                raise FerlError(
+                    f"{path}: looks like the {split} split and is not read, since {', '.join(x.name for x in splits)} "
+                    f"beside it are folders. {what} it"
+                )
+        tables = [path.name for path in files if path.suffix.lower() in LABEL_FILES and path.stem.lower() != "readme"]
+        if tables and folders:
+            remarks.append(f"Files beside the folders were not read: {some(tables)}.")
+        if folders and (loose := [path.name for path in files if path.suffix.lower() in SUFFIXES]):
+            remarks.append(f"{len(loose):,} images beside the folders of {root.name} were not read: {some(loose)}.")
+        return cls(folders, splits, remarks)
+
+
+def list_classes(root: Path) -> tuple[list[Listed], list[str]]:
+    """List the images in a folder of classes, or of split folders with classes, and remark what is odd.
 
     Raises:
         FerlError: there is no such folder, there are fewer than two classes, a class is empty, or there are other
             folders beside the splits.
     """
     if not root.is_dir():
-        raise FerlError(f"data.root: there is no folder {root}")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    splits = {path: SPLIT_FOLDERS.get(path.name.lower()) for path in folders}
-    if any(splits.values()) and not all(splits.values()):
-        other = [path.name for path, split in splits.items() if split is None]
+        raise FerlError(f"data.root: there is no folder {place(root)}")
+    inside = Folders.of(root)
+    while len(inside.folders) == 1 and not inside.splits and (below := Folders.of(inside.folders[0])).folders:
+        inside, root = below, inside.folders[0]
+    if not inside.splits:
+        return _list_images(root, dict.fromkeys(inside.folders), inside.remarks)
+    if other := [path.name for path in inside.folders if path not in inside.splits]:
         raise FerlError(
-            f"{root}: has split folders (train, val, test) and others beside them: {other}. Move the others"
+            f"{root}: has split folders ({', '.join(path.name for path in inside.splits)}) and others beside them: "
+            f"{other}. Move the others"
         )
-    if not any(splits.values()):
-        return _list_images(root, dict.fromkeys(folders))
-    inside = {path: split for folder, split in splits.items() for path in sorted(folder.iterdir())}
-    classes = {path: split for path, split in inside.items() if path.is_dir() and not path.name.startswith(".")}
-    return _list_images(root, classes)
+    classes: dict[Path, str | None] = {}
+    remarks = inside.remarks
+    for folder, split in inside.splits.items():
+        own = Folders.of(folder)
+        if not own.folders:
+            raise FerlError(
+                f"{folder}: is named after the {split} split and has no class folders, such as {folder}/happiness. "
+                "Images without labels are for predict, by --data.predict_folder: move them" + label_hint(root)
+            )
+        classes.update(dict.fromkeys(own.folders, split))
+        remarks += own.remarks
+    return _list_images(root, classes, remarks)
 
 
-def _list_images(root: Path, classes: dict[Path, str | None]) -> list[Listed]:
-    names = {canonical(path.name) for path in classes}
-    if len(names) < 2:
+def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]) -> tuple[list[Listed], list[str]]:
+    names = {path: class_name(path.name) for path in classes}
+    if len(set(names.values())) < 2:
         raise FerlError(
-            f"{root}: found {len(names)} class folders, need at least 2, such as {root}/happiness/*.png or "
-            f"{root}/train/happiness/*.png"
+            f"{root}: found {len(set(names.values()))} class folders, need at least 2, such as "
+            f"{root}/happiness/*.png or {root}/train/happiness/*.png" + label_hint(root)
         )
-    files = []
+    files, empty = [], []
     for folder, split in classes.items():
+        _refuse_inner(folder)
         images = list_images(folder)
+        files += [Listed(path, names[folder], split) for path in images]
         if not images:
+            empty.append(folder)
+    for folder in empty:
+        if names[folder] not in {file.name for file in files}:
             raise FerlError(
                 f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
+                + label_hint(root)
             )
-        files += [Listed(path, canonical(folder.name), split) for path in images]
-    return files
+        remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
+    return files, [*remarks, *odd_names(sorted(set(names.values())))]
 
 
-def read_listed(root: Path, files: list[Listed], label_names: list[str], size: int, color: bool) -> Store:
-    """Decode the images that ``list_classes`` found.
+def class_name(folder: str) -> str:
+    """Canonical name of the class in a folder."""
+    return canonical(readable(folder))
 
-    Args:
-        root: the folder that the names of items are relative to.
-        files: the images.
-        label_names: the classes; a label is an index into them.
-        size: height and width to which images are resized, pixels.
-        color: read RGB instead of grey.
-    """
-    return Store.of(
-        images=np.stack([read_image(file.path, size, color) for file in files]),
-        label=np.array([label_names.index(file.name) for file in files], np.int64),
-        split=np.array([SPLITS.index(file.split) if file.split else UNDECIDED for file in files], np.int8),
-        name=np.array([str(file.path.relative_to(root)) for file in files]),
-    )
+
+def odd_names(names: list[str]) -> list[str]:
+    """Remark class names that are probably misspelt, and numbers, of which it is not known what they mean."""
+    found = [
+        f"The class {name} is outside the vocabulary: did you mean {meant}? Then rename its folders."
+        for name in names
+        if (meant := probably_meant(name))
+    ]
+    if names and all(name.isdecimal() for name in names):
+        found.append(
+            "The classes are numbers, which mean something else in every data set. Rename the folders to compare with "
+            f"models of named classes: {'; '.join(NUMBERINGS)}."
+        )
+    return found
+
+
+def _refuse_inner(folder: Path) -> None:
+    """Refuse a class folder with splits or other classes in it, whose images would all be of this class."""
+    with os.scandir(folder) as entries:
+        inner = [entry.name for entry in islice(entries, 1000) if entry.is_dir()]
+    own = class_name(folder.name)
+    for name in inner:
+        looks = "split" if split_of(name) else "class" if class_name(name) in EMOTIONS else None
+        if looks and class_name(name) != own:
+            above = (
+                "Put splits above classes, such as train/happiness" if looks == "split" else "Give its parent folder"
+            )
+            raise FerlError(
+                f"{folder / name}: looks like a {looks}, but lies in {folder.name}, which would be a class itself. "
+                f"{above}, by --data.root"
+            )
+
+
+def label_hint(root: Path) -> str:
+    """Name the files in a folder, to three levels, that may hold labels, and how to read them; for a message."""
+    found: dict[str, Path] = {}
+    for here, folders, names in os.walk(root):
+        depth = len(Path(here).relative_to(root).parts)
+        folders[:] = sorted(name for name in folders if not is_leftover(name)) if depth < 3 else []
+        for name in sorted(names[:1000]):
+            ending = next((ending for ending in LABEL_FILES if name.lower().endswith(ending)), None)
+            if ending and not is_leftover(name) and "readme" not in name.lower():
+                found.setdefault(ending, Path(here, name))
+    if not found:
+        return ""
+    path = str(next(found[ending] for ending in LABEL_FILES if ending in found))
+    if path.endswith("_exp.npy"):
+        return f". There are labels of AffectNet, such as {path}: use --data=AffectNet"
+    if "patition" in path or "partition" in path:
+        return f". {path} is the label list of RAF-DB: use --data=RAFDB"
+    return f". {path} may hold the labels: use --data=Table --data.root={path}, or sort the images into class folders"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ferlightning.data.store import Store, open_store
 from ferlightning.errors import FerlError
+from ferlightning.images.decode import is_leftover
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Layout:
     files: Callable[[], Sequence[Path]]
     parse: Callable[[], Store]
     version: int = 1
+    claims: frozenset[str] = frozenset()
+    """Folders right below ``path`` that belong to it, in which no other data set is searched for."""
 
     def open(self, data_set: str, **options: object) -> Store:
         """Open the store of this layout.
@@ -34,7 +37,12 @@ class Layout:
             data_set: name of the reader.
             options: of the parser; other options mean another store.
         """
-        listing = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in self.files()]
+        try:
+            listing = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in self.files()]
+        except OSError as error:
+            raise FerlError(
+                f"{error.filename}: {error.strerror}; a link that leads nowhere, or no permission"
+            ) from None
         key: dict[str, object] = {
             "reader": f"{data_set} {self.name} {self.version}",
             "files": listing,
@@ -53,8 +61,15 @@ def find_layouts(find: Find, root: Path) -> list[Layout]:
     """Find all layouts at a place and in the folders directly below it, the preferred first."""
     if not root.is_dir():
         return find(root) if root.exists() else []
-    below = sorted(path for path in root.iterdir() if path.is_dir())
-    return [layout for folder in (root, *below) for layout in find(folder)]
+    here = find(root)
+    claimed = frozenset[str]().union(*(layout.claims for layout in here))
+    below = sorted(path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name))
+    return here + [layout for folder in below if folder.name not in claimed for layout in find(folder)]
+
+
+def place(path: Path) -> str:
+    """A path for a message that it is not there: a relative one with the folder that it is relative to."""
+    return str(path) if path.is_absolute() else f"{path}, relative to the working folder {Path.cwd()}"
 
 
 def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | None, name: str | None) -> Layout:
@@ -79,14 +94,14 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
             f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Known "
             f"layouts: {shown}. {DRAWN}"
         )
-    place = Path(given).expanduser()
-    found = find_layouts(find, place)
+    path = Path(given).expanduser()
+    found = find_layouts(find, path)
     for layout in found:
         if name in (None, layout.name):
             return layout
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
-    what = "and the folders directly below it" if place.is_dir() else "which is neither a file of it nor a folder"
+    what = "and the folders directly below it" if path.is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(
-        f"{data_set}: not found; looked in {place}, {what}, for {shown if name is None else known[name]}.{others} Set "
-        f"the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
+        f"{data_set}: not found; looked in {place(path)}, {what}, for {shown if name is None else known[name]}."
+        f"{others} Set the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
     )

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.data.sources.ckplus.recordings import CLASSES, STILLS, Content, Recording, read_recordings
+from ferlightning.data.sources.folder import class_name
 from ferlightning.data.sources.layouts import Layout
+from ferlightning.data.sources.names import split_of
 from ferlightning.data.sources.pixel_csv import read_pixel_csv
 from ferlightning.data.store import UNLABELLED, Store
-from ferlightning.emotions import canonical
+from ferlightning.emotions import probably_meant
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import list_images
+from ferlightning.images.decode import is_leftover, list_images
 
 CSV_CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt"]
 CSV = "ckextended.csv"
@@ -24,9 +26,10 @@ LAYOUTS = {
     "ck48": "CK+48/<emotion>/S010_004_00000017.png",
     "ckextended": f"{CSV} with the columns emotion,pixels,Usage",
 }
-IMAGE_FOLDERS = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
+# Each also in a folder that is named after its archive.
+IMAGE_FOLDERS = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images", "extended-cohn-kanade-images")
 EMOTION_FOLDERS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
-LANDMARKS = "Landmarks"
+LANDMARK_FOLDERS = ("Landmarks", "Landmarks/Landmarks")
 FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)")  # subject, sequence, frame
 
 
@@ -35,11 +38,17 @@ def find(path: Path, content: Content = STILLS) -> list[Layout]:
     if path.is_file():
         return [_csv(path, content)] if path.name == CSV else []
     found = []
-    images = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), None)
+    images = _with_subjects(path, IMAGE_FOLDERS)
     if images is not None:
         found.append(_original(path, images, content))
-    if _is_ck48(path):
-        found.append(Layout("ck48", path, lambda: list_images(path), lambda: _read_ck48(path, content)))
+    if parts := _ck48_parts(path):
+        claims = frozenset(part.name for part in parts if part != path)
+        found.append(
+            Layout(
+                "ck48", path, lambda: [x for part in parts for x in list_images(part)],
+                lambda: _read_ck48(parts, content), 2, claims,
+            )
+        )  # fmt: skip
     if (path / CSV).is_file():
         found.append(_csv(path / CSV, content))
     return found
@@ -54,11 +63,18 @@ def _original(root: Path, images: Path, content: Content) -> Layout:
         root,
         lambda: [*list_images(images), *_emotion_files(root), *_landmark_files(root, content)],
         lambda: _read_original(root, images, content),
+        claims=frozenset(name.partition("/")[0] for name in (*IMAGE_FOLDERS, *EMOTION_FOLDERS, *LANDMARK_FOLDERS)),
     )
 
 
+def _with_subjects(root: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of some folders that has a folder for each subject, such as S010; else the first that is there."""
+    there = [root / name for name in names if (root / name).is_dir()]
+    return next((path for path in there if any(path.glob("S[0-9]*"))), there[0] if there else None)
+
+
 def _emotion_files(root: Path) -> list[Path]:
-    folder = next((root / name for name in EMOTION_FOLDERS if (root / name).is_dir()), None)
+    folder = _with_subjects(root, EMOTION_FOLDERS)
     if folder is None:
         raise FerlError(
             f"{root}: has the images of CK+ and no folder Emotion beside them. Unpack Emotion_labels.zip there, or "
@@ -72,8 +88,8 @@ def _emotion_files(root: Path) -> list[Path]:
 
 def _landmark_files(root: Path, content: Content) -> list[Path]:
     """List the landmark files to align by; none if that is not asked for, or if they were not unpacked."""
-    folder = root / LANDMARKS
-    if content.crop != "eyes" or not folder.is_dir():
+    folder = _with_subjects(root, LANDMARK_FOLDERS)
+    if content.crop != "eyes" or folder is None:
         return []
     files = sorted(path for path in folder.glob("S*/*/*_landmarks.txt") if path.name[0] != ".")
     if not files:
@@ -95,7 +111,7 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
         if name in emotions:
             raise FerlError(f"{path}: a second emotion file of {name}, beside {emotions[name].name}. Remove one")
         emotions[name] = path
-    recordings, aligned = [], bool(_landmark_files(root, content))
+    recordings, aligned = [], _with_subjects(root, LANDMARK_FOLDERS) if _landmark_files(root, content) else None
     for folder in sorted(path for path in images.glob("S*/*") if path.is_dir() and path.name[0] != "."):
         frames, name = list_images(folder), _folder_name(folder)
         if not frames:
@@ -104,7 +120,7 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
                 "extended-cohn-kanade-images.zip again, or remove the folder"
             )
         label = _read_emotion(emotions.pop(name)) if name in emotions else UNLABELLED
-        landmarks = root / LANDMARKS / folder.parent.name / folder.name if aligned else None
+        landmarks = aligned / folder.parent.name / folder.name if aligned else None
         recordings.append(Recording(folder.parent.name, name, label, _in_order(frames, name), landmarks))
     if emotions:
         path = next(iter(emotions.values()))
@@ -151,25 +167,34 @@ def _in_order(frames: list[Path], name: str) -> list[Path]:
 
 
 def _class_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name))
 
 
-def _is_ck48(root: Path) -> bool:
+def _has_frames(root: Path) -> bool:
     """Tell whether a folder has class folders with a frame of CK+ among the first files of one."""
     for folder in _class_folders(root):
-        if canonical(folder.name) in CLASSES:
+        if class_name(folder.name) in CLASSES:
             with os.scandir(folder) as entries:  # unlike Path.iterdir, does not read on to the last of thousands
                 if any(FRAME.fullmatch(Path(entry.name).stem) for entry in islice(entries, 10)):
                     return True
     return False
 
 
-def _read_ck48(root: Path, content: Content) -> Store:
+def _ck48_parts(root: Path) -> list[Path]:
+    """The folders that have the class folders of CK+: this one, or the split folders in it."""
+    if _has_frames(root):
+        return [root]
+    return [path for path in _class_folders(root) if split_of(path.name) and _has_frames(path)]
+
+
+def _read_ck48(parts: list[Path], content: Content) -> Store:
     frames: dict[str, list[Path]] = {}
     labels: dict[str, str] = {}
-    for folder in _class_folders(root):
-        if (emotion := canonical(folder.name)) not in CLASSES:
-            raise FerlError(f"{folder}: {folder.name} is no emotion of CK+ ({', '.join(CLASSES)}). Move it")
+    for folder in (folder for part in parts for folder in _class_folders(part)):
+        if (emotion := class_name(folder.name)) not in CLASSES:
+            meant = probably_meant(folder.name)
+            what = f"Did you mean {meant}? Then rename it" if meant else "Move it"
+            raise FerlError(f"{folder}: {folder.name} is no emotion of CK+ ({', '.join(CLASSES)}). {what}")
         for path in list_images(folder):
             match = FRAME.fullmatch(path.stem)
             if match is None:
@@ -184,7 +209,15 @@ def _read_ck48(root: Path, content: Content) -> Store:
         Recording(name.partition("_")[0], name, CLASSES.index(labels[name]), _in_order(frames[name], name))
         for name in sorted(frames)
     ]
-    return read_recordings(recordings, content, crop=False)
+    store = read_recordings(recordings, content, crop=False)
+    if len(parts) == 1:
+        return store
+    named = [part.name for part in parts]
+    remark = (
+        f"The folders {', '.join(named)} were read together, since CK+ is split by data.fold. To train and test on "
+        "these folders as they are, use --data=ImageFolder."
+    )
+    return Store(**(vars(store) | {"remarks": np.array([*store.remarks.tolist(), remark], np.str_)}))
 
 
 # --- ckextended.csv -------------------------------------------------------------------------------------------------
