@@ -259,7 +259,7 @@ def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
     header, state = stored.get(HEADER, {}), stored["state_dict"]
     made_of = header.get("network", {})
     for view in header.get("views", {}).values():
-        if view["class_names"] == list(class_names) != made_of["class_names"]:
+        if sorted(view["class_names"]) == sorted(class_names) != sorted(made_of["class_names"]):
             stored[HEADER] = header | {"network": made_of | {"class_names": view["class_names"]}}
             for end in ENDS:
                 state[f"network.head.classify.{end}"] = state[f"{view['head']}.{end}"]
@@ -267,13 +267,14 @@ def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
         del state[name]
 
 
-def load(source: str | Path, *, view: str | None = None, trust: bool = False) -> Network:
+def load(source: str | Path, *, view: str | Sequence[str] | None = None, trust: bool = False) -> Network:
     """Rebuild a trained network from one file, on the CPU and in eval mode.
 
     Args:
         source: a checkpoint, a safetensors file of ours, a run folder, of which the best checkpoint is taken, or a name
             of shipped weights, such as ``ferl-small``.
-        view: name of an auxiliary head, such as ``fer2013``, that takes the place of the network's own.
+        view: name of an auxiliary head, such as ``fer2013``, that takes the place of the network's own; or the classes
+            that are asked for: a head that tells just these apart does so, too.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
 
     Raises:
@@ -283,11 +284,14 @@ def load(source: str | Path, *, view: str | None = None, trust: bool = False) ->
     path = checkpoint_of(source)
     stored = read_checkpoint(path)
     header = read_header(stored, path)
-    if view is not None:
+    if isinstance(view, str):
         views = header.get("views", {})
         if view not in views:
             raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")
         take_view(stored, views[view]["class_names"])
+        header = stored[HEADER]
+    elif view is not None:
+        take_view(stored, view)
         header = stored[HEADER]
     options = rebuild(header["network"], trust)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on

@@ -23,13 +23,15 @@ class Ensemble(LightningModule):
 
     Args:
         class_names: the K classes; comes from the data.
-        checkpoints: one of each member: a checkpoint, its safetensors file, or a run folder.
+        checkpoints: one of each member: a checkpoint, its safetensors file, a run folder, or a name such as
+            ``ferl-large-a``. Of a member that has a view of just the data's classes, it is the view.
+        mirror: take the mean over mirror images, too.
 
     Raises:
         FerlError: there is no checkpoint, one cannot be rebuilt, or it tells other classes apart.
     """
 
-    def __init__(self, class_names: Sequence[str], checkpoints: Sequence[str] = ()) -> None:
+    def __init__(self, class_names: Sequence[str], checkpoints: Sequence[str] = (), mirror: bool = False) -> None:
         super().__init__()
         if not checkpoints:
             raise FerlError(
@@ -37,7 +39,8 @@ class Ensemble(LightningModule):
             )
         self.class_names = list(class_names)
         self.checkpoints = list(checkpoints)
-        self.members = nn.ModuleList(load(path) for path in checkpoints)
+        self.mirror = mirror
+        self.members = nn.ModuleList(load(path, view=self.class_names) for path in checkpoints)
         self.order: list[list[int]] = []  # of each member, the place of our k-th class among its own
         first, *_ = networks = [cast(Network, member) for member in self.members]
         for path, member in zip(checkpoints, networks, strict=True):
@@ -62,7 +65,9 @@ class Ensemble(LightningModule):
 
     def notes(self) -> list[str]:
         """What a reader of its results must know."""
-        return [f"An ensemble: the mean of the probabilities of {len(self.members)}: {', '.join(self.checkpoints)}."]
+        images = " on each image and its mirror image" if self.mirror else ""
+        members = ", ".join(self.checkpoints)
+        return [f"An ensemble: the mean of the probabilities of {len(self.members)}{images}: {members}."]
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
         """Classify clips.
@@ -73,12 +78,13 @@ class Ensemble(LightningModule):
 
         Returns:
             Logits whose softmax is the mean of the members' probabilities, and as embedding their log-probabilities
-            side by side, (B, members * K).
+            side by side, (B, members * K), those of mirror images after the others.
         """
         probs = []
-        for member, order in zip(self.members, self.order, strict=True):
-            output: Output = member(image, mask)
-            probs.append(output.logits.float().log_softmax(1)[:, order])
+        for view in (image, image.flip(-1)) if self.mirror else (image,):
+            for member, order in zip(self.members, self.order, strict=True):
+                output: Output = member(view, mask)
+                probs.append(output.logits.float().log_softmax(1)[:, order])
         members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
         return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
 

@@ -26,16 +26,31 @@ class Weights:
     sha256: str = ""
 
 
-REGISTRY = {"ferl-small": Weights("ferl-small.safetensors")}
+RELEASE = "https://github.com/ferlightning/ferlightning/releases/download/weights-1"
+CLONE = Path(__file__).parents[2] / "weights"
+"""Where a clone of the repository has the larger files."""
+REGISTRY = {
+    "ferl-small": Weights("ferl-small.safetensors"),
+    "ferl-large-a": Weights(
+        "ferl-large-a.safetensors",
+        f"{RELEASE}/ferl-large-a.safetensors",
+        "30c0bd26695b3ea08000e5e8fe9af06752c883dd4137a96cb96a2d06578b8794",
+    ),
+    "ferl-large-b": Weights(
+        "ferl-large-b.safetensors",
+        f"{RELEASE}/ferl-large-b.safetensors",
+        "70ba96d1573cbc8e42405bd0736dd77471bd13f0a3a944229021994005a32eec",
+    ),
+}
 """All weights that have a name."""
 
 
 def find_weights(source: str | Path) -> Path:
     """The file behind a name of ours or of the Hugging Face Hub, or the path itself.
 
-    A file that is not inside the package is looked for in the folder ``$FERL_WEIGHTS``, then in the cache
-    (``$FERL_CACHE``, else ``~/.cache/ferlightning``), and is fetched into the cache if it is in neither: from its
-    address, or from a mirror if ``$FERL_WEIGHTS`` is a URL.
+    A file that is not inside the package is looked for in the clone that this is part of, in the folder
+    ``$FERL_WEIGHTS``, then in the cache (``$FERL_CACHE``, else ``~/.cache/ferlightning``). If it is in none, it is
+    fetched into the cache: from its address, or from a mirror if ``$FERL_WEIGHTS`` is a URL.
 
     Args:
         source: a path, a name such as ``ferl-small``, or ``hf:USER/REPOSITORY/FILE`` for a file on the Hub.
@@ -52,6 +67,8 @@ def find_weights(source: str | Path) -> Path:
     packaged = Path(__file__).parent / entry.file
     if packaged.is_file():
         return packaged
+    if (CLONE / entry.file).is_file():
+        return _checked(CLONE / entry.file, entry)
     place = os.environ.get("FERL_WEIGHTS", "")
     if place and "://" not in place and (given := Path(place, entry.file)).is_file():
         return _checked(given, entry)
