@@ -6,6 +6,7 @@ only if it is a part of ours or of an installed plug-in.
 """
 
 import dataclasses
+import hashlib
 import json
 import pickle
 import warnings
@@ -218,14 +219,27 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors with their names. A safetensors file of ours has it in its header, as the format has none."""
+    made = hashlib.sha256()
+    for name in sorted(tensors):
+        made.update(name.encode())
+        made.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return made.hexdigest()
+
+
 def _read_safetensors(path: str | Path, device: Any = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and the header; an empty one if other code wrote the file."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            return {name: file.get_tensor(name).to(device) for name in file.keys()}, header  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise FerlError(f"{path} is no safetensors file that can be read: {error}") from error
+    expected = header.get("sha256") if isinstance(header, dict) and device != "meta" else None
+    if expected is not None and expected != digest(tensors):
+        raise FerlError(f"{path} is damaged: its tensors are not those that were written; use another file")
+    return {name: x.to(device) for name, x in tensors.items()}, header
 
 
 def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

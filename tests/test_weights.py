@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from ferlightning import FerlError, load, weights
+from tests.conftest import NO_REPORT
+from tests.data.fer2013_layouts import draw, write_csv, write_votes
 from tests.test_ddp import ferl as new_process
 
 REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
@@ -95,3 +98,12 @@ def test_another_file_or_none_is_refused(
 def test_a_misspelt_name_is_answered_with_the_close_ones() -> None:
     with pytest.raises(FerlError, match=r"there is no checkpoint ferl-smal; did you mean ferl-small\?"):
         load("ferl-smal")
+
+
+def test_the_recipe_trains_the_network_that_ships(ferl: Callable[..., Path]) -> None:
+    write_csv(Path(), draw())
+    write_votes(Path(), draw())
+    words = ["--data.root=.", "--data.classes=[anger,happy,neutral]", "--data.batch_size=8"]
+    ferl("fit", "--config=strong/small", *words, "--trainer.max_steps=1", "--trainer.default_root_dir=run", *NO_REPORT)
+    trained, shipped = (load(name, view="fer2013").state_dict() for name in ("run/checkpoints/last.ckpt", "ferl-small"))
+    assert {name: x.shape for name, x in trained.items()} == {name: x.shape for name, x in shipped.items()}

@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ferlightning.checkpoint import ENDS, HEADER, network_state, read_checkpoint
+from ferlightning.checkpoint import ENDS, HEADER, digest, network_state, read_checkpoint
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
@@ -34,6 +34,7 @@ class CheckpointFiles(CheckpointIO):
                     header["views"][name] = view | {"head": f"views.{name}"}
                     state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
                 tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+                header["sha256"] = digest(tensors)
                 metadata = {HEADER: json.dumps(header)}
                 with replacing(path.with_suffix(".safetensors")) as temporary:
                     save_file(tensors, temporary, metadata)

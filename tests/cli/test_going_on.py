@@ -79,6 +79,14 @@ def test_a_run_without_a_checkpoint_starts_again(ferl: Ferl) -> None:
     assert Path("run/checkpoints/last.ckpt").is_file()
 
 
+def test_zeroed_bytes_in_weights_are_found(run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "checkpoints/best.safetensors"
+    with path.open("r+b") as file:
+        file.seek(-1000, 2)
+        file.write(bytes(900))
+    assert "best.safetensors is damaged" in refused(ferl, capsys, "test", f"--ckpt_path={path}")
+
+
 def test_zeroed_bytes_in_a_checkpoint_are_found(run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "checkpoints/best.ckpt"
     largest = max(zipfile.ZipFile(path).infolist(), key=lambda entry: entry.file_size)
