@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ferlightning.checkpoint import load as load
     from ferlightning.data import FER2013 as FER2013
+    from ferlightning.data import RAFDB as RAFDB
+    from ferlightning.data import AffectNet as AffectNet
     from ferlightning.data import CKPlus as CKPlus
     from ferlightning.data import FERPlus as FERPlus
     from ferlightning.data import ImageFolder as ImageFolder
@@ -29,7 +31,9 @@ _HOMES = {
     "Network": "models.network",
     "Report": "evaluation.report",
     "load": "checkpoint",
-    **dict.fromkeys(("CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "SyntheticFaces"), "data"),
+    **dict.fromkeys(
+        ("AffectNet", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces"), "data"
+    ),
 }
 
 __all__ = [*_HOMES, "__version__"]

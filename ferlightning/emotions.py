@@ -19,12 +19,18 @@ ALIASES = {
     "neutrality": "neutral",
     "contemptuous": "contempt",
 }
-NUMBERINGS = (
-    "FER2013: 0 anger, 1 disgust, 2 fear, 3 happiness, 4 sadness, 5 surprise, 6 neutral",
-    "RAF-DB: 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral",
-    "AffectNet: 0 neutral, 1 happiness, 2 sadness, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt",
-)
-"""What numbers mean in data sets, for messages: a number alone does not say whose it is."""
+NUMBERINGS = {
+    "FER2013": (0, ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")),
+    "RAF-DB": (1, ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")),
+    "AffectNet": (0, ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")),
+}
+"""What numbers mean in data sets: the first number, and the names from it on."""
+
+
+def numbering(data_set: str) -> str:
+    """The numbers of a data set, for a message."""
+    first, names = NUMBERINGS[data_set]
+    return f"{data_set}: {', '.join(f'{n} {name}' for n, name in enumerate(names, first))}"
 
 
 def canonical(name: str) -> str:

@@ -11,17 +11,19 @@ from rich.table import Table
 
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
-from ferlightning.data.sources import ckplus, fer2013, ferplus
+from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb
+from ferlightning.data.sources.affectnet import AffectNet
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.folder import ImageFolder, list_classes
 from ferlightning.data.sources.layouts import find_layouts
 from ferlightning.data.sources.names import readable
+from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 
-READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus}
+READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet}
 """The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
 
 

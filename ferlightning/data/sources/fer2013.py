@@ -16,7 +16,7 @@ from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import split_of
 from ferlightning.data.sources.pixel_csv import read_pixel_csv
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
-from ferlightning.emotions import EMOTIONS, NUMBERINGS, probably_meant
+from ferlightning.emotions import EMOTIONS, numbering, probably_meant
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import is_leftover, list_images
 
@@ -96,7 +96,7 @@ def _why_not_folders(root: str | None) -> str:
     names = {class_name(part.name) for part in parts}
     odd = [part for part in parts if class_name(part.name) not in CLASSES]
     if names and all(name.isdecimal() for name in names):
-        return f". The class folders {', '.join(sorted(names))} are numbers; name them, as {NUMBERINGS[0]}"
+        return f". The class folders {', '.join(sorted(names))} are numbers; name them, as in {numbering('FER2013')}"
     if not names & set(CLASSES):
         return ""
     if odd:

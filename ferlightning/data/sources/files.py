@@ -12,7 +12,7 @@ from ferlightning.data.sources.layouts import Layout
 from ferlightning.data.sources.names import readable, some
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import read_image
+from ferlightning.images.decode import Box, read_image
 
 OnBadImage = Literal["raise", "skip"]
 
@@ -25,24 +25,21 @@ class Listed(NamedTuple):
     """Canonical name of its class; None without a label."""
     split: str | None
     subject: str = ""
+    box: Box | None = None
+    """The part of the image that is read; None for all of it."""
 
 
 class ImageFiles(FaceData):
-    """What data sets of image files share. A concrete one sets ``files``, ``label_names`` and ``remarks``.
+    """What data sets of image files share. A concrete one sets ``label_names`` and lists its files.
 
     Args:
-        root: the folder.
+        root: the folder; null: the environment variable FERL_DATA.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
         on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
             with a remark in the report.
         options: those of every data set.
     """
-
-    files: list[Listed]
-    remarks: list[str]
-    annotations: Sequence[Path] = ()
-    """Files that labels are read from."""
 
     def __init__(
         self,
@@ -55,25 +52,35 @@ class ImageFiles(FaceData):
         super().__init__(**options)
         if size < 1:
             raise FerlError(f"data.size is {size}: give a number of pixels from 1")
-        self.root = Path(root or os.environ.get("FERL_DATA") or ".").expanduser()
+        given = root or os.environ.get("FERL_DATA")
+        if not given:
+            raise FerlError(
+                f"{type(self).__name__}: where is it? Set --data.root or the environment variable FERL_DATA"
+            )
+        self.root = Path(given).expanduser()
+        self.remarks: list[str] = []
+        """What is missing or odd."""
         self.size = size
         self.color = color
         self.on_bad_image = on_bad_image
 
+    def sources(self) -> list[Path]:
+        """Everything that is read: files of labels, and images."""
+        raise NotImplementedError
+
+    def listed(self) -> list[Listed]:
+        """The images with their labels; may add to ``remarks``."""
+        raise NotImplementedError
+
     def read(self) -> Store:
-        layout = Layout(
-            "files", self.root, lambda: [*self.annotations, *(file.path for file in self.files)], self._parse, 4
-        )
+        layout = Layout("files", self.root, self.sources, self._parse, 4)
         skip = self.on_bad_image == "skip"
-        return layout.open(
-            type(self).__name__, size=self.size, color=self.color, skip=skip, remarks=self.remarks,
-            names=self.label_names,
-        )  # fmt: skip
+        options = {"size": self.size, "color": self.color, "skip": skip, "names": self.label_names}
+        return layout.open(type(self).__name__, **options, remarks=[*self.remarks])
 
     def _parse(self) -> Store:
-        return read_listed(
-            self.root, self.files, self.label_names, self.size, self.color, self.on_bad_image, self.remarks
-        )
+        files = self.listed()
+        return read_listed(self.root, files, self.label_names, self.size, self.color, self.on_bad_image, self.remarks)
 
 
 def read_listed(
@@ -103,7 +110,7 @@ def read_listed(
     bad: dict[int, str] = {}
     for n, file in enumerate(files):
         try:
-            images[n] = read_image(file.path, size, color)
+            images[n] = read_image(file.path, size, color, file.box)
         except FerlError as error:
             bad[n] = str(error)
     remarks = list(remarks)

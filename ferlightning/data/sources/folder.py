@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ferlightning.data.sources.files import ImageFiles, Listed, OnBadImage
 from ferlightning.data.sources.layouts import place
 from ferlightning.data.sources.names import readable, some, split_of
-from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, probably_meant
+from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
@@ -38,6 +38,12 @@ class ImageFolder(ImageFiles):
         super().__init__(root, size, color, on_bad_image, **options)
         self.files, self.remarks = list_classes(self.root)
         self.label_names = sorted({str(file.name) for file in self.files})
+
+    def sources(self) -> list[Path]:
+        return [file.path for file in self.files]
+
+    def listed(self) -> list[Listed]:
+        return self.files
 
 
 class Folders(NamedTuple):
@@ -158,7 +164,7 @@ def odd_names(names: list[str]) -> list[str]:
     if names and all(name.isdecimal() for name in names):
         found.append(
             "The classes are numbers, which mean something else in every data set. Rename the folders to compare with "
-            f"models of named classes: {'; '.join(NUMBERINGS)}."
+            f"models of named classes: {'; '.join(map(numbering, NUMBERINGS))}."
         )
     return found
 
