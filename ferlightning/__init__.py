@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ferlightning.data import ImageFolder as ImageFolder
     from ferlightning.data import Photos as Photos
     from ferlightning.data import SyntheticFaces as SyntheticFaces
+    from ferlightning.data import Table as Table
     from ferlightning.errors import FerlError as FerlError
     from ferlightning.evaluation.report import Report as Report
     from ferlightning.models.classifier import Classifier as Classifier
@@ -32,7 +33,8 @@ _HOMES = {
     "Report": "evaluation.report",
     "load": "checkpoint",
     **dict.fromkeys(
-        ("AffectNet", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces"), "data"
+        ("AffectNet", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces", "Table"),
+        "data",
     ),
 }
 

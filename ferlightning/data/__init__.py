@@ -10,6 +10,7 @@ from ferlightning.data.sources.folder import ImageFolder
 from ferlightning.data.sources.photos import Photos
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces
+from ferlightning.data.sources.table import Table
 
 __all__ = [
     "FER2013",
@@ -23,5 +24,6 @@ __all__ = [
     "MixUp",
     "Photos",
     "SyntheticFaces",
+    "Table",
     "Warp",
 ]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
-from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb
+from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table
 from ferlightning.data.sources.affectnet import AffectNet
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
@@ -23,7 +23,7 @@ from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 
-READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet}
+READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet, table.Table: table}
 """The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
 
 
@@ -137,7 +137,7 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
             f"{most} frames a clip" if least == most else f"{least} to {most} frames a clip, median {median:g}"
         )
     console.print(", ".join(facts))
-    table = Table("class")
+    table = Grid("class")
     for split in found["classes"]:
         table.add_column(split, justify="right")
     for name, counts in zip(found["names"], zip(*found["classes"].values(), strict=True), strict=True):

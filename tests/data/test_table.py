@@ -1,0 +1,140 @@
+"""Tables of images in the forms that people write them: what is read is what the rows say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferlightning.data import Table
+from ferlightning.data.inspection import describe, recognise
+from ferlightning.errors import FerlError
+
+NAMES = ["angry", "happy", "sad"]
+
+
+def write_images(folder: Path, n: int = 18, suffix: str = ".png") -> list[str]:
+    """Image n has the grey n; its label is n modulo three."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        Image.new("L", (8, 8), i).save(folder / f"{i}{suffix}")
+    return [f"{i}{suffix}" for i in range(n)]
+
+
+def check(data: Table, n: int = 18, names: tuple[str, ...] = ("anger", "happiness", "sadness")) -> None:
+    assert data.class_names == list(names)
+    greys = data.raw.images[:, 4, 4]
+    assert sorted(greys.tolist()) == list(range(n)) and data.raw.label.tolist() == (greys % 3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("folder", "header", "row"),
+    [
+        ("images", "file,label\n", "{file},{name}\n"),
+        ("", "Emotion;Extra;Image Path\n", "{name};?;{file}\n"),
+        ("images", "\ufeffid,IMG_NAME,Class\r\n", '{i},"{i}",{name}\r\n'),  # a path without its suffix
+        ("images", "", "images\\{file}\t{name}\n"),
+        ("../images", "path,label\n\n", "{file}, {name} \n"),
+    ],
+)
+def test_columns_delimiters_and_places(tmp_path: Path, folder: str, header: str, row: str) -> None:
+    root = tmp_path / "faces"
+    root.mkdir()
+    files = write_images(root / folder)
+    rows = [row.format(i=i, file=file, name=NAMES[i % 3]) for i, file in enumerate(files)]
+    (root / "labels.csv").write_text(header + "".join(rows), encoding="utf-8", newline="")
+    for place in (root, root / "labels.csv"):
+        check(Table(str(place), size=8))
+    assert [source.data_set for source in recognise(root)] == ["Table"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    files = write_images(tmp_path)
+    rows = "".join(f"{x},{['gêne', 'joie'][i % 2]}\n" for i, x in enumerate(files))
+    (tmp_path / "labels.csv").write_text("file,label\n" + rows, encoding=encoding)
+    assert Table(str(tmp_path)).class_names == ["gêne", "joie"]
+
+
+def test_splits_and_subjects_by_column(tmp_path: Path) -> None:
+    files, usages = write_images(tmp_path), ["Training", "PublicTest", "test"]
+    rows = [f"{x},{i % 3},{usages[i // 3 % 3]},p{i // 3}\n" for i, x in enumerate(files)]
+    (tmp_path / "all.csv").write_text("image,emotion,Usage,person\n" + "".join(rows))
+    data = Table(str(tmp_path), numbers=NAMES, size=8)
+    check(data)
+    for split, n in (("train", 0), ("val", 1), ("test", 2)):
+        greys = data.raw.images[data.items[split], 4, 4]  # type: ignore[index]
+        assert set((greys // 3 % 3).tolist()) == {n}
+        assert data.item_subjects(split).tolist() == [f"p{grey // 3}" for grey in greys]  # type: ignore[arg-type]
+    assert describe(data)["subjects"] == 6
+
+
+def test_one_table_a_split(tmp_path: Path) -> None:
+    files = write_images(tmp_path / "images")
+    for name, part in (("train", files[:9]), ("vaild", files[9:12]), ("testing", files[12:])):
+        rows = [f"images/{x},{NAMES[int(x[:-4]) % 3]}\n" for x in part]
+        (tmp_path / f"{name}.csv").write_text("path,label\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    check(data)
+    assert [len(data.items[split]) for split in ("train", "val", "test")] == [9, 3, 6]  # type: ignore[index]
+    (tmp_path / "testing.csv").write_text("path\n17.png\n")
+    with pytest.raises(FerlError, match="testing.csv: looks like the test split and has no columns path and label"):
+        Table(str(tmp_path))
+    (tmp_path / "testing.csv").rename(tmp_path / "notes.csv")
+    assert Table(str(tmp_path)).remarks == ["Files beside the table were not read: notes.csv."]
+    (tmp_path / "more.csv").write_text("path,label\n0.png,sad\n")
+    with pytest.raises(FerlError, match="several tables list images: more.csv, train.csv, vaild.csv"):
+        Table(str(tmp_path))
+
+
+def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    (tmp_path / "list.txt").write_text("".join(f"{x} {i % 3 + 1}\n" for i, x in enumerate(files)))
+    assert Table(str(tmp_path), numbers="RAF-DB").class_names == ["disgust", "fear", "surprise"]
+    data = Table(str(tmp_path))
+    assert data.class_names == ["1", "2", "3"] and "The classes are numbers" in data.notes("test")[0]
+    with pytest.raises(FerlError, match="line 3: the label is 3, data.numbers has 0, 1, 2"):
+        Table(str(tmp_path), numbers=NAMES)
+
+
+def test_face_boxes_of_affectnet_are_cut_out(tmp_path: Path) -> None:
+    for i in range(4):
+        image = np.zeros((40, 60), np.uint8)
+        image[10:30, 20:40] = 200 + i
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    rows = "".join(f"{i}.png,20,10,20,20,{i % 2}\n" for i in range(4))
+    header = "subDirectory_filePath,face_x,face_y,face_width,face_height,expression\n"
+    (tmp_path / "training.csv").write_text(header + rows)
+    data = Table(str(tmp_path), size=8, numbers="AffectNet")
+    assert data.class_names == ["happiness", "neutral"] and (data.raw.split == 0).all()
+    assert (data.raw.images == np.array([200, 201, 202, 203])[:, None, None]).all()
+
+
+def test_nothing_is_dropped_without_a_word(tmp_path: Path) -> None:
+    files = write_images(tmp_path / "images")
+    rows = [f"{x},{NAMES[i % 3]}\n" for i, x in enumerate(files[:-1])]
+    path = tmp_path / "labels.csv"
+    path.write_text("file,label\n" + "".join([*rows, rows[0], "gone.png,sad\n", f"{files[-2]},\n"][:-1]))
+    with pytest.raises(FerlError, match=r"gone\.png: cannot be read: No such file.*on_bad_image=skip"):
+        _ = Table(str(tmp_path)).raw
+    remarks = Table(str(tmp_path), on_bad_image="skip").raw.remarks.tolist()
+    assert remarks[0] == "1 rows are there twice, and count once."
+    assert remarks[1] == "1 images are in no row and were left out: images/17.png."
+    assert remarks[2].startswith("1 of 18 images cannot be read and were left out: ")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("file,label\n0.png\n", r"labels.csv, line 2: expected a path and a label, found \['0.png'\]"),
+        ("file,label\n0.png,sad\n0.png,happy\n", "line 3: 0.png is also in .*line 2, otherwise"),
+        ("file,label,split\n0.png,sad,train\n1.png,sad,other\n", "line 3: the split is 'other', expected train, val"),
+        ("file,label\n0.png,sad\n1.png,sad\n", r"the labels are \['sadness'\], need at least 2"),
+        ("name,age\n0.png,3\n", "Table: not found; .*a csv with the columns path and label"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, rows: str, message: str) -> None:
+    write_images(tmp_path)
+    (tmp_path / "labels.csv").write_text(rows)
+    with pytest.raises(FerlError, match=message):
+        Table(str(tmp_path))
