@@ -674,7 +674,7 @@ def test_a_bad_csv_is_refused_by_row(tmp_path: Path) -> None:
     path = write_csv(tmp_path, DRAWN[:2]) / "ckextended.csv"
     text = path.read_text().splitlines()
     path.write_text("\n".join([*text[:3], "8" + text[3][1:], *text[4:]]))
-    with pytest.raises(FerlError, match=r"ckextended.csv, row 3: .*8"):
+    with pytest.raises(FerlError, match=r"ckextended.csv, line 4: .*8"):
         CKPlus(str(path), fold=None).read()
     path.write_text("\n".join(line.rpartition(",")[0] for line in text))
     with pytest.raises(FerlError, match="must be emotion,pixels,Usage"):

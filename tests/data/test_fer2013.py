@@ -147,6 +147,82 @@ def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
     assert (after.images == 0).all((1, 2)).sum() == 1 and not (before.images == 0).all((1, 2)).any()
 
 
+# --- other files ----------------------------------------------------------------------------------------------------
+
+
+def write_parts(folder: Path, drawn: Drawn, names: tuple[str, str, str], usage: bool = False) -> None:
+    """One csv a split; with ``usage``, as cut out of fer2013.csv."""
+    write_csv(folder, drawn)
+    path = folder / "fer2013.csv"
+    header, *rows = path.read_text().splitlines()
+    path.unlink()
+    for name, official in zip(names, ("Training", "PublicTest", "PrivateTest"), strict=True):
+        own = [row for row in [header, *rows] if row == header or row.endswith(official)]
+        text = "".join(f"{row if usage else row.rpartition(',')[0]}\n" for row in own)
+        with (folder / name).open("a") as file:
+            file.write(text if not file.tell() else text.partition("\n")[2])
+
+
+@pytest.mark.parametrize(
+    "names", [("train.csv", "val.csv", "test.csv"), ("fer2013_training.csv", "PublicTest.csv", "private-test.CSV")]
+)
+def test_one_csv_a_split(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    drawn = draw()
+    write_parts(tmp_path, drawn, names)
+    raw = FER2013(str(tmp_path)).raw
+    assert by_pixels(raw.images, raw.label, raw.split) == by_pixels(*drawn[:3]) and len(raw.remarks) == 0
+
+
+def test_the_column_usage_counts_more_than_the_name_of_the_file(tmp_path: Path) -> None:
+    drawn = draw()
+    write_parts(tmp_path, drawn, ("train.csv", "train.csv", "test.csv"), usage=True)
+    raw = FER2013(str(tmp_path)).raw
+    assert by_pixels(raw.images, raw.label, raw.split) == by_pixels(*drawn[:3])
+    assert raw.remarks.tolist() == ["7 images of train.csv are of other splits by their Usage, which takes precedence."]
+
+
+def test_two_files_of_one_split_a_split_without_pixels_and_other_sizes_are_refused(tmp_path: Path) -> None:
+    write_parts(tmp_path, draw(), ("train.csv", "val.csv", "valid.csv"))
+    with pytest.raises(FerlError, match="val.csv and valid.csv are named after one split. Keep one"):
+        FER2013(str(tmp_path)).read()
+    (tmp_path / "valid.csv").unlink()
+    (tmp_path / "test.csv").write_text("path,emotion\na.png,3\n")
+    with pytest.raises(FerlError, match=r"test.csv, line 1: 'path,emotion' is no header with a column of pixels"):
+        FER2013(str(tmp_path)).read()
+    (tmp_path / "test.csv").write_text(f"pixels\n{' '.join(['7'] * 4096)}\n")
+    with pytest.raises(FerlError, match=r"test.csv: its images and those of train.csv are 64x64 and 48x48"):
+        FER2013(str(tmp_path)).read()
+
+
+@pytest.mark.parametrize("name", ["fer2013 (1).csv", "faces.CSV", "FER2013.csv", "data.tsv"])
+def test_a_csv_under_another_name(tmp_path: Path, name: str) -> None:
+    drawn = draw()
+    write_csv(tmp_path, drawn)
+    (tmp_path / "fer2013.csv").rename(tmp_path / name)
+    (tmp_path / "results.csv").write_text("epoch,loss\n1,2\n")
+    np.testing.assert_array_equal(FER2013(str(tmp_path)).raw.images, drawn.images)
+    (tmp_path / name).rename(tmp_path / "faces.txt")
+    assert len(FER2013(str(tmp_path / "faces.txt")).raw) == 42
+
+
+def test_of_several_csv_none_is_dropped_without_a_word(tmp_path: Path) -> None:
+    write_csv(tmp_path, draw())
+    (tmp_path / "fer2013 (1).csv").write_bytes((tmp_path / "fer2013.csv").read_bytes())
+    remark = "Files beside it that are not read, though they have pixels: fer2013 (1).csv."
+    assert FER2013(str(tmp_path)).raw.remarks.tolist() == [remark]
+    (tmp_path / "fer2013.csv").rename(tmp_path / "other.csv")
+    with pytest.raises(
+        FerlError, match=r"several files have a column of pixels: fer2013 \(1\).csv, other.csv. .*--data.root"
+    ):
+        FER2013(str(tmp_path)).read()
+
+
+def test_a_download_that_failed_is_said_to_have(tmp_path: Path) -> None:
+    (tmp_path / "fer2013 (1).csv").write_text("<html>\n")
+    with pytest.raises(FerlError, match=r"fer2013 \(1\).csv: is a web page: the download failed"):
+        FER2013(str(tmp_path)).read()
+
+
 # --- bad ones -------------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +304,7 @@ def test_a_damaged_csv_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: 
     path = tmp_path / "fer2013.csv"
     text = path.read_bytes()
     path.write_bytes(text[:-100])
-    with pytest.raises(FerlError, match="row 42"):
+    with pytest.raises(FerlError, match="line 43, the last"):
         FER2013(str(path)).read()
     assert [p.name for p in cache_dir().rglob("*") if p.suffix != ".lock"] == []
     path.write_bytes(text)

@@ -144,7 +144,7 @@ def test_a_damaged_source_does_not_hide_the_others(tmp_path: Path, capsys: pytes
         main(["data", "inspect", str(tmp_path)])
     assert stop.value.code == 2
     shown = capsys.readouterr()
-    assert "FER2013, layout csv: " in shown.out and "row 1" in shown.out and "Trainign" in shown.out
+    assert "FER2013, layout csv: " in shown.out and "line 2" in shown.out and "Trainign" in shown.out
     assert "CKPlus, layout ck48" in shown.out and "48 sequences" in shown.out
     assert "1 of 2 data sets" in shown.err
 

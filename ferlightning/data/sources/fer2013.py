@@ -3,19 +3,19 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ferlightning.data.datamodule import FaceData, Split
-from ferlightning.data.sources import pixel_csv
 from ferlightning.data.sources.files import Listed, read_listed
 from ferlightning.data.sources.folder import Folders, class_name
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import split_of
-from ferlightning.data.sources.pixel_csv import read_pixel_csv
-from ferlightning.data.store import SPLITS, UNLABELLED, Store
+from ferlightning.data.sources.pixel_csv import find_form, read_pixel_csv
+from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, numbering, probably_meant
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import is_leftover, list_images
@@ -23,12 +23,15 @@ from ferlightning.images.decode import is_leftover, list_images
 CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
 SIDE = 48
 LAYOUTS = {
-    "csv": "fer2013.csv with the columns emotion,pixels,Usage",
+    "csv": "fer2013.csv with the columns emotion,pixels,Usage, also under another name",
     "icml": "icml_face_data.csv with the columns emotion, Usage, pixels",
-    "challenge": "train.csv with the columns emotion,pixels, and test.csv with pixels",
+    "challenge": "train.csv with the columns emotion,pixels, perhaps val.csv, and test.csv, perhaps of pixels alone",
     "folders": "train/<emotion>/ and test/<emotion>/, perhaps validation/<emotion>/",
 }
-USAGES = {name.decode(): SPLITS[split] for name, split in pixel_csv.USAGES.items()}
+USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+CSV_SUFFIXES = (".csv", ".tsv")
+CSV_VERSION = 3
+STANDARD_NAMES = ("fer2013.csv", "icml_face_data.csv")
 NAMED_BY_USAGE = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
 
 
@@ -71,14 +74,21 @@ class FER2013(FaceData):
 def find(path: Path) -> list[Layout]:
     """Find the layouts of FER2013 in a folder, or that of a csv."""
     if path.is_file():
-        return [_csv("icml" if path.name == "icml_face_data.csv" else "csv", path)] if path.suffix == ".csv" else []
+        name = "icml" if path.name == "icml_face_data.csv" else "csv"
+        return [_csv(name, path)] if path.suffix.lower() in CSV_SUFFIXES or _has_pixels(path) else []
+    listed = [x for x in path.iterdir() if x.suffix.lower() in CSV_SUFFIXES and x.name[0] != "." and x.is_file()]
+    listed = sorted(listed, key=lambda file: ([*SPLITS, None].index(split_of(file.stem)), file.name))
+    files = [file for file in listed if file.name != "ckextended.csv" and _has_pixels(file)]
     found = []
     for name, file in (("csv", path / "fer2013.csv"), ("icml", path / "icml_face_data.csv")):
         if file.is_file():
-            found.append(_csv(name, file))
-    if (path / "train.csv").is_file() and _first_line(path / "train.csv") == "emotion,pixels":
-        files = [file for file in (path / "train.csv", path / "test.csv") if file.is_file()]
-        found.append(Layout("challenge", path, lambda: files, lambda: _read_challenge(files)))
+            found.append(_csv(name, file, files))
+    if any(split_of(file.stem) == "train" for file in files):
+        parts = [file for file in listed if split_of(file.stem)]  # one without pixels is refused when it is read
+        found.append(Layout("challenge", path, lambda: parts, lambda: _read_challenge(parts, files), CSV_VERSION))
+    files = files or [file for file in listed if re.match("fer2013(?!new)|icml", file.name.lower())]
+    if not found and files:
+        found.append(_csv("csv", files[0], files))
     if {class_name(part.name) for parts in _class_folders(path).values() for part in parts} == set(CLASSES):
         claims = frozenset(folder.name for folder in split_folders(path))
         found.append(
@@ -106,33 +116,64 @@ def _why_not_folders(root: str | None) -> str:
     return f". The split folders have no class {', '.join(sorted(set(CLASSES) - names))}: use --data=ImageFolder"
 
 
-def _csv(name: str, path: Path) -> Layout:
-    return Layout(name, path, lambda: [path], lambda: _read_csv(path), 2)
+def _has_pixels(file: Path) -> bool:
+    try:
+        find_form(file)
+    except (FerlError, OSError):
+        return False
+    return True
 
 
-def _first_line(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.readline(200).decode(errors="replace").strip().replace('"', "")
+def _csv(name: str, path: Path, beside: Sequence[Path] = ()) -> Layout:
+    return Layout(name, path, lambda: [path], lambda: _read_csv(path, beside), CSV_VERSION)
 
 
-def _read_csv(path: Path) -> Store:
-    table = read_pixel_csv(path)
+def _read_csv(path: Path, beside: Sequence[Path] = ()) -> Store:
+    others = [file.name for file in beside if file != path]
+    if others and path.name not in STANDARD_NAMES:
+        raise FerlError(
+            f"{path.parent}: several files have a column of pixels: {', '.join([path.name, *others])}. Name them "
+            f"train.csv, val.csv and test.csv if they are the splits, or give one by --data.root={path}"
+        )
+    table = read_pixel_csv(path, CLASSES)
     names = np.array([f"row {i}" for i in range(1, len(table.label) + 1)])
-    return Store.of(table.images, table.label, table.split, names)
+    return Store.of(table.images, table.label, table.split, names, remarks=[*table.remarks, *_not_read(others)])
 
 
-def _read_challenge(files: list[Path]) -> Store:
-    """Read ``train.csv``, and ``test.csv`` if it is there, whose images have no labels."""
+def _not_read(files: Sequence[str]) -> list[str]:
+    return [f"Files beside it that are not read, though they have pixels: {', '.join(files)}."] if files else []
+
+
+def _read_challenge(files: list[Path], beside: list[Path]) -> Store:
+    """Read one csv for each split, such as ``train.csv``, ``val.csv`` and ``test.csv``; the last may have no labels.
+
+    A column Usage counts more than the name of the file.
+    """
+    splits = [SPLITS.index(split_of(path.stem) or "") for path in files]
+    if len(set(splits)) < len(splits):
+        twice = [path.name for path, split in zip(files, splits, strict=True) if splits.count(split) > 1]
+        raise FerlError(
+            f"{files[0].parent}: {' and '.join(twice)} are named after one split. Keep one, or give it by --data.root="
+            f"{files[0].parent / twice[0]}"
+        )
     stores = [_read_csv(path) for path in files]
-    remarks = [
-        f"The {len(store):,} images of {path.name} have no labels: they can be predicted, not tested on."
-        for path, store in zip(files, stores, strict=True)
-        if (store.label == UNLABELLED).all()
-    ]
+    remarks = [str(remark) for store in stores for remark in store.remarks]
+    for path, split, store in zip(files, splits, stores, strict=True):
+        if store.images.shape[1:] != stores[0].images.shape[1:]:
+            sizes = " and ".join(f"{'x'.join(map(str, x.images.shape[1:]))}" for x in (store, stores[0]))
+            raise FerlError(f"{path}: its images and those of {files[0].name} are {sizes}. Make them of one size")
+        if (store.label == UNLABELLED).all():
+            remarks.append(
+                f"The {len(store):,} images of {path.name} have no labels: they can be predicted, not tested on."
+            )
+        if n := int(((store.split != UNDECIDED) & (store.split != split)).sum()):
+            remarks.append(f"{n:,} images of {path.name} are of other splits by their Usage, which takes precedence.")
+    remarks += _not_read([path.name for path in beside if path not in files])
+    own = [np.where(x.split == UNDECIDED, split, x.split) for split, x in zip(splits, stores, strict=True)]
     return Store.of(
         np.concatenate([store.images for store in stores]),
         np.concatenate([store.label for store in stores]),
-        np.repeat(np.array([SPLITS.index("train"), SPLITS.index("test")], np.int8)[: len(stores)], [*map(len, stores)]),
+        np.concatenate(own).astype(np.int8),
         np.array([f"{path.name} {name}" for path, store in zip(files, stores, strict=True) for name in store.name]),
         remarks=remarks,
     )

@@ -228,7 +228,7 @@ def _csv(path: Path, content: Content) -> Layout:
 
 
 def _read_csv(path: Path, content: Content) -> Store:
-    table = read_pixel_csv(path, len(CSV_CLASSES))
+    table = read_pixel_csv(path, CSV_CLASSES)
     if (table.label < 0).any() or (table.split < 0).any():
         raise FerlError(f"{path}: the first line must be emotion,pixels,Usage. Fetch the file again")
     images: NDArray[np.uint8] = table.images
