@@ -219,9 +219,12 @@ class _Reader:
     # --- many lines at a time ---------------------------------------------------------------------------------------
 
     def parse(self, lines: Sequence[bytes]) -> Columns | None:
-        """Parse usual lines; None if one of them has anything unusual, right or wrong."""
+        """Parse lines without commas, brackets and quotes of their own in columns; None if one has them or is wrong."""
+        return self._parse(lines, clean=False) or self._parse(lines, clean=True)
+
+    def _parse(self, lines: Sequence[bytes], clean: bool) -> Columns | None:
         names = self.form.names
-        rows = [self._usual_cells(line) for line in lines]
+        rows = [self._usual_cells(line, clean) for line in lines]
         if any(len(row) != len(names) for row in rows):
             return None
         columns = dict(zip(names, zip(*rows, strict=True), strict=True))
@@ -233,18 +236,18 @@ class _Reader:
         except ValueError:
             return None
 
-    def _usual_cells(self, line: bytes) -> list[bytes]:
-        """Split a line without a search for delimiters among the pixels; no cells if there is one unquoted."""
+    def _usual_cells(self, line: bytes, clean: bool) -> list[bytes]:
+        """Split a line without a search for delimiters among the pixels; ``clean`` leaves only spaces between those."""
         *cells, rest = line.rstrip(b"\r\n").split(self.delimiter, self.before)
         cells += rest.rsplit(self.delimiter, self.after)
         plain = [_unquoted(cell) for cell in cells] if b'"' in line else cells
-        if len(plain) != len(self.form.names):
-            return []
+        if not clean or len(plain) != len(self.form.names):
+            return plain
         text, at = plain[self.before], self.before
         if self.form.one_pixel_a_column:
             text = text.replace(self.delimiter, b" ")
         elif self.delimiter in text and not cells[at].strip(b" ").startswith(b'"'):
-            return []
+            return []  # an unquoted delimiter: a column too many
         return [*plain[:at], _pixel_text(text), *plain[at + 1 :]]
 
     def _values(self, columns: Mapping[str, Sequence[bytes]], name: str, n: int) -> NDArray[np.int64]:
@@ -338,7 +341,7 @@ def _pixel_text(text: bytes) -> bytes:
     """Take brackets away, and put spaces in the place of commas and the like if one stands between all numbers."""
     text = text.strip(b" []()")
     for sign in (b",", b";", b"\t"):
-        if (n := text.count(sign)) and n + 1 == len((spaced := text.replace(sign, b" ")).split()):
+        if sign in text and text.count(sign) + 1 == len((spaced := text.replace(sign, b" ")).split()):
             return spaced
     return text
 

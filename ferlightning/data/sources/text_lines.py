@@ -3,6 +3,7 @@
 import codecs
 import csv
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 from ferlightning.errors import FerlError
@@ -79,8 +80,9 @@ def line_blocks(path: Path) -> Iterator[list[bytes]]:
                     f"{path}, line {line}: a null byte: the file is damaged, or its download was cut short. Fetch the "
                     "file again"
                 )
-            lines = (rest + chunk).splitlines(keepends=True)
-            # A line without \n may go on, and one that ends with \r may be about to end with \r\n.
+            chunk = rest + chunk
+            lines = BytesIO(chunk).readlines() if b"\n" in chunk else chunk.splitlines(keepends=True)
+            # A line without \n may go on: one that ends with \r may be about to end with \r\n.
             rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
             if len(rest) > LONGEST:
                 raise FerlError(
