@@ -33,7 +33,7 @@ from ferlightning.data.samplers import ClassBalancedSampler, ShuffledSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.data.transforms import Spec, build_augment, build_preprocess, build_worker_augment
-from ferlightning.emotions import EMOTIONS, canonical
+from ferlightning.emotions import EMOTIONS, canonical, probably_meant
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
@@ -295,7 +295,11 @@ class FaceData(LightningDataModule):
             )
         missing = [name for name, n in zip(self.class_names, self.class_counts, strict=True) if not n]
         if missing:
-            raise FerlError(f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some")
+            meant = [hint for name in missing if (hint := probably_meant(name))]
+            raise FerlError(
+                f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some"
+                + (f"; did you mean {', '.join(meant)}?" if meant else "")
+            )
         self._check_items("val")
 
     def _check_items(self, split: Split) -> None:

@@ -280,6 +280,7 @@ def test_one_file_that_is_not_named_by_usage(tmp_path: Path) -> None:
         ("train/angry", "train/wink", "not found.*train.wink is no class of FER2013: for classes of your own, use"),
         ("train/angry", "train/angery", "not found.*train.angery is no class of FER2013: did you mean anger?"),
         ("test/sad", "sad", "sad: looks like a class, but lies beside test, train, validation"),
+        ("test", "holdout", "holdout: has classes of FER2013 and is not read"),
         ("test", "training", "train and training are both named after train"),
     ],
 )

@@ -324,9 +324,9 @@ def test_split_folders_beside_class_folders(tmp_path: Path) -> None:
 
 def test_a_class_of_the_test_that_training_lacks(tmp_path: Path) -> None:
     fill(tmp_path / "train")
-    fill(tmp_path / "test", ("happy", "sad", "wink"))
+    fill(tmp_path / "test", ("happy", "sad", "wink", "hapyness"), n=2)
     data = ImageFolder(str(tmp_path), size=16)
-    with pytest.raises(FerlError, match="no training image of 'wink'"):
+    with pytest.raises(FerlError, match="no training image of 'hapyness', 'wink': add some; did you mean happiness?"):
         data.setup("fit")
 
 

@@ -97,16 +97,33 @@ def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> 
         Table(str(tmp_path), numbers=NAMES)
 
 
+def test_paths_of_which_only_the_names_are_right(tmp_path: Path) -> None:
+    """As RAF-DB on Kaggle: the images in a folder for each split and class, the tables with bare names."""
+    files = write_images(tmp_path / "x")
+    for split, part in (("train", files[:12]), ("test", files[12:])):
+        rows = []
+        for i, file in enumerate(part):
+            path = tmp_path / "DATASET" / split / str(i % 3 + 1) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "x" / file).rename(path)
+            rows.append(f"{file},{i % 3 + 1}\n")
+        (tmp_path / f"{split}_labels.csv").write_text("image,label\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    check(data, names=("1", "2", "3"))
+    assert [len(data.items[split]) for split in ("train", "val", "test")] == [9, 3, 6]  # type: ignore[index]
+
+
 def test_face_boxes_of_affectnet_are_cut_out(tmp_path: Path) -> None:
     for i in range(4):
         image = np.zeros((40, 60), np.uint8)
         image[10:30, 20:40] = 200 + i
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-    rows = "".join(f"{i}.png,20,10,20,20,{i % 2}\n" for i in range(4))
+    rows = "".join(f"{i}.png,20,10,20,20,{i % 2 if i < 3 else 9}\n" for i in range(4))
     header = "subDirectory_filePath,face_x,face_y,face_width,face_height,expression\n"
     (tmp_path / "training.csv").write_text(header + rows)
     data = Table(str(tmp_path), size=8, numbers="AffectNet")
     assert data.class_names == ["happiness", "neutral"] and (data.raw.split == 0).all()
+    assert data.raw.label.tolist() == [1, 0, 1, -1] and data.remarks == ["1 rows have no label."]
     assert (data.raw.images == np.array([200, 201, 202, 203])[:, None, None]).all()
 
 

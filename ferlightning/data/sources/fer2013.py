@@ -210,6 +210,15 @@ def _read_folders(root: Path) -> Store:
         raise FerlError(
             f"{odd[0]}: looks like a class, but lies beside {', '.join(path.name for path in beside.splits)}. Move it"
         )
+    for path in beside.folders:
+        inner = {class_name(part.name) for part in Folders.of(path).folders} if path not in beside.splits else set()
+        if len(inner) > 1 and inner <= set(CLASSES):
+            raise FerlError(
+                f"{path}: has classes of FER2013 and is not read, since its name is no split, such as train, val or "
+                "test. Rename or move it"
+            )
+        if inner & set(CLASSES):
+            beside.remarks.append(f"The folder {path.name}, which has class folders, too, was not read.")
     if flat := [path for path in beside.splits if path not in split_folders(root) and list_images(path)]:
         raise FerlError(
             f"{flat[0]}: is named after a split and has no class folders. Images without labels are for predict, by "

@@ -12,6 +12,7 @@ from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, pr
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
+NO_LABELS = ". Or list the images in a csv with the columns path and label, for --data=Table"
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx")
 
@@ -130,7 +131,7 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
     if len(set(names.values())) < 2:
         raise FerlError(
             f"{root}: found {len(set(names.values()))} class folders, need at least 2, such as "
-            f"{root}/happiness/*.png or {root}/train/happiness/*.png" + label_hint(root)
+            f"{root}/happiness/*.png or {root}/train/happiness/*.png" + (label_hint(root) or NO_LABELS)
         )
     files, empty = [], []
     for folder, split in classes.items():
@@ -203,4 +204,6 @@ def label_hint(root: Path) -> str:
         return f". There are labels of AffectNet, such as {path}: use --data=AffectNet"
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
-    return f". {path} may hold the labels: use --data=Table --data.root={path}, or sort the images into class folders"
+    if path.endswith((".csv", ".tsv", ".txt")):
+        return f". {path} may hold the labels: use --data=Table, if it has a column path and a column label"
+    return f". {path} may hold the labels: write them as a csv with the columns path and label, for --data=Table"

@@ -71,7 +71,7 @@ class RAFDB(ImageFiles):
                     f"{labels}, line {line}: found {text[:80]!r}, expected a file and a number from 1 to "
                     f"{len(self.label_names)}, such as 'train_00001.jpg 5'. Fetch the file again"
                 )
-            stem = Path(words[0]).stem
+            stem = Path(words[0]).stem.removesuffix("_aligned")
             path = images.pop(stem, self.root / "Image" / "aligned" / f"{stem}_aligned.jpg")
             files.append(Listed(path, self.label_names[number - 1], split))
         if images:

@@ -75,6 +75,7 @@ class Table(ImageFiles):
             raise FerlError(f"data.numbers is {numbers!r}: give {', '.join(NUMBERINGS)}, or the names from 0 on")
         first, names = NUMBERINGS[numbers] if isinstance(numbers, str) else (0, tuple(numbers or ()))
         self.numbers = {str(n): canonical(name) for n, name in enumerate(names, first)}
+        self.affectnet = numbers == "AffectNet"
         self.place = choose_layout("Table", find, LAYOUTS, root, layout).path
         self.root = self.place if self.place.is_dir() else self.place.parent
         self.images = self.root if images is None else Path(images).expanduser()
@@ -136,7 +137,8 @@ class Table(ImageFiles):
                 raise FerlError(f"{table}: no rows. Write the table again")
             folder = _images_folder(self.images, [row.cells["path"] for row in rows[:50]])
             if folder != self.root.parent:
-                self.folders.add(folder)
+                self.folders.add(folder or self.images)
+            by_name = _by_name(self.images) if folder is None else {}
             decided = any(row.cells.get("split") for row in rows)
             for row in rows:
                 where = f"{table}, line {row.line}"
@@ -148,11 +150,13 @@ class Table(ImageFiles):
                 label = row.cells.get("label", "")
                 if re.fullmatch(r"\d+\.0*", label):
                     label = label.partition(".")[0]
+                if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
+                    label = ""
                 if self.numbers and label.isdecimal() and str(int(label)) not in self.numbers:
                     raise FerlError(f"{where}: the label is {label}, data.numbers has {', '.join(self.numbers)}")
                 name = self.numbers.get(str(int(label)), label) if label.isdecimal() else canonical(label)
                 unlabelled += not name
-                path = _find(folder, row.cells["path"])
+                path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
                 file = Listed(path, name or None, split, row.cells.get("subject", ""), _box(row, where))
                 before, there = found.setdefault(path, (file, where))
                 if there != where:
@@ -245,15 +249,12 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield Row(reader.line_num, {kind: cells[n].strip() for kind, n in columns.items() if n < len(cells)})
 
 
-def _images_folder(root: Path, names: list[str]) -> Path:
+def _images_folder(root: Path, names: list[str]) -> Path | None:
     """The folder that paths are relative to: a root, or the first folder in it, or beside it, that has one of them."""
     below = sorted(path for path in root.glob("*/") if path.is_dir() and not is_leftover(path.name))
-    deeper = sorted(path for path in root.glob("*/*/") if path.is_dir() and not is_leftover(path.name))
     beside = sorted(path for path in root.absolute().parent.glob("*/") if path.is_dir() and not is_leftover(path.name))
-    for folder in (root, *below, *deeper, root.parent, *beside):
-        if any(_find(folder, name).is_file() for name in names):
-            return folder
-    return root
+    folders = (root, *below, root.parent, *beside)
+    return next((folder for folder in folders if any(_find(folder, name).is_file() for name in names)), None)
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -262,6 +263,13 @@ def _find(folder: Path, name: str) -> Path:
     if path.suffix.lower() not in SUFFIXES and not path.is_file():
         return next((other for suffix in sorted(SUFFIXES) if (other := Path(f"{path}{suffix}")).is_file()), path)
     return path
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images of a folder, at any depth, by names that only one of them has."""
+    images = list_images(folder)
+    counts = Counter(path.name for path in images)
+    return {path.name: path for path in images if counts[path.name] == 1}
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
