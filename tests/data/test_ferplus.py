@@ -1,6 +1,7 @@
 """FER+: labels and targets against the rules of its authors written out, every layout, and votes of other images."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +214,9 @@ def edit(path: Path, line: int, change: Callable[[str], str]) -> None:
         (5, lambda text: text[:-1] + "-1", "line 5: expected two columns and ten votes"),
         (5, lambda text: text[:-1] + "300", "line 5: expected two columns and ten votes"),
         (5, lambda text: text[:-1] + "2.5", "line 5: expected two columns and ten votes"),
+        (5, lambda text: text[:-1] + "0_3", "line 5: expected two columns and ten votes"),
+        (5, lambda text: text[:-1] + "٣", "line 5: expected two columns and ten votes"),
+        (5, lambda text: text.replace("fer", '"fer'), "line 5: a quote is not closed"),
         (7, lambda text: text.replace("Training", "Train"), "line 7: Usage is 'Train', expected one of Training"),
         (7, lambda text: text.replace("Training", "PublicTest"), "not aligned .* [28, 7, 7] among the images"),
         (7, lambda text: "", "not aligned .* are [27, 7, 7] in it and [28, 7, 7] among the images"),
@@ -278,6 +282,66 @@ def test_bad_folders_of_images(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(FerlError, match="FER2013Valid: has no label.csv"):
         FERPlus(str(tmp_path)).read()
+
+
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
+    root, outside = tmp_path / "data", tmp_path / "out" / "x.png"
+    root.mkdir()
+    outside.parent.mkdir()
+    write_png(root, draw())
+    folder = root / "FER2013Train"
+    labels, image = folder / "label.csv", folder / "fer0000000.png"
+    text = labels.read_text()
+    cv2.imwrite(str(outside), np.zeros((48, 48), np.uint8))
+    for name in (
+        "../../out/x.png",
+        str(outside),
+        "a/../../../out/x.png",
+        "..\\..\\out\\x.png",
+        "C:\\x.png",
+        "link/x.png",
+    ):
+        if name == "link/x.png":
+            (folder / "link").symlink_to(outside.parent)
+        labels.write_text(text.replace("fer0000000.png", name))
+        with pytest.raises(FerlError, match="label.csv, line 1: the image '.*x.png' is outside of"):
+            FERPlus(str(root)).read()
+    (folder / "link").unlink()
+    labels.write_text(text)
+    image.unlink()
+    image.symlink_to(outside)
+    with pytest.raises(FerlError, match="label.csv, line 1: the image 'fer0000000.png' is outside of"):
+        FERPlus(str(root)).read()
+    outside.rename(root / "x.png")  # a link within the data is followed, and so is one to the whole folder
+    image.unlink()
+    image.symlink_to(root / "x.png")
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    assert (FERPlus(str(root)).raw.images[0] == 0).all()
+    labels.write_text(text.replace("fer0000000.png", "x" * 100_000))
+    with pytest.raises(FerlError, match="label.csv, line 1: there is no image"):
+        FERPlus(str(root)).read()
+
+
+def test_labels_in_other_encodings_and_with_huge_cells(tmp_path: Path) -> None:
+    write_png(tmp_path, draw())
+    labels = tmp_path / "FER2013Train" / "label.csv"
+    text, wanted = labels.read_text(), read(FERPlus(str(tmp_path)))
+    semicolons = re.sub(r",(?! )", ";", text)
+    for good in (text.encode("utf-16"), text.encode("utf-8-sig"), semicolons.encode(), b"\n" + text.encode() + b"\n"):
+        labels.write_bytes(good)
+        assert read(FERPlus(str(tmp_path))) == wanted
+    labels.write_text(f"Image name,Box,{','.join(VOTES)}\n{text}")
+    assert read(FERPlus(str(tmp_path))) == wanted
+    for bad, message in (
+        (text.encode() + b"\xe9\n", r"line 28: b'\\xe9\\n' is not in UTF-8. Save the file as UTF-8"),
+        (text.replace("(0, 0, 48, 48)", "9" * 200_000, 1).encode(), "line 1: the box is '9{80}', expected"),
+        (text.replace("48", "٤٨", 1).encode(), "line 1: the box is"),
+        (text.encode() + b"\0" * 100, "line 28: a null byte"),
+    ):
+        labels.write_bytes(bad)
+        with pytest.raises(FerlError, match=f"label.csv, {message}"):
+            FERPlus(str(tmp_path)).read()
 
 
 # --- the real votes -------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """FER+ (Barsoum et al. 2016, https://arxiv.org/abs/1608.01041): the images of FER2013 with ten votes each."""
 
-import csv
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import fer2013
 from ferlightning.data.sources.layouts import Layout, choose_layout
+from ferlightning.data.sources.text_lines import first_line, line_blocks, split_cells
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import list_images, read_image
@@ -29,7 +31,7 @@ LAYOUTS = {
     **{name: f"{VOTES_FILE} beside {looks}" for name, looks in fer2013.LAYOUTS.items()},
     "png": "FER2013Train/, FER2013Valid/ and FER2013Test/ with label.csv and the images",
 }
-BOX = re.compile(r"\((\d+), (\d+), (\d+), (\d+)\)")
+BOX = re.compile(r"\( *([0-9]{1,6}), *([0-9]{1,6}), *([0-9]{1,6}), *([0-9]{1,6}) *\)")
 SHARE = 0.3  # share of the votes from which an emotion is one of the targets (Barsoum et al. 2016, section 4)
 
 
@@ -175,19 +177,34 @@ def _beside(votes: Path, images: Layout) -> Layout:
     )
 
 
-def _read_rows(path: Path, lines: Iterator[list[str]], first: int) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """Read the first two columns of every row, and its ten votes."""
-    for line, row in enumerate(lines, first):
+def _read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Read the cells of every line that is not blank, with the number of the line."""
+    line = first_line(path)
+    delimiter = max(",;\t", key=line.count)
+    for number, text in enumerate(chain.from_iterable(line_blocks(path)), 1):
+        if not text.strip():
+            continue
         try:
-            votes = np.array([int(value) for value in row[2:]])
-            if len(votes) != len(VOTES) or (votes < 0).any() or (votes > 255).any():
-                raise ValueError
-        except ValueError:
-            raise FerlError(
-                f"{path}, line {line}: expected two columns and ten votes, found {','.join(row)[:80]!r}. Fetch the "
-                "file again"
-            ) from None
-        yield row[0].strip(), row[1].strip(), votes.astype(np.uint8)
+            yield number, split_cells(text.decode(), delimiter)
+        except UnicodeDecodeError:
+            raise FerlError(f"{path}, line {number}: {text[:80]!r} is not in UTF-8. Save the file as UTF-8") from None
+        except ValueError as error:
+            raise FerlError(f"{path}, line {number}: {error}. Fetch the file again, or fix the line") from None
+
+
+def _read_row(path: Path, line: int, row: list[str]) -> tuple[str, str, NDArray[np.uint8]]:
+    """Read the first two columns of a row, and its ten votes."""
+    votes = [int(cell) for cell in row[2:] if re.fullmatch("[0-9]{1,3}", cell) and int(cell) < 256]
+    if len(row) != 2 + len(VOTES) or len(votes) != len(VOTES):
+        raise FerlError(
+            f"{path}, line {line}: expected two columns and ten votes, found {','.join(row)[:80]!r}. Fetch the file "
+            "again, or fix the line"
+        )
+    return row[0], row[1], np.array(votes, np.uint8)
+
+
+def _is_header(row: list[str]) -> bool:
+    return [cell.lower() for cell in row[2:]] == [name.lower() for name in VOTES]
 
 
 def _read_beside(path: Path, layout: str, store: Store) -> Store:
@@ -196,19 +213,22 @@ def _read_beside(path: Path, layout: str, store: Store) -> Store:
     Raises:
         FerlError: the file is damaged, or belongs to other images.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = [name.strip() for name in next(lines, [])]
-        if header != ["Usage", "Image name", *VOTES]:
-            raise FerlError(
-                f"{path}: the first line is {','.join(header)[:120]!r}, expected "
-                f"{','.join(['Usage', 'Image name', *VOTES])!r}. Fetch the file again"
-            )
-        rows = list(_read_rows(path, lines, 2))
-    for line, (name, _, _) in enumerate(rows, 2):
-        if name not in fer2013.USAGES:
-            raise FerlError(f"{path}, line {line}: Usage is {name!r}, expected one of {', '.join(fer2013.USAGES)}")
-    usage = np.array([SPLITS.index(fer2013.USAGES[row[0]]) for row in rows], np.int8)
+    table = _read_table(path)
+    _, header = next(table, (1, []))
+    if not _is_header(header):
+        raise FerlError(
+            f"{path}: the first line is {','.join(header)[:120]!r}, expected "
+            f"{','.join(['Usage', 'Image name', *VOTES])!r}. Fetch the file again"
+        )
+    rows, usages = [], []
+    for line, cells in table:
+        rows.append(row := _read_row(path, line, cells))
+        if row[0] not in fer2013.USAGES:
+            raise FerlError(f"{path}, line {line}: Usage is {row[0]!r}, expected one of {', '.join(fer2013.USAGES)}")
+        usages.append(SPLITS.index(fer2013.USAGES[row[0]]))
+    if not rows:
+        raise FerlError(f"{path}: no rows after the header. Fetch the file again")
+    usage = np.array(usages, np.int8)
     order = _image_rows(path, layout, store, usage)
     votes = np.stack([row[2] for row in rows])[order]
     label = majority_label(votes)
@@ -274,19 +294,29 @@ def _read_png(root: Path) -> Store:
         path = folder / "label.csv"
         if not path.is_file():
             raise FerlError(f"{folder}: has no label.csv; copy it from FER+'s data/{folder.name}/")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_read_rows(path, csv.reader(file), 1))
-        for line, (name, box, counts) in enumerate(rows, 1):
-            if not (folder / name).is_file():
-                raise FerlError(f"{path}, line {line}: there is no image {folder / name}. Write the images again")
+        listed = set()
+        for line, cells in _read_table(path):
+            if line == 1 and _is_header(cells):
+                continue
+            name, box, counts = _read_row(path, line, cells)
+            listed.add(Path(name).name)
+            if not _is_inside(folder, root, name):
+                raise FerlError(
+                    f"{path}, line {line}: the image {name[:200]!r} is outside of {folder}: the names in label.csv are "
+                    "those of files beside it, which are no links to elsewhere. Move the image there"
+                )
+            if not os.path.isfile(folder / name):  # noqa: PTH113 (is_file raises for a long name)
+                raise FerlError(
+                    f"{path}, line {line}: there is no image {str(folder / name)[:400]}. Write the images again"
+                )
             if not (found := BOX.fullmatch(box)):
-                raise FerlError(f"{path}, line {line}: the box is {box!r}, expected one such as (0, 0, 48, 48)")
+                raise FerlError(f"{path}, line {line}: the box is {box[:80]!r}, expected one such as (0, 0, 48, 48)")
             left, top, right, bottom = map(int, found.groups())
             images.append(read_image(folder / name, fer2013.SIDE, False, (left, top, right, bottom)))
             votes.append(counts)
             split.append(number)
             names.append(f"{folder.name}/{name}")
-        if extra := {file.name for file in list_images(folder)} - {row[0] for row in rows}:
+        if extra := {file.name for file in list_images(folder)} - listed:
             remarks.append(f"{len(extra):,} images in {folder.name} have no row in its label.csv and were left out.")
     if not images:
         raise FerlError(f"{root}: no rows in any label.csv. Fetch FER+ again")
@@ -299,3 +329,11 @@ def _read_png(root: Path) -> Store:
         votes=counted,
         remarks=remarks,
     )
+
+
+def _is_inside(folder: Path, root: Path, name: str) -> bool:
+    """Tell whether a name is that of a file in a folder; a link may lead to anywhere below the root."""
+    path = PureWindowsPath(name)  # knows both kinds of slashes
+    real = Path(os.path.realpath(folder / name))
+    homes = (os.path.realpath(root), os.path.realpath(folder))
+    return not path.anchor and ".." not in path.parts and any(real.is_relative_to(home) for home in homes)
