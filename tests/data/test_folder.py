@@ -230,8 +230,14 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_relative_roots_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FerlError, match=f"no folder absent, relative to the working folder {tmp_path}"):
+    with pytest.raises(FerlError, match=f"no folder absent, relative to the working folder {tmp_path}$"):
         ImageFolder("absent")
+    monkeypatch.setenv("FERL_DATA", str(fill(tmp_path / "faces")))
+    with pytest.raises(
+        FerlError, match=r"data.root goes before FERL_DATA, so .*faces is not used: give it by --data\.r"
+    ):
+        ImageFolder("absent")
+    assert len(ImageFolder().files) == 20
 
 
 # --- decoding -------------------------------------------------------------------------------------------------------

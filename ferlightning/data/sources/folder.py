@@ -25,7 +25,7 @@ class ImageFolder(ImageFiles):
     folders, items are split 70 / 15 / 15 %; without a validation folder, a part of train becomes validation.
 
     Args:
-        root: the folder, or one that has nothing but this folder.
+        root: the folder, or one that has nothing but this folder; null: the environment variable FERL_DATA.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
         on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
@@ -34,7 +34,12 @@ class ImageFolder(ImageFiles):
     """
 
     def __init__(
-        self, root: str, size: int = 48, color: bool = False, on_bad_image: OnBadImage = "raise", **options: Any
+        self,
+        root: str | None = None,
+        size: int = 48,
+        color: bool = False,
+        on_bad_image: OnBadImage = "raise",
+        **options: Any,
     ) -> None:
         super().__init__(root, size, color, on_bad_image, **options)
         self.files, self.remarks = list_classes(self.root)

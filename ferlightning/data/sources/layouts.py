@@ -68,8 +68,12 @@ def find_layouts(find: Find, root: Path) -> list[Layout]:
 
 
 def place(path: Path) -> str:
-    """A path for a message that it is not there: a relative one with the folder that it is relative to."""
-    return str(path) if path.is_absolute() else f"{path}, relative to the working folder {Path.cwd()}"
+    """A path for a message that it is not there: what it is relative to, and what it goes before."""
+    where = str(path) if path.is_absolute() else f"{path}, relative to the working folder {Path.cwd()}"
+    other = os.environ.get("FERL_DATA")
+    if not other or Path(other).expanduser() == path:
+        return where
+    return f"{where} (data.root goes before FERL_DATA, so {other} is not used: give it by --data.root)"
 
 
 def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | None, name: str | None) -> Layout:
