@@ -1,6 +1,9 @@
 """The command ``ferl``. Heavy imports happen inside the branch taken, so that ``ferl --help`` answers at once."""
 
+import locale
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -43,6 +46,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the words after ``ferl``; None for the command line's.
     """
+    if args is None:
+        _use_utf8()
     args = sys.argv[1:] if args is None else list(args)
     command = args[0] if args else "--help"
     try:
@@ -82,6 +87,19 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"ferl: error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _use_utf8() -> None:
+    """Start Python anew in its UTF-8 mode where the system's encoding is another one, such as GBK on Windows.
+
+    Files that name no encoding, such as configurations that jsonargparse reads, are in the system's without it.
+    """
+    if sys.flags.utf8_mode or locale.getencoding().lower() in ("utf-8", "utf8") or os.environ.get("PYTHONUTF8") == "1":
+        return
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    if sys.platform == "win32":  # where a process cannot become another one
+        raise SystemExit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
+    os.execve(sys.executable, sys.orig_argv, environment)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
