@@ -496,7 +496,7 @@ def test_garbage_at_the_end_is_said_to_be_the_last_line(tmp_path: Path) -> None:
     assert "line 14, the last: Usage is ''" in error_of(path)
 
 
-@pytest.mark.parametrize("rows", [0, 12])
+@pytest.mark.parametrize("rows", [-1, 0, 12])
 def test_a_hole_of_a_terabyte_is_refused_at_once(tmp_path: Path, rows: int) -> None:
     path = write(tmp_path / "a.csv", lines(FER)[: rows + 1])
     try:

@@ -18,6 +18,7 @@ BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
+NULL = "{}, line {}: a null byte: the file is damaged, or its download was cut short. Fetch the file again"
 NO_TEXT = {
     b"PK": "is a zip archive, or a sheet of Excel: unpack it, or save it as csv",
     b"\x1f\x8b": "is packed by gzip: unpack it",
@@ -39,6 +40,8 @@ def first_line(path: Path) -> str:
             raise FerlError(f"{path}: {what}")
     if encoding := _encoding(line[:64]):
         line = line.decode(encoding, "ignore").encode()
+    if b"\0" in line:
+        raise FerlError(NULL.format(path, 1))
     return decode((line.splitlines() or [b""])[0])
 
 
@@ -76,10 +79,7 @@ def line_blocks(path: Path) -> Iterator[list[bytes]]:
                 chunk = decoder.decode(chunk).encode()
             if b"\0" in chunk:
                 line = n + len((rest + chunk[: chunk.index(b"\0")] + b".").splitlines())
-                raise FerlError(
-                    f"{path}, line {line}: a null byte: the file is damaged, or its download was cut short. Fetch the "
-                    "file again"
-                )
+                raise FerlError(NULL.format(path, line))
             chunk = rest + chunk
             lines = BytesIO(chunk).readlines() if b"\n" in chunk else chunk.splitlines(keepends=True)
             # A line without \n may go on: one that ends with \r may be about to end with \r\n.
