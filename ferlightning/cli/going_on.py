@@ -2,8 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ OPTIMIZATION = ("optimizer", "scheduler", "scheduler_interval", "lr_scale", "dec
 """Options of a model whose state is in a checkpoint, and would silently win."""
 
 
-@contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Own a run folder for the time of a training.
+def own(folder: Path) -> FileLock:
+    """Own a run folder until the lock is released, or the process ends.
 
     Raises:
         FerlError: another training is at work in it.
@@ -32,10 +30,7 @@ def owned(folder: Path) -> Iterator[None]:
         raise FerlError(
             f"--trainer.default_root_dir: another training is at work in the folder {folder}; choose another"
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock
 
 
 def refuse_another_optimizer(options: Any, saved: Mapping[str, Any]) -> None:

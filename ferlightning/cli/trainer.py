@@ -9,7 +9,6 @@ import re
 import signal
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from datetime import datetime
 from enum import Enum
 from importlib import import_module
@@ -19,6 +18,7 @@ from typing import Any, cast
 
 import torch
 import yaml
+from filelock import FileLock
 from jsonargparse import _typehints
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -35,7 +35,7 @@ from lightning.pytorch.loggers import CSVLogger
 from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
-from ferlightning.cli.going_on import nothing_left, owned, refuse_another_optimizer, stopped
+from ferlightning.cli.going_on import nothing_left, own, refuse_another_optimizer, stopped
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
@@ -367,26 +367,32 @@ class FerlCLI(LightningCLI):
             return
         if self.ckpt_path and nothing_left(self.config.fit, self.ckpt_path, self.run_folder):
             return
-        with owned(self.run_folder) if _is_first() else nullcontext():
-            try:
-                super()._run_subcommand(subcommand)
-            except SystemExit:  # Lightning's answer to a signal, with a status of its own
-                if self.trainer.received_sigterm:
-                    stopped(self.run_folder, signal.SIGTERM)
-                if self.trainer.interrupted:
-                    stopped(self.run_folder, signal.SIGINT)
-                raise
+        self.lock: FileLock | None = None
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning's answer to a signal, with a status of its own
+            if self.trainer.received_sigterm:
+                stopped(self.run_folder, signal.SIGTERM)
+            if self.trainer.interrupted:
+                stopped(self.run_folder, signal.SIGINT)
+            raise
+        finally:
+            if self.lock:
+                self.lock.release()
 
     def before_fit(self) -> None:
         self.datamodule.check_training()
         if self.saved is not None:
             refuse_another_optimizer(self.config.fit.model.init_args, self.saved)
-        keep_freed_memory()
-        log = self.run_folder / "metrics.csv"
-        if log.exists() and _is_first():  # resumed: the new logger would delete what went before
-            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
             self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
+        keep_freed_memory()
+        if not _is_first():
+            return
+        self.lock = own(self.run_folder)
+        log = self.run_folder / "metrics.csv"
+        if log.exists():  # resumed: the new logger would delete what went before
+            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
     def _check_monitors(self, logged: list[str]) -> None:
         """Lightning finds out after an epoch that a callback waits for what is not logged."""
