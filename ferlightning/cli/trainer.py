@@ -40,6 +40,7 @@ from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
+from ferlightning.cli.tracking import go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, options
 from ferlightning.data.datamodule import FaceData
@@ -281,6 +282,8 @@ class FerlCLI(LightningCLI):
             trainer.logger = loggers = [x for x in loggers if not x.class_path.endswith(".CSVLogger")]
         elif self.command != "fit" and getattr(trainer.logger, "class_path", "").endswith(".CSVLogger"):
             trainer.logger, loggers = False, []
+        if any(getattr(logger, "class_path", "").endswith(".WandbLogger") for logger in loggers) and _is_first():
+            go_offline_if_unreachable()
         for logger in loggers:
             if "save_dir" in getattr(logger, "init_args", {}):
                 logger.init_args.save_dir = str(self.run_folder)

@@ -110,6 +110,8 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     """
     text = json.dumps(key, sort_keys=True, default=str)
     folder = cache_dir() / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if (complete := _load(folder)) is not None:  # nothing to write: the cache may be read-only
+        return complete
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock").acquire()

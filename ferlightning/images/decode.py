@@ -111,6 +111,11 @@ def read_image(path: Path, size: int, color: bool, box: Box | None = None) -> ND
                 f"{path}: the box {box} is not inside the image of {image.shape[1]} x {image.shape[0]} pixels"
             )
         image = image[top:bottom, left:right]
+    return resize_to_square(image, size)
+
+
+def resize_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize (H, W[, C]) to (size, size[, C]), whatever its shape."""
     shrinks = max(image.shape[:2]) > size
     resized = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.astype(np.uint8, copy=False)

@@ -1,7 +1,9 @@
 """A training that was stopped, and what goes on from it: owners of a folder, changed options, signals, damage."""
 
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from ferlightning.cli.main import main
+from ferlightning.cli.tracking import go_offline_if_unreachable
 from tests.conftest import NO_REPORT, SMALL, TINY
 
 Ferl = Callable[..., Path]
@@ -116,3 +119,18 @@ def test_a_signal_ends_a_training_with_its_status(signum: int, status: int, ferl
         said, _ = process.communicate(timeout=120)
     assert process.returncode == status
     assert "go on from the last whole epoch by: ferl fit --ckpt_path=" in said
+
+
+def test_a_training_goes_on_offline_if_the_tracker_is_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening: a closed port
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_MODE", "online")
+        go_offline_if_unreachable()
+        assert os.environ["WANDB_MODE"] == "offline" and "W&B is out of reach" in caplog.text
+        taken.listen()
+        monkeypatch.setenv("WANDB_MODE", "online")
+        go_offline_if_unreachable()
+        assert os.environ["WANDB_MODE"] == "online"

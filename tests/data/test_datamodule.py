@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ferlightning.contracts.images import Preprocess
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.dataset import StoreDataset
+from ferlightning.data.photos import read_photos
 from ferlightning.data.store import Store
 from ferlightning.errors import FerlError
 from ferlightning.images.preprocess import GlobalContrast, MedianFilter
@@ -636,3 +637,11 @@ def test_blank_frames_make_no_copy_of_a_clip_that_has_others() -> None:
 def test_numbers_out_of_range_are_named(option: str, value: int) -> None:
     with pytest.raises(FerlError, match=f"data.{option} is {value}"):
         Faces(clips([1] * 9), **{option: value})
+
+
+def test_photos_far_from_square_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, shape in (("wide.png", (40, 160)), ("face.png", (50, 48))):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    photos, _ = read_photos(tmp_path, 48, False)
+    assert photos.images.shape == (2, 48, 48)
+    assert "1 of 2 images are far from square, such as wide.png (160 x 40), and are squashed" in caplog.text
