@@ -22,4 +22,5 @@ print(faults() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_a_step_does_not_ask_the_system_for_pages_that_the_last_one_freed() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert int(result.stdout) < 1000
+    # Without the call it is all of them. Where the heap cannot grow in one piece, the largest block is asked for anew.
+    assert int(result.stdout) < 8000

@@ -304,5 +304,5 @@ def test_damaged_data_ends_the_command_before_anything_is_written(ferl: Ferl, ca
         ferl("fit", "--data=FER2013", "--data.root=fer2013.csv")
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "fer2013.csv, row" in error and "cut short" in error and "Traceback" not in error
+    assert "fer2013.csv, line" in error and "cut short" in error and "Traceback" not in error
     assert not Path("runs").exists()
