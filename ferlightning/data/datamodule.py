@@ -342,9 +342,10 @@ class FaceData(LightningDataModule):
         )
         sampler: Sampler[int] | None = None
         if training:
-            sampler = ShuffledSampler(data, world, rank, seed=seed)
             if self.balanced_sampling:
                 sampler = ClassBalancedSampler(data, self.label[items].tolist(), world, rank, seed)
+            else:
+                sampler = ShuffledSampler(data, world, rank, seed=seed)
             if self.trainer is not None:  # else a resumed run would load the first batches of another epoch
                 progress: Any = self.trainer.fit_loop.epoch_progress.current
                 sampler.set_epoch(progress.processed)

@@ -14,6 +14,7 @@ from ferlightning.data import ImageFolder
 from ferlightning.data.store import cache_dir
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_image
+from ferlightning.plugins import parts
 
 
 def write(path: Path, pixels: NDArray[np.uint8]) -> Path:
@@ -412,3 +413,8 @@ def test_hidden_folders_are_not_read_and_the_home_folder_is_known(
         (root / "sad" / ".thumbnails" / path.name).write_bytes(path.read_bytes())
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(ImageFolder("~/faces").files) == n
+
+
+def test_the_base_of_image_files_is_no_data_set() -> None:
+    names = {part.__name__ for part in parts("data")}
+    assert {"ImageFolder", "RAFDB", "AffectNet", "Table"} <= names and "ImageFiles" not in names

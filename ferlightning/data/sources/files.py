@@ -1,6 +1,7 @@
 """Data sets whose items are image files: the list of files, and how they become a store."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +30,7 @@ class Listed(NamedTuple):
     """The part of the image that is read; None for all of it."""
 
 
-class ImageFiles(FaceData):
+class ImageFiles(FaceData, ABC):
     """What data sets of image files share. A concrete one sets ``label_names`` and lists its files.
 
     Args:
@@ -64,13 +65,13 @@ class ImageFiles(FaceData):
         self.color = color
         self.on_bad_image = on_bad_image
 
+    @abstractmethod
     def sources(self) -> list[Path]:
         """Everything that is read: files of labels, and images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def listed(self) -> list[Listed]:
         """The images with their labels; may add to ``remarks``."""
-        raise NotImplementedError
 
     def read(self) -> Store:
         layout = Layout("files", self.root, self.sources, self._parse, 4)
