@@ -15,7 +15,21 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-SELDOM = ("matplotlib", "scipy.optimize", "scipy.signal", "torchvision")
+OWN = ("matplotlib", "scipy.optimize", "scipy.signal", "torchvision")
+OPTIONAL = (
+    "faster_coco_eval",
+    "gammatone",
+    "librosa",
+    "nltk",
+    "onnxruntime",
+    "pesq",
+    "piq",
+    "pycocotools",
+    "pystoi",
+    "transformers",
+)
+"""Imported if they are there; they would import the ones above in earnest, and stop at a stand-in."""
+SELDOM = OWN + OPTIONAL
 """What torchmetrics imports at start."""
 
 _waiting = False

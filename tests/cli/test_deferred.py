@@ -1,7 +1,9 @@
 """Lightning is imported without what it seldom needs, and all of that works when it is needed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import sys
@@ -40,4 +42,19 @@ assert pyplot is sys.modules["matplotlib.pyplot"]
 
 def test_what_is_deferred_is_there_when_it_is_used() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_package_that_torchmetrics_finds_does_not_meet_a_stand_in(tmp_path: Path) -> None:
+    """transformers derives classes of its own from SciPy's as it is imported, by way of scikit-learn."""
+    there = tmp_path / "transformers"
+    there.mkdir()
+    (tmp_path / "transformers-5.0.0.dist-info").mkdir()
+    (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 5.0.0\n")
+    (there / "__init__.py").write_text(
+        "from scipy.optimize import OptimizeResult\n\nclass AutoModel(OptimizeResult):\n    pass\n\nAutoTokenizer = AutoModel\n"
+    )
+    program = "from ferlightning.cli.deferred import import_lightning; import_lightning()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
