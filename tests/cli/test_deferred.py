@@ -52,7 +52,8 @@ def test_a_package_that_torchmetrics_finds_does_not_meet_a_stand_in(tmp_path: Pa
     (tmp_path / "transformers-5.0.0.dist-info").mkdir()
     (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 5.0.0\n")
     (there / "__init__.py").write_text(
-        "from scipy.optimize import OptimizeResult\n\nclass AutoModel(OptimizeResult):\n    pass\n\nAutoTokenizer = AutoModel\n"
+        "from scipy.optimize import OptimizeResult\n\nclass AutoModel(OptimizeResult):\n    pass\n\n"
+        "AutoTokenizer = AutoModel\n"
     )
     program = "from ferlightning.cli.deferred import import_lightning; import_lightning()"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
