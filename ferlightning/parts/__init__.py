@@ -18,7 +18,7 @@ from ferlightning.parts.losses.classification import (
 )
 from ferlightning.parts.losses.distillation import Distillation
 from ferlightning.parts.losses.embedding import CenterLoss, SupervisedContrastive
-from ferlightning.parts.losses.reconstruction import Reconstruction
+from ferlightning.parts.losses.reconstruction import ImageDecoder, Reconstruction
 from ferlightning.parts.projection_head import LinearProjection, ProjectionHead
 from ferlightning.parts.recalibration import CBAM, SqueezeExcitation
 from ferlightning.parts.restorers import DenoisingAutoencoder
@@ -45,6 +45,7 @@ __all__ = [
     "DotProductAttention",
     "FocalLoss",
     "HingeLoss",
+    "ImageDecoder",
     "LinearHead",
     "LinearProjection",
     "MLPHead",
