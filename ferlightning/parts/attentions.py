@@ -1,4 +1,4 @@
-"""Pooling attentions: average tokens (B, L, D) to one (B, 1, D) by weights that show where the model looks."""
+"""Attentions: average tokens (B, L, D) to one (B, 1, D) by weights that show where the model looks."""
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,8 @@ from ferlightning.contracts.modules import Stage, Tokens
 class _Pooling(Stage):
     """The frame of the pooling attentions: softmax over the scores of the real tokens, then the weighted mean."""
 
+    pool = True
+
     def score(self, x: Tensor) -> Tensor:
         """Score the relevance of each token, (B, L, D) -> (B, L)."""
         raise NotImplementedError
@@ -18,6 +20,9 @@ class _Pooling(Stage):
         if tokens.mask is not None:
             scores = scores.masked_fill(~tokens.mask, -torch.inf)
         self.attention = scores.softmax(1)  # (B, L)
+        if not self.pool:
+            real = scores.shape[1] if tokens.mask is None else tokens.mask.sum(1, keepdim=True)
+            return tokens._replace(x=tokens.x * (real * self.attention).unsqueeze(2))
         context = torch.einsum("bl,bld->bd", self.attention, tokens.x).unsqueeze(1)  # (B, 1, D)
         return Tokens(context, None, (1, 1, 1))
 
@@ -51,11 +56,14 @@ class DotProductAttention(_Pooling):
 
     Args:
         in_features: D, comes from the stage before.
+        pool: false keeps the tokens apart for a head that reads the grid, each times its weight and their number: the
+            mean of these is the weighted mean.
     """
 
-    def __init__(self, in_features: int) -> None:
+    def __init__(self, in_features: int, pool: bool = True) -> None:
         super().__init__()
         self.out_features = in_features
+        self.pool = pool
         self.query = nn.Parameter(torch.randn(in_features))
 
     def score(self, x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Heads: tokens to logits (B, K) and the embedding (B, E), which the last linear layer sees after dropout."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,25 @@ def require_two_items(head: Head, tokens: Tokens) -> None:
             f"{type(head).__name__}: its batch norm needs two items or more in a training batch; this batch has one. "
             "Set data.batch_size to 2 or more, or use another head"
         )
+
+
+def mean_over_frames(tokens: Tokens, convolve: Callable[[Tensor], Tensor], training: bool) -> Tensor:
+    """Average what ``convolve`` makes of the feature maps over their cells, then over the real frames: (B, E).
+
+    Args:
+        tokens: not pooled.
+        convolve: makes maps (N, E, H', W') of maps (N, D, H', W').
+        training: leave padding out, so that it never enters the statistics of batch norm.
+    """
+    (b, _, d), (t, h, w) = tokens.x.shape, tokens.grid
+    maps = tokens.x.reshape(b, t, h, w, d)
+    real = None if tokens.mask is None else tokens.mask[:, :: h * w]  # (B, T)
+    packed = real is not None and training
+    frames = convolve((maps[real] if packed else maps.flatten(0, 1)).permute(0, 3, 1, 2)).mean((2, 3))  # (N, E)
+    width = frames.shape[1]
+    if packed:
+        frames = frames.new_zeros(b, t, width).index_put((real,), frames)
+    return pool(Tokens(frames.view(b, t, width), real, (t, 1, 1)))
 
 
 class LinearHead(Head):
@@ -136,17 +157,11 @@ class _CrossAttention(nn.Module):
         )
 
     def forward(self, tokens: Tokens) -> Tensor:
-        (b, _, d), (t, h, w) = tokens.x.shape, tokens.grid
-        maps = tokens.x.reshape(b, t, h, w, d)
-        real = None if tokens.mask is None else tokens.mask[:, :: h * w]  # (B, T)
-        # In training, padding is left out, so that it never enters the statistics of batch norm.
-        packed = real is not None and self.training
-        frames = (maps[real] if packed else maps.flatten(0, 1)).permute(0, 3, 1, 2)  # (N, D, H', W')
-        y = self.reduce(frames)
-        y = torch.stack([branch(y) for branch in self.spatial]).sum(0).relu().sum(1, keepdim=True)  # (N, 1, H', W')
-        frames = (frames * y).mean((2, 3))  # (N, D)
-        if packed:
-            frames = frames.new_zeros(b, t, d).index_put((real,), frames)
-        pooled = pool(Tokens(frames.view(b, t, d), real, (t, 1, 1)))  # (B, D)
+        pooled = mean_over_frames(tokens, self._reweigh, self.training)  # (B, D)
         gate: Tensor = self.channel(pooled)
         return pooled * gate
+
+    def _reweigh(self, frames: Tensor) -> Tensor:
+        y = self.reduce(frames)
+        y = torch.stack([branch(y) for branch in self.spatial]).sum(0).relu().sum(1, keepdim=True)  # (N, 1, H', W')
+        return frames * y

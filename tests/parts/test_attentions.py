@@ -1,13 +1,15 @@
 """Pooling attentions against their formulas, token by token, in plain Python."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from ferlightning.contracts.modules import Tokens
+from ferlightning.contracts.modules import Tokens, pool
 from ferlightning.parts import AdditiveAttention, DotProductAttention, SpatialTemporalAttention
+from ferlightning.testing import check_stage
 
 LENGTHS = (5, 1, 3)
 X = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -45,6 +47,22 @@ def test_attention_equals_its_formula(stage, score) -> None:
         weights, context = weighted_mean([score(stage, token) for token in tokens], tokens)
         torch.testing.assert_close(out.x[item, 0], context, atol=1e-6, rtol=0)
         torch.testing.assert_close(stage.attention[item, :length], torch.tensor(weights), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_tokens_kept_apart_have_the_weighted_mean_as_their_mean() -> None:
+    stage, tokens = DotProductAttention(4, pool=False), Tokens(X, MASK, (5, 1, 1))
+    kept = stage(tokens)
+    assert (kept.grid, kept.mask) == (tokens.grid, MASK)
+    torch.testing.assert_close(kept.x[0, 1], 5 * stage.attention[0, 1] * X[0, 1])
+    torch.testing.assert_close(kept.x[1, 0], X[1, 0])  # one real token
+    pooling = DotProductAttention(4)
+    pooling.load_state_dict(stage.state_dict())
+    torch.testing.assert_close(pool(kept), pooling(tokens).x[:, 0])
+
+
+def test_tokens_kept_apart_keep_the_contract_of_a_stage() -> None:
+    check_stage(partial(DotProductAttention, pool=False))
 
 
 def test_equal_scores_give_the_mean() -> None:

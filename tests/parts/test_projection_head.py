@@ -81,8 +81,44 @@ def test_each_step_can_be_left_out(projection, reconstruction) -> None:
         assert head.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_a_learned_projection_keeps_the_contract_of_a_head() -> None:
-    check_head(partial(ProjectionHead, projection=LinearProjection))
+@torch.no_grad()
+def test_a_block_that_convolves_reads_the_projected_map_of_each_real_frame() -> None:
+    """By hand, frame by frame: project each cell, 3x3 convolutions of all maps before, mean over cells, then frames."""
+    head = ProjectionHead(10, 4, reconstruction=partial(DenseBlock, growth=3, layers=2, convolve=True)).eval()
+    head.projection.mean.normal_()
+    lengths, x = (3, 1), torch.randn(2, 3 * 20, 10)
+    mask = (torch.arange(3) < torch.tensor(lengths)[:, None]).repeat_interleave(20, 1)
+    embedding = head(Tokens(x, mask, (3, 4, 5)))[1]
+    block, scale = head.reconstruction, (1 + 1e-5) ** -0.5  # of a new batch norm
+    for item, length in enumerate(lengths):
+        frames = []
+        for frame in x[item].view(3, 4, 5, 10)[:length]:
+            maps = ((frame - head.projection.mean) @ head.projection.axes).permute(2, 0, 1)
+            made = F.conv2d(maps, block.first.weight, block.first.bias, padding=1)
+            for layer in block.layers:
+                made = torch.cat([made, F.conv2d((scale * made).relu(), layer[1].weight, layer[1].bias, padding=1)])
+            frames.append((scale * made).relu().mean((1, 2)))
+        torch.testing.assert_close(embedding[item], torch.stack(frames).mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_lda_is_fitted_to_mean_tokens_whether_the_block_convolves_or_not() -> None:
+    x, label = torch.randn(30, 4, 10), torch.arange(30) % 5
+    heads = [ProjectionHead(10, 5, reconstruction=partial(DenseBlock, convolve=convolve)) for convolve in (False, True)]
+    heads[1].projection.load_state_dict(heads[0].projection.state_dict())
+    for head in heads:
+        head(Tokens(x, None, (1, 2, 2)))
+        head.projection.update(head.projection.seen, label)
+        head.projection.fit()
+    assert heads[0].projection.mean.any()
+    torch.testing.assert_close(heads[1].projection.axes, heads[0].projection.axes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"projection": LinearProjection}, {"reconstruction": partial(DenseBlock, growth=4, layers=2, convolve=True)}],
+)
+def test_other_steps_keep_the_contract_of_a_head(options) -> None:
+    check_head(partial(ProjectionHead, **options))
 
 
 def metrics(folder: Path) -> dict[str, float]:
