@@ -48,7 +48,8 @@ from ferlightning.data.sources.photos import Photos
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.files import replacing
-from ferlightning.models.classifier import Classifier as Classifier  # imported so that its short name works
+from ferlightning.models.averaging import EMA as EMA  # imported so that its short name works
+from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
 from ferlightning.weights import REGISTRY, find_weights, meant_weights

@@ -89,6 +89,32 @@ class Warp(Augmentation):
         return torch.stack((xx, xy, x0, yx, yy, y0), 1).view(n, 2, 3)
 
 
+class Light(Augmentation):
+    """Brightness and contrast: ``contrast * (x - mean) + mean + shift``, cut to [0, 1].
+
+    The mean is that of all pixels of the item, of all channels and real frames. Kornia's ColorJitter and
+    RandomBrightness do the same, but draw on the host and wait for the device.
+
+    Args:
+        brightness: the shift is uniform in [-brightness, brightness].
+        contrast: the contrast is uniform in [1 - contrast, 1 + contrast].
+    """
+
+    def __init__(self, brightness: float = 0.2, contrast: float = 0.2) -> None:
+        _check("Light.brightness", brightness, 1)
+        _check("Light.contrast", contrast, 1)
+        self.brightness, self.contrast = brightness, contrast
+
+    def __call__(self, batch: Batch, num_classes: int) -> Batch:
+        image = batch["image"]
+        n, device = len(image), image.device
+        real = batch["mask"] if "mask" in batch else torch.ones(image.shape[:2], device=device)
+        mean = (image.mean((2, 3, 4)) * real).sum(1) / real.sum(1)
+        contrast = _uniform((1 - self.contrast, 1 + self.contrast), n, device)
+        offset = (1 - contrast) * mean + _uniform((-self.brightness, self.brightness), n, device)
+        return batch | {"image": torch.addcmul(_per_item(offset), image, _per_item(contrast)).clamp_(0, 1)}
+
+
 class Erase(Augmentation):
     """Paint over a rectangle of random area, shape and place: random erasing (Zhong et al. 2020, algorithm 1).
 

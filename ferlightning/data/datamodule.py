@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from ferlightning.captured import Captured, constants
 from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.data.dataset import StoreDataset
@@ -45,7 +46,8 @@ class FaceData(LightningDataModule):
     Args:
         batch_size: items per batch and process.
         workers: loader processes; 0 loads in the training process, which is the faster for memory-mapped arrays. Their
-            number does not change a result.
+            number does not change a result. There are none where a GPU holds the images, as it does if they take up to
+            a quarter of its free memory and are not changed where they are loaded.
         classes: the classes to tell apart, in this order, by name or alias as ``happiness`` or ``happy``; items of
             others are left out; null: those of the data set.
         preprocess: parts, or albumentations by name, applied to every image in turn, once, when the data are first
@@ -105,6 +107,7 @@ class FaceData(LightningDataModule):
         self.predict_folder = predict_folder
         self.unreadable: list[str] = []
         """What could not be read, a sentence each."""
+        self._augmented: Captured | None = None
         self.trained_on: NDArray[np.uint64] | None = None  # set from a checkpoint: its model's ``training_frames``
 
     # --- what a concrete data set says ------------------------------------------------------------------------------
@@ -311,6 +314,7 @@ class FaceData(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
+        self._augmented = None
         if stage == "fit":
             self.check_training()
         elif stage in ("validate", "test"):
@@ -353,27 +357,43 @@ class FaceData(LightningDataModule):
             # Torch's own repeats items to make the ranks even, which would count them twice in an evaluation.
             sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False)
         own = len(data) if sampler is None else len(sampler)  # type: ignore[arg-type]  # what this process sees
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type == "cuda" and split in ("train", "val") and data.plain:
+            size = len(items) * int(np.prod(store.images.shape[1:])) * int(np.diff(store.start)[items[0]])
+            if size < torch.cuda.mem_get_info(device)[0] / 4:
+                data.keep_on(device)
+        workers = 0 if data.resident else self.workers
         return DataLoader(
             data,
             batch_size=self.batch_size,
             sampler=sampler,
             # Of its own: from torch's, a loader draws when it is opened, which a resumed run does at another moment.
             generator=torch.Generator().manual_seed(seed),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and not data.resident,
             # A last batch of one image would stop batch norm.
             drop_last=training and own > self.batch_size,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: uint8 to [0, 1], and augmentation while training."""
-        if batch["image"].dtype == torch.uint8:
-            batch["image"] = batch["image"].float() / 255
-        if self.trainer is not None and self.trainer.training:
-            batch = self.augment_batch(batch)
-        return batch
+        if self.trainer is None or not self.trainer.training:
+            return _in_unit_range(batch)
+        captured = getattr(self.trainer.lightning_module, "captured", None) is not None
+        if self.augment and captured and batch["image"].is_cuda:
+            if self._augmented is None:
+                self._augmented = Captured("data.augment", self._training_batch, self._constants)
+            augmented: Batch = self._augmented(batch)
+            return augmented
+        return self._training_batch(batch)
+
+    def _training_batch(self, batch: Batch) -> Batch:
+        return self.augment_batch(_in_unit_range(batch))
+
+    def _constants(self) -> dict[str, object]:
+        return constants({f"data.augment.{i}": part for i, part in enumerate(self.augment)})
 
     def augment_batch(self, batch: Batch) -> Batch:
         """A training batch after ``augment``; padding stays black."""
@@ -432,6 +452,12 @@ class FaceData(LightningDataModule):
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:
         return pixel_moments(self.store, self.items["train"])
+
+
+def _in_unit_range(batch: Batch) -> Batch:
+    """The batch with images in [0, 1]."""
+    image = batch["image"]
+    return batch | {"image": image.float() / 255} if image.dtype == torch.uint8 else batch
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -50,10 +50,22 @@ class StoreDataset(Dataset[Batch]):
         self.preprocess = preprocess
         self.augment_first = augment_first
         self.seed = seed
+        self.resident: Batch = {}
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # loaders outlive an epoch
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def plain(self) -> bool:
+        """Whether batches are frames of the store as they are, as many for each item."""
+        length = np.diff(self.store.start)[self.numbers]
+        return self.augment is None and not self.preprocess and len(length) > 0 and bool((length == length[0]).all())
+
+    def keep_on(self, device: torch.device) -> None:
+        """Copy the items to a device once, which then gathers the batches there; for ``plain`` items."""
+        whole = self.__getitems__(range(len(self)))
+        self.resident = {key: x.contiguous().to(device) for key, x in whole.items() if key != "index"}
 
     def __getitem__(self, index: int) -> Batch:
         return {key: x[0] for key, x in self.__getitems__([index]).items()}
@@ -63,6 +75,10 @@ class StoreDataset(Dataset[Batch]):
 
         Short clips are padded with black frames.
         """
+        if self.resident:
+            index = torch.tensor(indices, pin_memory=self.resident["image"].is_cuda)  # else the copy waits for the GPU
+            index = index.to(self.resident["image"].device, non_blocking=True)
+            return {key: x[index] for key, x in self.resident.items()} | {"index": index}
         store, index = self.store, torch.as_tensor(indices)
         items = self.numbers[index.numpy()]
         first, length = store.start[items], store.start[items + 1] - store.start[items]

@@ -27,7 +27,6 @@ NOT_UINT8 = ("FromFloat", "Normalize", "ToFloat", "ToTensor3D", "ToTensorV2")
 """Transforms of albumentations that belong after ours: images stay uint8 until they are on the device."""
 
 REPLACED = {
-    "Light": "kornia's ColorJitter (contrast) and RandomBrightness",
     "Noise": "kornia's RandomGaussianNoise",
     "Blur": "kornia's RandomGaussianBlur",
     "Kornia": "the kornia class itself, listed by name",

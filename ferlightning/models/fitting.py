@@ -34,12 +34,13 @@ class Fitting:
 
     def gather(self, batch: Batch, label: Tensor) -> None:
         """Give each part the features that it saw in a training step, with class indices (B,)."""
+        # Copies: where a step is replayed as a CUDA graph, the next one writes to the same memory.
         for part in self.parts:
             if part.seen is not None:
-                part.update(part.seen, label)
+                part.update(part.seen.clone(), label.clone())
                 part.seen, self.gathered = None, True
         if self.gathered:
-            self.recent.append({key: batch[key] for key in ("image", "mask") if key in batch})
+            self.recent.append({key: batch[key].clone() for key in ("image", "mask") if key in batch})
             while sum(len(one["image"]) for one in self.recent[1:]) >= RENEWED_ON:
                 self.recent.pop(0)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.data import augment
-from ferlightning.data.augment import CutMix, Erase, MixUp, Warp
+from ferlightning.data.augment import CutMix, Erase, Light, MixUp, Warp
 from ferlightning.errors import FerlError
 from ferlightning.testing import check_augmentation
 
@@ -25,6 +25,7 @@ ALL: list[Callable[[], Augmentation]] = [
     lambda: Warp(crop=(0.5, 1.0), shear=10.0, padding="border"),
     Erase,
     lambda: Erase(value="noise"),
+    Light,
     MixUp,
     CutMix,
 ]
@@ -96,6 +97,7 @@ def test_images_with_channels_last_in_memory(build: Callable[[], Augmentation]) 
         (Erase, {"area": (0.1, 2.0)}),
         (Erase, {"ratio": (0.0, 1.0)}),
         (Erase, {"value": 128.0}),
+        (Light, {"contrast": -0.1}),
         (MixUp, {"alpha": 0.0}),
         (CutMix, {"p": -1.0}),
     ],
@@ -259,6 +261,33 @@ def test_warp_cuts_a_clip_alike_and_clips_apart() -> None:
     result = applied(Warp(crop=(0.5, 1.0)), image)["image"]
     assert (result == result[:, :1, :1]).all()
     assert len(torch.unique(result[:, 0, 0].flatten(1), dim=0)) == 32
+
+
+# --- light ----------------------------------------------------------------------------------------------------------
+
+
+def test_light_follows_its_formula() -> None:
+    b, t = 1500, 3
+    mask = torch.arange(t) < (torch.arange(b) % t + 1)[:, None]
+    part = Light(0.1, 0.3)
+    grey = 0.5 + 0.1 * (torch.rand(b, t, 2, 6, 5) - 0.5)  # so that nothing is cut
+    torch.manual_seed(0)
+    result = applied(part, grey, mask=mask)["image"].double().numpy()
+    x = grey.double().numpy()
+    contrast, shift = np.empty(b), np.empty(b)
+    for i in range(b):
+        real = x[i, : i % t + 1], result[i, : i % t + 1]
+        contrast[i] = np.polyfit(real[0].ravel(), real[1].ravel(), 1)[0]
+        shift[i] = real[1].mean() - real[0].mean()
+    assert_uniform(contrast, 0.7, 1.3)
+    assert_uniform(shift, -0.1, 0.1)
+    full = torch.rand(b, t, 2, 6, 5)
+    torch.manual_seed(0)  # the same draws
+    result = applied(part, full, mask=mask)["image"].double().numpy()
+    for i in range(50):
+        real = full[i, : i % t + 1].double().numpy()
+        expected = np.clip(contrast[i] * (real - real.mean()) + real.mean() + shift[i], 0, 1)
+        np.testing.assert_allclose(result[i, : i % t + 1], expected, atol=1e-4)
 
 
 # --- erase ----------------------------------------------------------------------------------------------------------

@@ -90,6 +90,25 @@ def test_without_padding_there_is_no_mask() -> None:
     assert one["image"].shape == (2, 1, 12, 10) and one["label"] == 1 and one["index"] == 1
 
 
+@pytest.mark.parametrize("channels", [0, 3])
+def test_a_device_that_holds_the_items_gathers_the_same_batches(channels: int) -> None:
+    store = clips([2] * 5, channels=channels)
+    others = {"votes": torch.rand(4, 3)}
+    read, held = (StoreDataset(store, np.array([4, 1, 0, 3]), torch.arange(4), others) for _ in range(2))
+    assert held.plain
+    held.keep_on(torch.device("cpu"))
+    for indices in ([2, 0, 0], [3]):
+        expected, found = read.__getitems__(indices), held.__getitems__(indices)
+        assert expected.keys() == found.keys()
+        assert all(expected[key].equal(found[key]) and expected[key].dtype == found[key].dtype for key in expected)
+
+
+def test_a_device_holds_no_clips_that_differ_in_length_and_no_images_that_are_changed_when_loaded() -> None:
+    numbers, label = np.arange(3), torch.zeros(3)
+    assert not StoreDataset(clips([2, 1, 2]), numbers, label, {}).plain
+    assert not StoreDataset(clips([1] * 3), numbers, label, {}, preprocess=[MedianFilter()]).plain
+
+
 def test_a_batch_does_not_write_into_the_store() -> None:
     store = clips([1, 3])
     before = store.images.copy()
@@ -548,7 +567,8 @@ class Rank:
 
     def __init__(self, rank: int, world: int) -> None:
         self.global_rank, self.world_size = rank, world
-        self.fit_loop = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit_loop
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        self.fit_loop, self.strategy = trainer.fit_loop, trainer.strategy
 
 
 def loaders(kind: str, n: int, world: int, batch_size: int = 4) -> list[Any]:
