@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from timm.optim import Muon
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -23,6 +24,10 @@ SGD = {
     "optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
     "scheduler": partial(OneCycleLR, max_lr=0.05, cycle_momentum=False), "scheduler_interval": "step",
     "decay_vectors": False,
+}  # fmt: skip
+MUON = SGD | {
+    "optimizer": partial(Muon, lr=2e-3, nesterov=True),
+    "scheduler": partial(OneCycleLR, max_lr=2e-3, cycle_momentum=False),
 }  # fmt: skip
 FITTED = {
     "head": partial(ProjectionHead, dropout=0.2), "sequence": LSTM, "losses": [CrossEntropy, CenterLoss],
@@ -60,7 +65,7 @@ def test_gradients_of_the_training_step_train_as_those_of_lightning(model: dict[
 
 @on_gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("model", [SGD, FITTED], ids=["SGD", "fitted part"])
+@pytest.mark.parametrize("model", [SGD, MUON, FITTED], ids=["SGD", "Muon", "fitted part"])
 def test_a_replayed_step_trains_as_a_usual_one(
     model: dict[str, Any], precision: str, caplog: pytest.LogCaptureFixture
 ) -> None:

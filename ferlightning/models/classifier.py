@@ -41,6 +41,7 @@ from ferlightning.models.optim import (
     factor,
     fuse,
     parameter_groups,
+    replay,
     scale_rates,
     scale_schedule,
 )
@@ -300,6 +301,7 @@ class Classifier(LightningModule):
             and getattr(trainer.precision_plugin, "scaler", None) is None
         ):  # fmt: skip
             self.captured = Captured("The training step", self._with_gradients, self._constants)
+            replay(trainer.optimizers[0])
 
     def on_train_end(self) -> None:
         self.captured = None
@@ -397,6 +399,9 @@ class Classifier(LightningModule):
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for group in (group for state in checkpoint.get("optimizer_states", ()) for group in state["param_groups"]):
+            if "capturable" in group:
+                group["capturable"] = False  # so that a run that began on a GPU goes on anywhere
         data: Any = getattr(self._trainer, "datamodule", None)
         try:
             made_of = {name: describe(options) for name, options in self._made_of.items()}

@@ -24,13 +24,9 @@ class Fitting:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.parts = [module for module in network.modules() if isinstance(module, Fitted)]
         self.gathered = False  # whether there is anything new to solve for
         self.recent: list[Batch] = []
-
-    @property
-    def parts(self) -> list[Fitted]:
-        """The fitted parts of the network."""
-        return [module for module in self.network.modules() if isinstance(module, Fitted)]
 
     def gather(self, batch: Batch, label: Tensor) -> None:
         """Give each part the features that it saw in a training step, with class indices (B,)."""

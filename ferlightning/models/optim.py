@@ -1,12 +1,14 @@
-"""Learning rates that differ between parameters: ``lr_scale``, a factor for everything below a name; fused updates."""
+"""Learning rates that differ between parameters: ``lr_scale``, a factor for everything below a name; fast updates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 
+from ferlightning.captured import Captured
 from ferlightning.errors import FerlError
 
 Scale = Mapping[str, float]
@@ -80,3 +82,43 @@ def fuse(optimizer: Optimizer) -> None:
         chosen = group["foreach"] is not None or group["fused"] is not None or group["differentiable"]
         if not chosen and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in group["params"]):
             group["fused"] = True  # not by its constructor: Lightning then refuses to clip gradients in mixed precision
+
+
+def replay(optimizer: Optimizer) -> None:
+    """Replay the updates of an optimiser as a CUDA graph if it is made for that but not fused, as timm's Muon.
+
+    It makes up to hundreds of small operations. The rates, which a schedule changes, are inputs of the graph.
+    """
+    groups, usual = optimizer.param_groups, optimizer.step
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if not all("capturable" in group and not group.get("fused") for group in groups):
+        return
+    for group in groups:
+        group["capturable"] = True
+    for parameter, state in optimizer.state.items():
+        state |= {key: x.to(parameter.device) for key, x in state.items() if isinstance(x, Tensor)}
+
+    def update(rates: dict[str, Tensor]) -> None:
+        numbers = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates.values(), strict=True):
+            group["lr"] = rate
+        usual()
+        for group, number in zip(groups, numbers, strict=True):
+            group["lr"] = number
+
+    def constants() -> dict[str, object]:
+        places = tuple(0 if p.grad is None else p.grad.data_ptr() for p in parameters)
+        options = [{key: x for key, x in group.items() if key not in ("lr", "params")} for group in groups]
+        return {"gradients": places, "options": options}
+
+    captured = Captured("The optimizer's update", update, constants)
+
+    def step(closure: Callable[[], Any] | None = None) -> Any:
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        captured.refresh()
+        device = parameters[0].device
+        captured({str(i): torch.full((), float(group["lr"]), device=device) for i, group in enumerate(groups)})
+        return loss
+
+    optimizer.step = step  # type: ignore[method-assign]
