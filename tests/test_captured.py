@@ -75,8 +75,10 @@ def test_a_replayed_step_trains_as_a_usual_one(
             for graph in (False, True)
         )
     assert not caplog.records  # nothing was refused
+    # With its rate in a tensor, Muon rounds the product of rate and update to bfloat16.
+    atol = 2e-3 if model is MUON else 1e-4
     for name in usual:
-        torch.testing.assert_close(usual[name], replayed[name], atol=1e-4, rtol=1e-3, msg=name)
+        torch.testing.assert_close(usual[name], replayed[name], atol=atol, rtol=1e-3, msg=name)
 
 
 @on_gpu
