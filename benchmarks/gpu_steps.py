@@ -1,9 +1,10 @@
 """The training step on a GPU: whether CUDA graphs change what is learned, and how fast ``ferl fit`` is with them.
 
-    FERL_DATA=FOLDER python benchmarks/gpu_steps.py [--parts=[equal,times,quick]] [--recipes=[strong/small]]
+    FERL_DATA=FOLDER python benchmarks/gpu_steps.py [--parts=[equal,refused,times,quick]] [--recipes=[strong/small]]
 
 - equal: a few dozen steps of different networks, losses, optimisers and precisions, once as usual and once replayed:
   the largest difference of parameters and buffers, relative to the largest entry of each.
+- refused: functions that cannot be recorded, each followed by one that can.
 - times: images per second of each recipe as usual and replayed, in fp32 and bf16, with no wait for the GPU between the
   first and the last step that count; the share of time in which the GPU was busy, as its driver says; what the host
   does in a step of the first recipe.
@@ -37,6 +38,7 @@ from rich.table import Table
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from ferlightning import Classifier, SyntheticFaces
+from ferlightning.captured import Captured
 from ferlightning.cli.main import main
 from ferlightning.cli.trainer import FerlCLI
 from ferlightning.data.augment import CutMix, Erase, Light, MixUp, Warp
@@ -56,8 +58,9 @@ from ferlightning.parts import (
 )
 
 RECIPES = (
-    "strong/small", "strong/small --trainer.benchmark=true", "strong/small_quick", "fer2013_cnn_bilstm", "papers/singh2025_ldanet",
-    "papers/sriranjani_denoising_bilstm", "papers/lamichhane2024_cnn_bilstm", "papers/kurmi_bilstm",
+    "strong/small", "strong/small --trainer.benchmark=true", "strong/small_quick", "fer2013_cnn_bilstm",
+    "papers/singh2025_ldanet", "papers/sriranjani_denoising_bilstm", "papers/lamichhane2024_cnn_bilstm",
+    "papers/kurmi_bilstm",
     "papers/abdullahi2024_cnn_rnn", "models/timm_resnet18",
 )  # fmt: skip
 CLIPS = (
@@ -229,6 +232,38 @@ def equal() -> dict[str, Any]:
     return results
 
 
+def refused() -> dict[str, Any]:
+    """What cannot be recorded says why and goes on; afterwards another function is recorded, with fresh draws."""
+    cases: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
+        "item": lambda batch: batch["x"] * batch["x"].sum().item(),
+        "mask": lambda batch: batch["x"][batch["x"] > 0],
+        "draw on the host": lambda batch: batch["x"] * torch.rand(()),
+        "raises while recorded": lambda batch: 1 / (1 - torch.cuda.is_current_stream_capturing()),
+        "waits while recorded": lambda batch: torch.cuda.is_current_stream_capturing() and batch["x"].sum().item(),
+    }
+    found: dict[str, Any] = {}
+    for name, function in cases.items():
+        captured, batch = Captured(name, function, dict), {"x": torch.ones(4, device="cuda")}
+        try:
+            for _ in range(6):
+                captured(batch)
+            found[name] = captured.refused
+            torch.rand(4, device="cuda")
+            again = Captured("another", lambda batch: batch["x"] + torch.rand(4, device="cuda"), dict)
+            torch.manual_seed(1)
+            usual = [again.function(batch).clone() for _ in range(6)]
+            torch.manual_seed(1)
+            drawn = [again(batch).clone() for _ in range(6)]
+            exact = [bool(x.equal(y)) for x, y in zip(usual, drawn, strict=True)]
+            found[f"{name}, then another"] = {"recorded": again.graph is not None, "draws as usual": exact}
+        except Exception:
+            traceback.print_exc()
+            found[name] = "failed"
+    for name, result in found.items():
+        print(name, result)
+    return found
+
+
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +344,7 @@ def quick() -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def gpu_steps(parts: Sequence[str] = ("equal", "times", "quick"), recipes: Sequence[str] = RECIPES) -> None:
+def gpu_steps(parts: Sequence[str] = ("equal", "refused", "times", "quick"), recipes: Sequence[str] = RECIPES) -> None:
     """Check and measure the training step on a GPU.
 
     Args:
@@ -323,7 +358,12 @@ def gpu_steps(parts: Sequence[str] = ("equal", "times", "quick"), recipes: Seque
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for name, part in {"equal": equal, "times": partial(times, recipes), "quick": quick}.items():
+        for name, part in {
+            "equal": equal,
+            "refused": refused,
+            "times": partial(times, recipes),
+            "quick": quick,
+        }.items():
             if name in parts:
                 begin = time.time()
                 try:
