@@ -1,4 +1,4 @@
-"""``ferl data``, ``bench``, ``sweep`` and ``components``: plain functions behind one parser."""
+"""``ferl data``, ``bench``, ``sweep``, ``export`` and ``components``: plain functions behind one parser."""
 
 import os
 import sys
@@ -56,6 +56,18 @@ def sweep(args: Sequence[str]) -> None:
     if words and not words[0].startswith("-"):
         words[0] = configs.find(words[0], configs.SWEEPS, "sweep")
     _run("sweep", sweep, words)
+
+
+def export(args: Sequence[str]) -> None:
+    """Write a trained model as a file that others run."""
+    words = list(args)
+    if len(words) > 1 and not words[1].startswith("-"):
+        words[1] = f"--out={words[1]}"  # the parser takes as positional only what is required
+    import_lightning()
+    from ferlightning.export.commands import export
+
+    plugins.load_plugins()
+    _run("export", export, words)
 
 
 def components(args: Sequence[str]) -> None:

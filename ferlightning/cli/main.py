@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "Inspect or audit data: what lies on disk, copies, leaks between splits.",
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
+    "export": "Write a trained model as a file that runs without ferlightning.",
     "components": "Show every part by slot, those of plug-ins included.",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")

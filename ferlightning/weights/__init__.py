@@ -31,6 +31,7 @@ CLONE = Path(__file__).parents[2] / "weights"
 """Where a clone of the repository has the larger files."""
 REGISTRY = {
     "ferl-small": Weights("ferl-small.safetensors"),
+    "ferl-small.onnx": Weights("ferl-small.onnx"),
     "ferl-large-a": Weights(
         "ferl-large-a.safetensors",
         f"{RELEASE}/ferl-large-a.safetensors",
@@ -42,7 +43,7 @@ REGISTRY = {
         "70ba96d1573cbc8e42405bd0736dd77471bd13f0a3a944229021994005a32eec",
     ),
 }
-"""All weights that have a name."""
+"""All weights that have a name. One that ends in ``.onnx`` is the network as a file that runs without torch."""
 
 
 def find_weights(source: str | Path) -> Path:
@@ -80,8 +81,9 @@ def find_weights(source: str | Path) -> Path:
 
 def meant_weights(name: str) -> str:
     """End of a message about a name that is neither a file nor one of ours: the close names."""
-    close = get_close_matches(name, REGISTRY)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; weights by name: {', '.join(REGISTRY)}"
+    names = [known for known in REGISTRY if not known.endswith(".onnx")]
+    close = get_close_matches(name, names)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; weights by name: {', '.join(names)}"
 
 
 def _fetch(url: str, path: Path, name: str) -> None:

@@ -1,0 +1,154 @@
+"""ONNX files: written by torch's exporter, checked against torch by ONNX Runtime, or not left at all."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import Dim
+
+from ferlightning.checkpoint import HEADER
+from ferlightning.errors import FerlError
+from ferlightning.export.deployed import Deployed
+from ferlightning.files import replacing
+
+TOLERANCE = 1e-5
+"""Largest difference of a probability from torch's."""
+SHAPES = ((1, 1), (7, 4), (2, 9))
+"""(B, T) at which a file is checked; none is the one of the export."""
+
+
+def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
+    """Write a model as an ONNX file, once ONNX Runtime gives the same probabilities as torch.
+
+    The batch may have any size, and clips any length. Weights that half precision holds exactly are stored in it.
+
+    Args:
+        model: in eval mode.
+        known: goes into the metadata, as JSON under the key ``ferlightning``.
+        path: of the file.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        FerlError: a package is missing, a part cannot be exported, or the probabilities differ.
+    """
+    with quiet():
+        try:
+            import onnxruntime  # noqa: F401
+            import onnxscript.optimizer
+            from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+        except ModuleNotFoundError as error:
+            raise FerlError(f"export needs {error.name}: pip install 'ferlightning[export]'") from error
+        dims = {0: Dim("batch"), 1: Dim("frames")} if model.clips else {0: Dim("batch")}
+        inputs = example(model, known, 3, 5)
+        shapes = dict(zip(inputs, (dims, dims), strict=False))
+        try:
+            with torch.no_grad():
+                program = torch.onnx.export(
+                    model, tuple(inputs.values()), dynamo=True, optimize=False, verbose=False, dynamic_shapes=shapes,
+                    input_names=[*inputs], output_names=["probabilities", *model.views],
+                )  # fmt: skip
+        except Exception as error:
+            raise FerlError(f"the network cannot be exported: {_last_line(error)}") from error
+        assert program is not None
+        _halve(program.model)
+        onnxscript.optimizer.optimize_ir(program.model)
+        ClearMetadataAndDocStringPass()(program.model)  # where each node came from in Python
+        program.model.metadata_props[HEADER] = json.dumps(known)
+        with replacing(path) as temporary:
+            program.save(temporary)
+            return check(temporary, model, known)
+
+
+def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
+    """The largest difference of a probability between a file under ONNX Runtime and the model under torch.
+
+    Raises:
+        FerlError: it is above ``TOLERANCE``, or the file does not run.
+    """
+    session = session_of(path)
+    worst = 0.0
+    for b, t in SHAPES:
+        inputs = example(model, known, b, t)
+        with torch.no_grad():
+            expected = model(*inputs.values())
+        where = f"of {b} clips of {t} frames" if model.clips else f"of {b} images"
+        try:
+            found = session.run(None, {name: x.numpy() for name, x in inputs.items()})
+        except Exception as error:
+            raise FerlError(f"the exported network fails on a batch {where}: {_last_line(error)}") from error
+        for one, other in zip(found, expected, strict=True):
+            gap = float(np.abs(np.asarray(one) - other.numpy()).max()) if one.shape == other.shape else np.inf
+            if not gap <= TOLERANCE:
+                raise FerlError(f"the exported network differs from torch's by {gap:.2g} on a batch {where}")
+            worst = max(worst, gap)
+    return worst
+
+
+def session_of(path: Path) -> Any:
+    """ONNX Runtime on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def example(model: Deployed, known: dict[str, Any], b: int, t: int) -> dict[str, Tensor]:
+    """Inputs by name: ``image``, and of clips ``mask``, with padding in all but the first."""
+    size, channels = known["input"]["size"], known["input"]["channels"]
+    draw = np.random.default_rng(b * 100 + t)
+    frames = (b, t) if model.clips else (b,)
+    image: NDArray[np.uint8] = draw.integers(0, 256, (*frames, channels, *size), np.uint8)
+    if not model.clips:
+        return {"image": torch.from_numpy(image)}
+    length = np.r_[t, draw.integers(1, t + 1, b - 1)]
+    return {"image": torch.from_numpy(image), "mask": torch.from_numpy(np.arange(t) < length[:, None])}
+
+
+def _halve(model: Any) -> None:
+    """Store the weights that half precision holds exactly in it, followed by a cast.
+
+    Batch norms are not folded into such weights: ONNX Runtime does that as it opens the file.
+    """
+    import onnx_ir as ir
+
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value.numpy()
+        half = tensor.astype(np.float16) if tensor.dtype == np.float32 else tensor
+        if tensor.size < 1024 or half is tensor or not (half == tensor).all():
+            continue
+        stored = ir.Value(name=f"{name}.half", const_value=ir.tensor(half, name=f"{name}.half"))
+        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT})
+        cast.outputs[0].name, cast.outputs[0].shape, cast.outputs[0].dtype = f"{name}.full", value.shape, value.dtype
+        value.replace_all_uses_with(cast.outputs[0])
+        del model.graph.initializers[name]
+        model.graph.initializers[stored.name] = stored
+        model.graph.insert_before(model.graph[0], cast)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what torch's exporter says of itself; nothing in it is for users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _last_line(error: BaseException) -> str:
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
