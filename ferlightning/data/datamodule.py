@@ -208,7 +208,7 @@ class FaceData(LightningDataModule):
         """What images a model is trained on: how they are read and preprocessed, and their size after that.
 
         Plain values: ``read_size``, pixels; ``color``; ``preprocess``, class paths with arguments; ``size``, height and
-        width; ``channels``. A checkpoint keeps them.
+        width; ``channels``; ``clips``, whether items have several frames. A checkpoint keeps them.
         """
         shape = self.store.images.shape
         return {
@@ -217,6 +217,7 @@ class FaceData(LightningDataModule):
             "preprocess": [described(part) for part in self.preprocess],
             "size": list(shape[1:3]),
             "channels": shape[3] if len(shape) == 4 else 1,
+            "clips": len(self.store.images) > len(self.store),
         }
 
     def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:

@@ -10,7 +10,7 @@ from ferlightning.weights import REGISTRY
 
 
 def export(
-    model: str, out: str | None = None, format: Literal["onnx"] = "onnx", clips: bool = False, trust: bool = False
+    model: str, out: str | None = None, format: Literal["onnx"] = "onnx", clips: bool | None = None, trust: bool = False
 ) -> None:
     """Write a trained model as a file that runs without ferlightning: images as bytes in, probabilities out.
 
@@ -19,7 +19,8 @@ def export(
             shipped weights.
         out: the file that is written; null puts it beside the checkpoint, or into the working folder.
         format: onnx for ONNX Runtime.
-        clips: take clips of any length, with a mask of their real frames, instead of stills.
+        clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
+            on.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
     """
     found, known = deployed(model, clips, trust)

@@ -43,12 +43,12 @@ class Deployed(nn.Module):
         return tuple(x.softmax(1) for x in logits)
 
 
-def deployed(source: str | Path, clips: bool, trust: bool = False) -> tuple[Deployed, dict[str, Any]]:
+def deployed(source: str | Path, clips: bool | None = None, trust: bool = False) -> tuple[Deployed, dict[str, Any]]:
     """What is deployed of a trained model, and what must be known to use it, as plain values.
 
     Args:
         source: what ``ferlightning.load`` takes.
-        clips: read clips instead of stills.
+        clips: read clips instead of stills; None: whichever it was trained on.
         trust: build parts of any package.
 
     Raises:
@@ -62,6 +62,7 @@ def deployed(source: str | Path, clips: bool, trust: bool = False) -> tuple[Depl
         raise FerlError(
             f"{path} does not tell the size of its images: it was trained on other data than ferlightning's"
         )
+    clips = network.input.get("clips", network.frame_tokens) if clips is None else clips
     views = {}
     for name, view in header.get("views", {}).items():
         weight, bias = (state[f"{view['head']}.{end}"].float() for end in ("weight", "bias"))
@@ -73,7 +74,7 @@ def deployed(source: str | Path, clips: bool, trust: bool = False) -> tuple[Depl
         "version": __version__,
         "class_names": network.class_names,
         "views": {name: view["class_names"] for name, view in header.get("views", {}).items()},
-        "input": {**network.input, "clips": clips},
+        "input": {"margin": 0.0, **network.input, "clips": clips},
         "weights": header.get("sha256") or digest(network_state(state)),
     }
     return Deployed(network, views, clips).eval(), known

@@ -1,10 +1,13 @@
 """ONNX files: written by torch's exporter, checked against torch by ONNX Runtime, or not left at all."""
 
+import io
 import json
 import logging
+import re
+import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import Dim
 
-from ferlightning.checkpoint import HEADER
+from ferlightning.checkpoint import HEADER, OURS
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
+from ferlightning.export.recurrent import with_onnx_stages
 from ferlightning.files import replacing
 
 TOLERANCE = 1e-5
@@ -51,14 +55,16 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
         dims = {0: Dim("batch"), 1: Dim("frames")} if model.clips else {0: Dim("batch")}
         inputs = example(model, known, 3, 5)
         shapes = dict(zip(inputs, (dims, dims), strict=False))
+        twin = with_onnx_stages(model)
         try:
-            with torch.no_grad():
+            with torch.no_grad():  # in two steps, because the exporter alone falls back on ways that fix the batch
+                traced = torch.export.export(twin, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
                 program = torch.onnx.export(
-                    model, tuple(inputs.values()), dynamo=True, optimize=False, verbose=False, dynamic_shapes=shapes,
+                    traced, dynamo=True, optimize=False, verbose=False, dynamic_shapes=shapes,
                     input_names=[*inputs], output_names=["probabilities", *model.views],
                 )  # fmt: skip
         except Exception as error:
-            raise FerlError(f"the network cannot be exported: {_last_line(error)}") from error
+            raise FerlError(_why(error, twin)) from error
         assert program is not None
         _halve(program.model)
         onnxscript.optimizer.optimize_ir(program.model)
@@ -85,7 +91,7 @@ def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
         try:
             found = session.run(None, {name: x.numpy() for name, x in inputs.items()})
         except Exception as error:
-            raise FerlError(f"the exported network fails on a batch {where}: {_last_line(error)}") from error
+            raise FerlError(f"the exported network fails on a batch {where}: {str(error).splitlines()[0]}") from error
         for one, other in zip(found, expected, strict=True):
             gap = float(np.abs(np.asarray(one) - other.numpy()).max()) if one.shape == other.shape else np.inf
             if not gap <= TOLERANCE:
@@ -110,6 +116,11 @@ def example(model: Deployed, known: dict[str, Any], b: int, t: int) -> dict[str,
     draw = np.random.default_rng(b * 100 + t)
     frames = (b, t) if model.clips else (b,)
     image: NDArray[np.uint8] = draw.integers(0, 256, (*frames, channels, *size), np.uint8)
+    # Blocks of other sizes and contrasts, because every network takes plain noise for the same thing.
+    for i in np.ndindex(frames):
+        block, low = draw.integers(2, max(size) // 2), draw.integers(0, 128)
+        coarse = low + image[i][:, ::block, ::block].repeat(block, 1).repeat(block, 2) % draw.integers(16, 128)
+        image[i] = coarse[:, : size[0], : size[1]]
     if not model.clips:
         return {"image": torch.from_numpy(image)}
     length = np.r_[t, draw.integers(1, t + 1, b - 1)]
@@ -140,15 +151,28 @@ def _halve(model: Any) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep back what torch's exporter says of itself; nothing in it is for users."""
-    with warnings.catch_warnings():
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+        logging.disable()
         try:
             yield
         finally:
             logging.disable(before)
 
 
-def _last_line(error: BaseException) -> str:
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+def _why(error: BaseException, model: Deployed) -> str:
+    """What cannot be exported, as far as the error of torch's exporter tells."""
+    while error.__cause__:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    modules = {name.removeprefix("network."): module for name, module in model.named_modules() if name}
+    if fixed := re.match(r"Constraints violated \((.*)\)", line):
+        others = [name for name, x in modules.items() if type(x).__module__.partition(".")[0] not in OURS]
+        where = f", perhaps in {', '.join(f'model.{name}' for name in others)}" if others else ""
+        line = f"{fixed[1]} is taken for a constant{where}. Use x.shape[0], not len(x), and no Python number made of it"
+    names = {id(module): name for name, module in modules.items()}
+    places = [names.get(id(frame.f_locals.get("self")), "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    place = next((place for place in reversed(places) if place), "")
+    what = f"model.{place} ({type(modules[place]).__name__})" if place else "the network"
+    return f"{what} cannot be exported to ONNX: {line}"

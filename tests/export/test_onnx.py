@@ -1,14 +1,43 @@
 """Exported files under ONNX Runtime alone, against the network under torch."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from ferlightning import load, weights
+from ferlightning import Network, load, weights
+from ferlightning.contracts.modules import Stage, Tokens
+from ferlightning.errors import FerlError
+from ferlightning.export.deployed import Deployed
+from ferlightning.export.onnx_file import write_onnx
+from ferlightning.parts import (
+    CBAM,
+    GRU,
+    LSTM,
+    TCN,
+    ConvStack,
+    CosineHead,
+    DANHead,
+    DenoisingAutoencoder,
+    DepthwiseStack,
+    DotProductAttention,
+    LinearHead,
+    Patches,
+    ProjectionHead,
+    ResNet,
+    SelfAttention,
+    SpatialTemporalAttention,
+    SVMHead,
+    Timm,
+    TransformerEncoder,
+)
+from tests.conftest import NO_REPORT
 
 
 def run(path: Path, *outputs: str, **inputs: np.ndarray) -> list[np.ndarray]:
@@ -36,5 +65,111 @@ def test_the_shipped_file_says_how_to_use_it() -> None:
     known = metadata(path)
     assert known["class_names"] == network.class_names
     assert known["views"] == {"fer2013": load("ferl-small", view="fer2013").class_names}
-    assert known["input"] == network.input | {"clips": False}
+    assert known["input"] == {"margin": 0.0} | network.input | {"clips": False}
     assert path.stat().st_size + weights.find_weights("ferl-small").stat().st_size < 4e6
+
+
+def small(**parts: Any) -> Network:
+    """A network that tells its images apart, though it was never trained."""
+    torch.manual_seed(0)
+    parts = {"backbone": partial(ConvStack, channels=(8, 16), depth=1), "head": LinearHead} | parts
+    network = Network(["anger", "fear", "sadness"], **parts)
+    network.train()(torch.rand(8, 4, 1, 24, 24))  # moments of batch norm
+    for name, x in network.named_parameters():
+        if name.startswith("head") and x.ndim == 2:
+            x.data *= 5
+    return network.eval()
+
+
+@torch.no_grad()
+def same(network: Network, path: Path, clips: bool, b: int, t: int) -> np.ndarray:
+    """Requires that a new file gives what the network does, of clips each one alone; gives the probabilities."""
+    draw = np.random.default_rng(b)
+    pixels = draw.integers(0, 2, (b, t, 1, 4, 4), np.uint8).repeat(6, 3).repeat(6, 4) * np.uint8(250)
+    lengths = np.r_[t, draw.integers(1, t + 1, b - 1)] if clips else [1] * b
+    inputs = {"image": pixels if clips else pixels[:, 0]}
+    if clips:
+        inputs["mask"] = np.arange(t) < np.array(lengths)[:, None]
+    (found,) = run(path, "probabilities", **inputs)
+    images = torch.from_numpy(pixels / np.float32(255))
+    expected = [network(images[i : i + 1, :n]).logits.softmax(1) for i, n in enumerate(lengths)]
+    np.testing.assert_allclose(found, torch.cat(expected).numpy(), atol=1e-5)
+    return found
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "LSTM": {"sequence": partial(LSTM, hidden=8, layers=2), "attention": SpatialTemporalAttention},
+    "GRU": {"sequence": partial(GRU, hidden=8, bidirectional=False), "attention": DotProductAttention},
+    "frames": {"frame_tokens": True, "sequence": partial(TransformerEncoder, hidden=16), "normalise_each": True},
+    "attention": {"sequence": SelfAttention, "head": ProjectionHead},
+    "convolution": {"sequence": partial(TCN, hidden=8), "head": CosineHead},
+    "DAN": {"backbone": partial(ResNet, channels=(8, 16), blocks=(1, 1), recalibration=CBAM), "head": DANHead},
+    "restored": {"restorer": DenoisingAutoencoder, "backbone": partial(DepthwiseStack, channels=(8, 16))},
+    "patches": {"backbone": Patches, "head": SVMHead},
+    "timm": {"backbone": partial(Timm, name="resnet18")},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "clips"),
+    [("LSTM", True), ("GRU", False)]
+    + [
+        pytest.param(name, clips, marks=pytest.mark.slow)
+        for name in PARTS
+        for clips in (False, True)
+        if (name, clips) not in (("LSTM", True), ("GRU", False))
+    ],
+)
+def test_every_part_exports_with_any_batch_and_length(name: str, clips: bool, tmp_path: Path) -> None:
+    network, path = small(**PARTS[name]), tmp_path / "a.onnx"
+    write_onnx(Deployed(network, {}, clips).eval(), {"input": {"size": [24, 24], "channels": 1}}, path)
+    found = [same(network, path, clips, *shape) for shape in ((1, 1), (6, 5), (3, 8))]
+    assert np.concatenate(found).std(0).max() > 1e-3, "images that look alike show nothing"
+
+
+class _Fixes(Stage):
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.out_features = in_features
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return tokens._replace(x=tokens.x / len(tokens.x))
+
+
+class _Branches(_Fixes):
+    def forward(self, tokens: Tokens) -> Tokens:
+        return tokens if tokens.x.sum() > 0 else tokens._replace(x=-tokens.x)
+
+
+class _Draws(_Fixes):
+    def forward(self, tokens: Tokens) -> Tokens:
+        return tokens._replace(x=tokens.x + torch.randn_like(tokens.x))
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (_Fixes, r"batch is taken for a constant, perhaps in model.sequence. Use x.shape\[0\], not len\(x\)"),
+        (_Branches, r"model.sequence \(_Branches\) cannot be exported to ONNX: Could not guard on data-dependent"),
+        (_Draws, r"differs from torch's by 0\.\d+ on a batch of 1 images"),
+    ],
+)
+def test_a_part_that_cannot_be_exported_is_named_and_leaves_no_file(
+    stage: type[Stage], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Deployed(small(sequence=stage), {}).eval()
+    with pytest.raises(FerlError, match=message):
+        write_onnx(model, {"input": {"size": [24, 24], "channels": 1}}, tmp_path / "a.onnx")
+    assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
+
+
+def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None:
+    words = ["--data=SyntheticFaces", "--data.frames=[2,4]", "--data.size=24", "--data.items_per_class=8"]
+    model = ["--model.backbone.channels=[4,8]", "--model.sequence=GRU", "--model.frame_tokens=true"]
+    where = "--trainer.default_root_dir=run"
+    ferl("fit", *words, *model, "--trainer.max_steps=1", where, *NO_REPORT)
+    ferl("export", "run")
+    path = Path("run/checkpoints/best.onnx")
+    known = metadata(path)
+    assert known["input"]["clips"] and known["class_names"] == load("run").class_names
+    same(load("run"), path, True, 3, 6)
