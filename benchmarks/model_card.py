@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ferlightning.checkpoint import HEADER, read_checkpoint
+
 CORRUPTIONS = (
     "GaussianBlur", "GaussianNoise", "JPEG", "LowLight", "EyesOcclusion", "MouthOcclusion", "Rotation", "LowResolution",
 )  # fmt: skip
@@ -41,7 +43,15 @@ classes. CK+ has no neutral, and few images of contempt.
 | --- | ---: | ---: |
 {recall}
 
-Expected calibration error {calibration_error:.3f}, negative log-likelihood {nll:.3f}.
+## Calibration
+
+Expected calibration error {calibration_error:.3f}, negative log-likelihood {nll:.3f} on FER+. The last layers are
+divided by a temperature, which `benchmarks/temperature.py` fitted on every second image of PublicTest without a copy.
+On the others:
+
+| | temperature | n | calibration error before | after | NLL before | after |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+{calibration}
 
 ## Damaged images, severity {severity} of 5
 
@@ -107,12 +117,22 @@ def card(weights: str) -> str:
         found = test(weights, "--data=FERPlus", f"--data.corrupt={name}", f"--data.corrupt.severity={SEVERITY}")
         damaged.append(f"| {name} | {percent(found['metrics']['accuracy'])} |")
     scores = eight["metrics"]
+    fitted = read_checkpoint(weights)[HEADER]["calibration"].values()
+    calibration = [
+        f"| {data} | {found['temperature']:.2f} | {found['images']} | "
+        + " | ".join(
+            f"{found[when][name]:.3f}" for name in ("calibration_error", "nll") for when in ("before", "after")
+        )
+        + " |"
+        for data, found in zip(("FER+", "FER2013"), fitted, strict=True)
+    ]
     return TEXT.format(
         weights=weights,
         parameters=made["parameters"] / 1e6,
         multiply_adds=made["multiply_adds"] / 1e6,
         rows="\n".join(rows),
         recall="\n".join(recall),
+        calibration="\n".join(calibration),
         calibration_error=scores["calibration_error"]["value"],
         nll=scores["nll"]["value"],
         severity=SEVERITY,

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from ferlightning import Network, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
@@ -70,14 +71,17 @@ def test_the_shipped_file_says_how_to_use_it() -> None:
 
 
 def small(**parts: Any) -> Network:
-    """A network that tells its images apart, though it was never trained."""
+    """A network that has learned to tell eight clips apart, so that its probabilities differ."""
     torch.manual_seed(0)
     parts = {"backbone": partial(ConvStack, channels=(8, 16), depth=1), "head": LinearHead} | parts
-    network = Network(["anger", "fear", "sadness"], **parts)
-    network.train()(torch.rand(8, 4, 1, 24, 24))  # moments of batch norm
-    for name, x in network.named_parameters():
-        if name.startswith("head") and x.ndim == 2:
-            x.data *= 5
+    network, images = Network(["anger", "fear", "sadness"], **parts).train(), torch.rand(8, 4, 1, 24, 24)
+    images *= torch.linspace(0.3, 1, 8)[:, None, None, None, None]
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
+    for _ in range(20):
+        loss = cross_entropy(network(images).logits, torch.arange(8) % 3)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     return network.eval()
 
 
