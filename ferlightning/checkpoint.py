@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ferlightning import __version__
 from ferlightning.errors import FerlError
-from ferlightning.models.network import Network
+from ferlightning.models.network import Network, NetworkEnsemble
 from ferlightning.plugins import installed
 from ferlightning.weights import find_weights, meant_weights
 
@@ -281,7 +281,18 @@ def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
         del state[name]
 
 
-def load(source: str | Path, *, view: str | Sequence[str] | None = None, trust: bool = False) -> Network:
+def members_of(stored: dict[str, Any]) -> list[dict[str, Any]]:
+    """What ``read_checkpoint`` would have read of each member of an ensemble's file; of another file, itself."""
+    members = [{HEADER: header, "state_dict": {}} for header in stored[HEADER].get("members", [])]
+    for name, x in stored["state_dict"].items() if members else ():
+        _, _, i, own = name.split(".", 3)  # network.members.0.
+        members[int(i)]["state_dict"][own if own.startswith("views.") else f"network.{own}"] = x
+    return members or [stored]
+
+
+def load(
+    source: str | Path, *, view: str | Sequence[str] | None = None, trust: bool = False
+) -> Network | NetworkEnsemble:
     """Rebuild a trained network from one file, on the CPU and in eval mode.
 
     Args:
@@ -297,14 +308,22 @@ def load(source: str | Path, *, view: str | Sequence[str] | None = None, trust: 
     """
     path = checkpoint_of(source)
     stored = read_checkpoint(path)
+    read_header(stored, path)
+    members = [build_network(member, path, view, trust) for member in members_of(stored)]
+    return members[0] if "members" not in stored[HEADER] else NetworkEnsemble(members).eval()
+
+
+def build_network(
+    stored: dict[str, Any], path: str | Path, view: str | Sequence[str] | None = None, trust: bool = False
+) -> Network:
+    """Rebuild the network of what ``read_checkpoint`` has read, as ``load`` does; it is changed by a view."""
     header = read_header(stored, path)
     if isinstance(view, str):
         views = header.get("views", {})
         if view not in views:
             raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")
-        take_view(stored, views[view]["class_names"])
-        header = stored[HEADER]
-    elif view is not None:
+        view = views[view]["class_names"]
+    if view is not None:
         take_view(stored, view)
         header = stored[HEADER]
     options = rebuild(header["network"], trust)

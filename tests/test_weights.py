@@ -96,7 +96,7 @@ def test_another_file_or_none_is_refused(
 
 
 def test_a_misspelt_name_is_answered_with_the_close_ones() -> None:
-    with pytest.raises(FerlError, match=r"there is no checkpoint ferl-smal; did you mean ferl-small\?"):
+    with pytest.raises(FerlError, match=r"there is no checkpoint ferl-smal; did you mean ferl-small"):
         load("ferl-smal")
 
 

@@ -197,6 +197,8 @@ class FerlCLI(LightningCLI):
             config = read(source)
         elif CONFIG in stored:
             source, config = path, stored[CONFIG]
+        elif "members" in self.header:
+            source, config = path, {"model": {"class_path": "Ensemble", "init_args": {"checkpoints": [str(path)]}}}
         elif self.header:  # trained in Python
             options = self.header["network"] | self.header.get("training", {})
             linked = {name: value for name, value in options.items() if name not in LINKED}
@@ -263,6 +265,7 @@ class FerlCLI(LightningCLI):
         if name == Ensemble.__name__:
             if self.command == "fit":
                 raise FerlError("model: an Ensemble is made of trained members; fit those, each in a run of its own")
+            config.ckpt_path = None  # each member has its own
             checkpoint = next((str(checkpoint_of(path)) for path in model.init_args.checkpoints), None)
             self.header = read_header(read_checkpoint(checkpoint, device="meta"), checkpoint) if checkpoint else {}
         if self.command != "fit" and self.header:

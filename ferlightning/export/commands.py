@@ -1,31 +1,51 @@
 """``ferl export``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from ferlightning.checkpoint import checkpoint_of
-from ferlightning.export.deployed import deployed
+from ferlightning.checkpoint import checkpoint_of, digest
+from ferlightning.export.deployed import deployed, read_members
 from ferlightning.export.onnx_file import write_onnx
+from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY
 
 
 def export(
-    model: str, out: str | None = None, format: Literal["onnx"] = "onnx", clips: bool | None = None, trust: bool = False
+    model: str | list[str],
+    out: str | None = None,
+    format: Literal["onnx", "safetensors"] = "onnx",
+    clips: bool | None = None,
+    mirror: bool = False,
+    trust: bool = False,
 ) -> None:
-    """Write a trained model as a file that runs without ferlightning: images as bytes in, probabilities out.
+    """Write a trained model as a file: ONNX runs without ferlightning, images as bytes in, probabilities out.
 
     Args:
         model: a run folder, of which the best checkpoint is taken, a checkpoint, its safetensors file, or a name of
-            shipped weights.
+            shipped weights; of several, [A,B], an ensemble is made.
         out: the file that is written; null puts it beside the checkpoint, or into the working folder.
-        format: onnx for ONNX Runtime.
+        format: onnx for ONNX Runtime; safetensors for ``ferlightning.load``.
         clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
             on.
+        mirror: take the mean over mirror images, too.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
     """
-    found, known = deployed(model, clips, trust)
-    path = (
-        Path(out) if out else Path(f"{model}.onnx") if model in REGISTRY else checkpoint_of(model).with_suffix(".onnx")
-    )
-    gap = write_onnx(found, known, path)
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
+    sources = [model] if isinstance(model, str) else model
+    members = read_members(sources)
+    state, header = weights_of(*members.values()) if len(members) == 1 else ensemble_of(members)
+    path = Path(out) if out else _place(sources, format)
+    if format == "safetensors":
+        save_weights(path, state, header)
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    else:
+        found, known = deployed(members, header, clips, mirror, trust)
+        gap = write_onnx(found, known | {"weights": digest(state)}, path)
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
+
+
+def _place(sources: Sequence[str], end: str) -> Path:
+    """Beside the checkpoint; of a name or of several, in the working folder."""
+    if len(sources) > 1:
+        return Path(f"ensemble.{end}")
+    return Path(f"{sources[0]}.{end}") if sources[0] in REGISTRY else checkpoint_of(sources[0]).with_suffix(f".{end}")

@@ -61,7 +61,7 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
                 traced = torch.export.export(twin, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
                 program = torch.onnx.export(
                     traced, dynamo=True, optimize=False, verbose=False, dynamic_shapes=shapes,
-                    input_names=[*inputs], output_names=["probabilities", *model.views],
+                    input_names=[*inputs], output_names=model.outputs,
                 )  # fmt: skip
         except Exception as error:
             raise FerlError(_why(error, twin)) from error
@@ -166,7 +166,7 @@ def _why(error: BaseException, model: Deployed) -> str:
     while error.__cause__:
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    modules = {name.removeprefix("network."): module for name, module in model.named_modules() if name}
+    modules = {re.sub(r"^members\.\d+\.network\.", "", name): module for name, module in model.named_modules() if name}
     if fixed := re.match(r"Constraints violated \((.*)\)", line):
         others = [name for name, x in modules.items() if type(x).__module__.partition(".")[0] not in OURS]
         where = f", perhaps in {', '.join(f'model.{name}' for name in others)}" if others else ""

@@ -1,10 +1,8 @@
 """Several trained models as one: the mean of their probabilities."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
@@ -12,7 +10,7 @@ from ferlightning.checkpoint import load
 from ferlightning.contracts.modules import Batch, Output, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
-from ferlightning.models.network import Network
+from ferlightning.models.network import NetworkEnsemble
 
 
 class Ensemble(LightningModule):
@@ -24,7 +22,7 @@ class Ensemble(LightningModule):
     Args:
         class_names: the K classes; comes from the data.
         checkpoints: one of each member: a checkpoint, its safetensors file, a run folder, or a name such as
-            ``ferl-large-a``. Of a member that has a view of just the data's classes, it is the view.
+            ``ferl-small``. Of a member that has a view of just the data's classes, it is the view.
         mirror: take the mean over mirror images, too.
 
     Raises:
@@ -39,54 +37,37 @@ class Ensemble(LightningModule):
             )
         self.class_names = list(class_names)
         self.checkpoints = list(checkpoints)
-        self.mirror = mirror
-        self.members = nn.ModuleList(load(path, view=self.class_names) for path in checkpoints)
-        self.order: list[list[int]] = []  # of each member, the place of our k-th class among its own
-        first, *_ = networks = [cast(Network, member) for member in self.members]
-        for path, member in zip(checkpoints, networks, strict=True):
+        members = [load(path, view=self.class_names) for path in checkpoints]
+        for path, member in zip(checkpoints, members, strict=True):
             for name in ("size", "channels", "preprocess"):
-                one, other = first.input.get(name), member.input.get(name)
+                one, other = members[0].input.get(name), member.input.get(name)
                 if None not in (one, other) and one != other:
                     raise FerlError(
                         f"model.checkpoints: {path} was trained on images of {name} {other}, "
                         f"{checkpoints[0]} of {one}: all members get the same images, so choose members of one kind"
                     )
-            names = list(member.class_names)
+            names = member.class_names
             if sorted(names) != sorted(self.class_names):
                 raise FerlError(
                     f"model.checkpoints: {path} tells {', '.join(names)} apart, the data has "
                     f"{', '.join(self.class_names)}: choose members of the same classes, or those of the data by "
                     f"--data.classes=[{','.join(names)}]"
                 )
-            self.order.append([names.index(name) for name in self.class_names])
+        self.network = NetworkEnsemble(members, self.class_names, mirror)
         k = len(self.class_names)
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
 
     def notes(self) -> list[str]:
         """What a reader of its results must know."""
-        images = " on each image and its mirror image" if self.mirror else ""
+        images = " on each image and its mirror image" if self.network.mirror else ""
         members = ", ".join(self.checkpoints)
-        return [f"An ensemble: the mean of the probabilities of {len(self.members)}{images}: {members}."]
+        return [f"An ensemble: the mean of the probabilities of {len(self.checkpoints)}{images}: {members}."]
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
-        """Classify clips.
-
-        Args:
-            image: (B, T, C, H, W) in [0, 1].
-            mask: (B, T) bool, True = real frame; None if all are.
-
-        Returns:
-            Logits whose softmax is the mean of the members' probabilities, and as embedding their log-probabilities
-            side by side, (B, members * K), those of mirror images after the others.
-        """
-        probs = []
-        for view in (image, image.flip(-1)) if self.mirror else (image,):
-            for member, order in zip(self.members, self.order, strict=True):
-                output: Output = member(view, mask)
-                probs.append(output.logits.float().log_softmax(1)[:, order])
-        members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
-        return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
+        """Classify clips, as ``NetworkEnsemble`` does: image (B, T, C, H, W) in [0, 1], mask (B, T) bool."""
+        output: Output = self.network(image, mask)
+        return output
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         logits = self(batch["image"], batch.get("mask")).logits

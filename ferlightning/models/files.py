@@ -1,6 +1,7 @@
 """How a training writes its checkpoints: whole or not at all, with the weights beside them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-from ferlightning.checkpoint import ENDS, HEADER, digest, network_state, read_checkpoint
+from ferlightning.checkpoint import ENDS, HEADER, digest, header_of, network_state, read_checkpoint
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
@@ -27,17 +29,7 @@ class CheckpointFiles(CheckpointIO):
             with replacing(path) as temporary:
                 torch.save(checkpoint, temporary)
             if HEADER in checkpoint:
-                state = network_state(checkpoint["state_dict"])
-                header = {name: x for name, x in checkpoint[HEADER].items() if name != "training"}
-                header["views"] = {}
-                for name, view in checkpoint[HEADER].get("views", {}).items():
-                    header["views"][name] = view | {"head": f"views.{name}"}
-                    state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
-                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-                header["sha256"] = digest(tensors)
-                metadata = {HEADER: json.dumps(header)}
-                with replacing(path.with_suffix(".safetensors")) as temporary:
-                    save_file(tensors, temporary, metadata)
+                save_weights(path.with_suffix(".safetensors"), *weights_of(checkpoint))
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
             raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
 
@@ -49,3 +41,52 @@ class CheckpointFiles(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
         Path(path).with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def weights_of(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What of a checkpoint its network and views need: tensors, and the header for them."""
+    state, header = network_state(checkpoint["state_dict"]), dict(checkpoint[HEADER])
+    header.pop("training", None)
+    views, header["views"] = header.get("views", {}), {}
+    for name, view in views.items():
+        header["views"][name] = view | {"head": f"views.{name}"}
+        state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
+    return state, header
+
+
+def ensemble_of(checkpoints: Mapping[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of several checkpoints as those of an ensemble, which ``load`` reads as one network.
+
+    Args:
+        checkpoints: what ``read_checkpoint`` has read, by the path or name to call it by.
+
+    Raises:
+        FerlError: the members differ in their classes, views or images.
+    """
+    state: dict[str, Tensor] = {}
+    headers: list[dict[str, Any]] = []
+    for i, (path, checkpoint) in enumerate(checkpoints.items()):
+        tensors, header = weights_of(checkpoint)
+        state |= {f"members.{i}.{name}": x for name, x in tensors.items()}
+        headers.append(header)
+        for what, one, other in zip(SHARED, _shared(headers[0]), _shared(header), strict=True):
+            if one != other:
+                raise FerlError(f"{path} and {next(iter(checkpoints))} cannot be one network: they differ in {what}")
+    names, shape, views = _shared(headers[0])
+    own = {name: {"class_names": view} for name, view in views.items()}
+    return state, header_of(network={"class_names": names}, input=shape, views=own, members=headers)
+
+
+SHARED = ("their classes", "their images", "their views")
+
+
+def _shared(header: dict[str, Any]) -> tuple[Any, ...]:
+    views = {name: view["class_names"] for name, view in header["views"].items()}
+    return header["network"]["class_names"], header.get("input", {}), views
+
+
+def save_weights(path: Path, state: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors as a safetensors file that ``load`` reads."""
+    tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {HEADER: json.dumps(header | {"sha256": digest(tensors)})})

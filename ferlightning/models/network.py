@@ -1,8 +1,9 @@
-"""The network: restorer -> backbone -> tokens -> sequence -> attention -> head. It knows no Lightning.
+"""The network: restorer -> backbone -> tokens -> sequence -> attention -> head, and several as one. No Lightning.
 
 Shapes: B batch, T frames, C channels, H W image, N images, L tokens, D features, E embedding, K classes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,6 +116,48 @@ class Network(nn.Module):
             std, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
             return (images - mean) / (std + 0.02)
         return (images - self.mean) / self.std
+
+
+class NetworkEnsemble(nn.Module):
+    """The mean of the probabilities of networks that tell the same classes apart.
+
+    Args:
+        members: at least one, all for images of one kind.
+        class_names: the K classes in the order of the result; None for that of the first member.
+        mirror: take the mean over mirror images, too.
+    """
+
+    def __init__(
+        self,
+        members: "Sequence[Network | NetworkEnsemble]",
+        class_names: Sequence[str] | None = None,
+        mirror: bool = False,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.class_names: list[str] = list(class_names or members[0].class_names)
+        self.input: dict[str, Any] = members[0].input
+        self.mirror = mirror
+        self.order = [[member.class_names.index(name) for name in self.class_names] for member in members]
+
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
+        """Classify clips.
+
+        Args:
+            image: (B, T, C, H, W) in [0, 1].
+            mask: (B, T) bool, True = real frame; None if all are.
+
+        Returns:
+            Logits whose softmax is the mean of the members' probabilities, and as embedding their log-probabilities
+            side by side, (B, members * K), those of mirror images after the others.
+        """
+        probs = []
+        for view in (image, image.flip(-1)) if self.mirror else (image,):
+            for member, order in zip(self.members, self.order, strict=True):
+                output: Output = member(view, mask)
+                probs.append(output.logits.float().log_softmax(1)[:, order])
+        members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
+        return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
 
 
 def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:

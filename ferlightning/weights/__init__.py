@@ -32,15 +32,10 @@ CLONE = Path(__file__).parents[2] / "weights"
 REGISTRY = {
     "ferl-small": Weights("ferl-small.safetensors"),
     "ferl-small.onnx": Weights("ferl-small.onnx"),
-    "ferl-large-a": Weights(
-        "ferl-large-a.safetensors",
-        f"{RELEASE}/ferl-large-a.safetensors",
-        "30c0bd26695b3ea08000e5e8fe9af06752c883dd4137a96cb96a2d06578b8794",
-    ),
-    "ferl-large-b": Weights(
-        "ferl-large-b.safetensors",
-        f"{RELEASE}/ferl-large-b.safetensors",
-        "70ba96d1573cbc8e42405bd0736dd77471bd13f0a3a944229021994005a32eec",
+    "ferl-best": Weights(
+        "ferl-best.safetensors",
+        f"{RELEASE}/ferl-best.safetensors",
+        "22be09dbc920466af3c93a03debb1a934827107f4cc19da0aed0df92dfd2e3ec",
     ),
 }
 """All weights that have a name. One that ends in ``.onnx`` is the network as a file that runs without torch."""

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ferlightning import Network, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
-from ferlightning.export.deployed import Deployed
+from ferlightning.export.deployed import Deployed, Member
 from ferlightning.export.onnx_file import write_onnx
 from ferlightning.parts import (
     CBAM,
@@ -126,7 +126,7 @@ PARTS: dict[str, dict[str, Any]] = {
 )
 def test_every_part_exports_with_any_batch_and_length(name: str, clips: bool, tmp_path: Path) -> None:
     network, path = small(**PARTS[name]), tmp_path / "a.onnx"
-    write_onnx(Deployed(network, {}, clips).eval(), {"input": {"size": [24, 24], "channels": 1}}, path)
+    write_onnx(Deployed([Member(network, {})], clips).eval(), {"input": {"size": [24, 24], "channels": 1}}, path)
     found = [same(network, path, clips, *shape) for shape in ((1, 1), (6, 5), (3, 8))]
     assert np.concatenate(found).std(0).max() > 1e-3, "images that look alike show nothing"
 
@@ -161,7 +161,7 @@ class _Draws(_Fixes):
 def test_a_part_that_cannot_be_exported_is_named_and_leaves_no_file(
     stage: type[Stage], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    model = Deployed(small(sequence=stage), {}).eval()
+    model = Deployed([Member(small(sequence=stage), {})]).eval()
     with pytest.raises(FerlError, match=message):
         write_onnx(model, {"input": {"size": [24, 24], "channels": 1}}, tmp_path / "a.onnx")
     assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from ferlightning import load
 from ferlightning.cli.main import main
 from ferlightning.errors import FerlError
 from ferlightning.models.ensemble import Ensemble
@@ -110,11 +112,45 @@ def test_the_configuration_of_a_member_serves_as_that_of_the_data(members, alone
         np.testing.assert_allclose(found, alone[0][name], atol=2e-6)
 
 
+def test_an_ensemble_is_exported_as_one_network(members, data, ferl: Ferl) -> None:
+    """A file that load, test with mirror images, and ONNX Runtime take as they take any other."""
+    twin = torch.load(members[0], weights_only=True)
+    for name, x in twin["state_dict"].items():
+        x.mul_(0.5 if name.startswith("network.head") else 1)
+    torch.save(twin, "twin.ckpt")
+    both = [str(members[0]), "twin.ckpt"]
+    ferl("export", f"[{','.join(both)}]", "one.safetensors", "--format=safetensors")
+    network, images = load("one.safetensors"), torch.rand(3, 1, 1, 48, 48)
+    one, other = (load(path)(images).logits.softmax(1) for path in both)
+    torch.testing.assert_close(network(images).logits.softmax(1), (one + other) / 2)
+
+    ferl("predict", *data, "--ckpt_path=one.safetensors", "--model.mirror=true", "--trainer.default_root_dir=1")
+    ferl("predict", *data, *ensemble(*map(Path, both)), "--model.mirror=true", "--trainer.default_root_dir=2")
+    found, expected = (probabilities(Path(folder, "predictions.csv")) for folder in "12")
+    assert len(found) == 18
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-6)
+
+    ferl("export", "one.safetensors", "one.onnx", "--mirror=true")
+    pixels = (images * 255).byte()
+    mirrored = (network(x / 255).logits.softmax(1) for x in (pixels, pixels.flip(-1)))
+    session = onnxruntime.InferenceSession("one.onnx", providers=["CPUExecutionProvider"])
+    (made,) = session.run(None, {"image": pixels[:, 0].numpy()})
+    np.testing.assert_allclose(made, (sum(mirrored) / 2).detach().numpy(), atol=1e-5)
+
+
+def test_members_of_other_classes_are_not_one_network(members, ferl: Ferl, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ferl("export", f"[{members[0]},{members[1]}]", "one.onnx")
+    assert "cannot be one network: they differ in their classes" in capsys.readouterr().err
+    assert not Path("one.onnx").exists()
+
+
 @torch.no_grad()
 def test_the_mean_does_not_round_to_zero(members) -> None:
     """Every member is certain: the probabilities of other classes are too small for float32, their logarithms not."""
     model = Ensemble(CLASSES, [str(path) for path in members]).eval()
-    for member in model.members:
+    for member in model.network.members:
         linear = member.head.classify
         linear.weight.zero_()
         linear.bias.copy_(torch.tensor([200.0 * (name == "happiness") for name in member.class_names]))
