@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ferlightning.contracts.modules import Stage, Tokens
+from ferlightning.contracts.modules import Tokens
 from ferlightning.parts.sequences import GRU, LSTM
 
 M = TypeVar("M", bound=nn.Module)
@@ -24,7 +24,7 @@ def with_onnx_stages(model: M) -> M:
     return model
 
 
-class OnnxRecurrent(Stage):
+class OnnxRecurrent(nn.Module):
     """The ONNX operators LSTM or GRU, one a layer, https://onnx.ai/onnx/operators/onnx__LSTM.html: (B, L, D) to same L.
 
     Args:
@@ -33,6 +33,7 @@ class OnnxRecurrent(Stage):
 
     def __init__(self, stage: LSTM | GRU) -> None:
         super().__init__()
+        self.attention: Tensor | None = None  # as every stage has, but it is no part that could be chosen
         rnn = stage.rnn
         self.kind = rnn.mode
         self.out_features = stage.out_features
