@@ -41,14 +41,7 @@ def load_plugins() -> None:
     """
     for module in BUILT_IN:
         import_module(module)
-    for entry in installed():
-        try:
-            entry.load()
-        except (Exception, SystemExit) as error:
-            raise FerlError(
-                f"the plug-in {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
-                "Fix it or uninstall it"
-            ) from error
+    import_installed()
     for slot in SLOTS:
         seen: dict[str, type] = {}
         for part in parts(slot):
@@ -58,6 +51,22 @@ def load_plugins() -> None:
                     f"two parts for {slot} are called {part.__name__}: {_path(other)} and {_path(part)}. Rename or "
                     "uninstall one: a short name must mean one class"
                 )
+
+
+def import_installed() -> None:
+    """Import every installed plug-in.
+
+    Raises:
+        FerlError: one cannot be imported.
+    """
+    for entry in installed():
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            raise FerlError(
+                f"the plug-in {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "
+                "Fix it or uninstall it"
+            ) from error
 
 
 def parts(slot: str) -> list[type]:

@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "Evaluate a checkpoint on the validation split.",
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Write a checkpoint's predictions on images.",
+    "recognize": "Find faces in pictures, videos and cameras, and tell what they express.",
     "data": "Inspect or audit data: what lies on disk, copies, leaks between splits.",
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
@@ -58,6 +59,10 @@ def main(args: Sequence[str] | None = None) -> None:
             print(f"ferlightning {__version__}")
         elif command in TRAINER_COMMANDS:
             _train([command, *args[1:]])
+        elif command == "recognize":
+            from ferlightning.cli.recognize import recognize
+
+            recognize(args[1:])
         elif command in COMMANDS:
             from ferlightning.cli import commands
 

@@ -1,5 +1,6 @@
 """The base classes of parts that work on single images, before there are tensors: NumPy only."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -45,4 +46,49 @@ class GradedCorruption:
 
     def corrupt(self, image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
         """Return a damaged copy of the image, (H, W, C), by one of the strengths."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """A face in a picture.
+
+    Attributes:
+        box: left, top, right and bottom in pixels; it may reach beyond the picture.
+        score: how sure the detector is, from 0 to 1.
+        landmarks: the eye on the left of the picture, the other eye, the nose, the corners of the mouth, left and
+            right; (5, 2), x and y in pixels. None from a detector without landmarks.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: NDArray[np.float32] | None = None
+
+
+class FaceDetector:
+    """Finds the faces of a picture.
+
+    Args:
+        threads: how many it may use.
+    """
+
+    crop: ClassVar[float] = 1.0
+    """Side of the square that FER2013 has of a face, as a share of the height of this detector's boxes."""
+    min_score: ClassVar[float] = 0.5
+    """What is less sure is no face, unless the user says otherwise."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+
+    def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
+        """Find faces.
+
+        Args:
+            image: RGB, (H, W, 3).
+            size: longer side, in pixels, to which the picture is reduced first.
+            min_score: leave out what is less sure.
+
+        Returns:
+            The faces in the picture's own pixels, in no order.
+        """
         raise NotImplementedError

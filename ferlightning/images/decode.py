@@ -44,11 +44,12 @@ def list_images(folder: Path) -> list[Path]:
             raise FerlError(f"{here}: this link leads to a folder that {folder} itself is in. Remove the link")
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_leftover(name))
-        found += [path for name in files if not is_leftover(name) and _is_image(path := Path(here, name))]
+        found += [path for name in files if not is_leftover(name) and is_image(path := Path(here, name))]
     return sorted(found)
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Tell whether a file is an image, by suffix or first bytes."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -73,6 +74,20 @@ def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except OSError as error:
         raise FerlError(f"{path}: cannot be read: {error.strerror}; replace or remove it") from None
+    return decode_bytes(content, color, str(path))
+
+
+def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
+    """Decode the content of an image file, turned as its EXIF entry says. Shape: (H, W), or (H, W, 3) RGB.
+
+    Args:
+        content: the file.
+        color: RGB instead of grey.
+        name: what the image is called in a message.
+
+    Raises:
+        FerlError: the same as of ``decode_image``.
+    """
     data = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = None
     if re.match(rb"GIF8|....ftyp", content, re.DOTALL):  # OpenCV lacks these in some of its builds
@@ -83,7 +98,7 @@ def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
         except cv2.error:  # a header that claims too many pixels
             image = None
     if image is None:
-        raise FerlError(f"{path}: cannot be read as an image; replace or remove it")
+        raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
     return image.astype(np.uint8, copy=False)
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,11 +18,13 @@ class Weights:
         file: its name.
         url: where it is fetched from; empty if it is inside the package.
         sha256: of its bytes.
+        mirror: where else it is fetched from.
     """
 
     file: str
     url: str = ""
     sha256: str = ""
+    mirror: str = ""
 
 
 RELEASE = "https://github.com/ferlightning/ferlightning/releases/download/weights-1"
@@ -39,6 +40,14 @@ REGISTRY = {
     ),
 }
 """All weights that have a name. One that ends in ``.onnx`` is the network as a file that runs without torch."""
+YUNET = Weights(
+    "face_detection_yunet_2026may.onnx",
+    "https://huggingface.co/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2026may.onnx",
+    "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
+    "face_detection_yunet_2026may.onnx",
+)
+"""The face detector YuNet of OpenCV's zoo, under the MIT licence: 230 kB."""
 
 
 def find_weights(source: str | Path) -> Path:
@@ -59,7 +68,11 @@ def find_weights(source: str | Path) -> Path:
         return _from_hub(name)
     if name not in REGISTRY or Path(source).exists():
         return Path(source)
-    entry = REGISTRY[name]
+    return find_file(REGISTRY[name], name)
+
+
+def find_file(entry: Weights, name: str) -> Path:
+    """The file of an entry, from the places that ``find_weights`` names."""
     packaged = Path(__file__).parent / entry.file
     if packaged.is_file():
         return packaged
@@ -70,7 +83,8 @@ def find_weights(source: str | Path) -> Path:
         return _checked(given, entry)
     cached = Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser() / "weights" / entry.file
     if not cached.is_file():
-        _fetch(f"{place.rstrip('/')}/{entry.file}" if "://" in place else entry.url, cached, name)
+        urls = [f"{place.rstrip('/')}/{entry.file}"] if "://" in place else [entry.url, entry.mirror]
+        _fetch([url for url in urls if url], cached, entry, name)
     return _checked(cached, entry)
 
 
@@ -81,20 +95,44 @@ def meant_weights(name: str) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else f"; weights by name: {', '.join(names)}"
 
 
-def _fetch(url: str, path: Path, name: str) -> None:
-    import urllib.request  # late: most commands fetch nothing
-
+def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
+    """Fetch a file from the first address that has it; what a broken connection left is gone on with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    part = path.with_name(f"{path.name}.part")
+    failures = []
+    for url in urls:
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                shutil.copyfileobj(answer, file)
+            _download(url, part)
         except OSError as error:
-            Path(file.name).unlink()
-            raise FerlError(
-                f"{name}: cannot fetch {url}: {error}. Put {path.name} into a folder that FERL_WEIGHTS names"
-            ) from error
-    Path(file.name).rename(path)
+            failures.append(f"cannot fetch {url}: {error}")
+            continue
+        found = hashlib.sha256(part.read_bytes()).hexdigest()
+        if found == entry.sha256:
+            part.replace(path)
+            return
+        part.unlink()
+        failures.append(f"{url} is not the file that it should be (its SHA-256 is {found})")
+    raise FerlError(f"{name}: {'; '.join(failures)}. Put {path.name} into a folder that FERL_WEIGHTS names")
+
+
+def _download(url: str, part: Path) -> None:
+    import urllib.request  # late: most commands fetch nothing
+    from urllib.error import HTTPError
+
+    there = part.stat().st_size if part.exists() else 0
+    asked = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    try:
+        answer = urllib.request.urlopen(asked, timeout=10)
+    except HTTPError as error:
+        if error.code == 416:  # nothing is left to fetch
+            return
+        raise
+    with answer, part.open("ab" if answer.status == 206 else "wb") as file:
+        expected = int(answer.headers.get("Content-Length") or 0)
+        before = file.tell()
+        shutil.copyfileobj(answer, file)
+        if expected and file.tell() - before < expected:
+            raise OSError(f"broken off after {file.tell()} bytes; try again to go on from there")
 
 
 def _checked(path: Path, entry: Weights) -> Path:

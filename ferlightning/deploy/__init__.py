@@ -1,0 +1,1 @@
+"""Faces in pictures and streams, found, classified, followed and made anonymous. Nothing here imports torch."""

@@ -1,0 +1,92 @@
+"""Pictures and videos with the faces drawn into them, written to files that appear whole."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.deploy.recognizer import Face
+from ferlightning.errors import FerlError
+from ferlightning.files import replacing
+
+COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)]
+"""Of boxes, RGB, told apart by colour-blind people too: Okabe and Ito 2008."""
+MOST_COPIES = 250
+"""Frames by which a video of a camera that stood still is filled at most."""
+
+
+def draw(image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.uint8]:
+    """A copy of an RGB image, (H, W, 3), with a box, label and confidence for each face."""
+    drawn = image.copy()
+    scale = max(0.4, min(image.shape[:2]) / 900)
+    thick = max(1, round(2 * scale))
+    for i, face in enumerate(faces):
+        color = COLORS[(i if face.track is None else face.track - 1) % len(COLORS)]
+        left, top, right, bottom = (round(v) for v in face.box)
+        cv2.rectangle(drawn, (left, top), (right, bottom), color, thick)
+        text = f"{face.label} {100 * face.probabilities[face.label]:.0f} %"
+        text = text if face.track is None else f"{face.track}: {text}"
+        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+        x = min(max(left, 0), max(0, image.shape[1] - width))
+        y = top if top > height + 2 * base else min(bottom + height + 2 * base, image.shape[0])
+        cv2.rectangle(drawn, (x, y - height - 2 * base), (x + width, y), color, cv2.FILLED)
+        cv2.putText(drawn, text, (x, y - base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thick, cv2.LINE_AA)
+    return drawn
+
+
+def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB image, (H, W, 3), as the suffix says; as PNG if it says nothing that OpenCV writes."""
+    suffix = path.suffix if cv2.haveImageWriter(f"_{path.suffix}") else ".png"
+    _, code = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with replacing(path if suffix == path.suffix else path.with_name(f"{path.name}.png")) as temporary:
+        temporary.write_bytes(code.tobytes())
+
+
+class VideoFile:
+    """A video that is written frame by frame: Matroska with Motion JPEG, which can be read up to where it was cut off.
+
+    It is called ``NAME.partial.mkv`` until it is closed.
+
+    Args:
+        path: of the file, ``NAME.mkv``.
+        rate: frames a second.
+        live: write each frame as often as time has passed, since cameras do not keep to their rate.
+    """
+
+    def __init__(self, path: Path, rate: float, live: bool = False) -> None:
+        self.path, self.rate, self.live = path, rate, live
+        self.partial = path.with_name(f"{path.stem}.partial.mkv")
+        self.writer: Any = None
+        self.size = (0, 0)
+        self.written = 0
+
+    def add(self, image: NDArray[np.uint8], time: float) -> None:
+        """Append an RGB image, (H, W, 3); one of another size than the first is resized.
+
+        Raises:
+            FerlError: the file cannot be written.
+        """
+        if self.writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.size = image.shape[1], image.shape[0]
+            code = cv2.VideoWriter.fourcc(*"MJPG")
+            self.writer = cv2.VideoWriter(str(self.partial), code, self.rate, self.size)
+            if not self.writer.isOpened():
+                raise FerlError(
+                    f"{self.partial}: a video of {self.size[0]} x {self.size[1]} pixels cannot be written here"
+                )
+        if (image.shape[1], image.shape[0]) != self.size:
+            image = cv2.resize(image, self.size).astype(np.uint8, copy=False)
+        copies = min(MOST_COPIES, round(time * self.rate) + 1 - self.written) if self.live else 1
+        for _ in range(copies):
+            self.writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            self.written += 1
+
+    def close(self) -> None:
+        """End the file and give it its name."""
+        if self.writer is not None:
+            self.writer.release()
+            self.partial.replace(self.path)
+            self.writer = None

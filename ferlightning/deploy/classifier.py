@@ -1,0 +1,126 @@
+"""The exported network that tells the expression of a face."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning import images
+from ferlightning.contracts.images import Preprocess
+from ferlightning.deploy.runtime import open_session
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import resize_to_square
+from ferlightning.weights import REGISTRY, find_file, find_weights, meant_weights
+
+Image = NDArray[np.uint8]
+
+
+class FaceModel(Protocol):
+    """What a recogniser needs of a model; a plug-in may bring its own.
+
+    Attributes:
+        class_names: the K classes.
+        read_size: side of the faces that it takes, in pixels.
+        margin: side of a training image, as a share of FER2013's.
+        clips: whether it takes clips of several frames instead of stills.
+    """
+
+    class_names: list[str]
+    read_size: int
+    margin: float
+    clips: bool
+
+    def __call__(self, faces: list[list[Image]]) -> NDArray[np.float32]:
+        """Probabilities of the classes.
+
+        Args:
+            faces: for each the frames of its clip, the last one newest, one for stills; RGB, (S, S, 3).
+
+        Returns:
+            (N, K), rows sum to 1.
+        """
+        ...
+
+
+class OnnxModel:
+    """A model that ``ferl export`` wrote.
+
+    Args:
+        source: the ONNX file, or a name of shipped weights.
+        view: take these classes instead of the model's own, such as ``fer2013``.
+        threads: how many one run may use.
+
+    Raises:
+        FerlError: there is no such file or view, or ``ferl export`` did not write it.
+    """
+
+    def __init__(self, source: str | Path, view: str | None = None, threads: int = 1) -> None:
+        path = _find(source)
+        self.session = open_session(path, threads)
+        stored = self.session.get_modelmeta().custom_metadata_map.get("ferlightning")
+        if stored is None:
+            raise FerlError(f"{path} does not tell its classes: write it by `ferl export`")
+        known: dict[str, Any] = json.loads(stored)
+        views: dict[str, list[str]] = known.get("views", {})
+        if view is not None and view not in views:
+            raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")
+        taken = known["input"]
+        self.output = view or "probabilities"
+        self.class_names = list(views[view] if view else known["class_names"])
+        self.color: bool = taken["color"]
+        self.size: list[int] = taken["size"]
+        self.read_size: int = taken.get("read_size") or max(self.size)
+        self.margin: float = taken.get("margin", 1.0)
+        self.clips: bool = taken.get("clips", False)
+        self.preprocess = [_build(part, path) for part in taken.get("preprocess", [])]
+
+    def __call__(self, faces: list[list[Image]]) -> NDArray[np.float32]:
+        if not faces:
+            return np.zeros((0, len(self.class_names)), np.float32)
+        if not self.clips:
+            inputs = {"image": np.stack([self._prepare(clip[-1]) for clip in faces])}
+        else:
+            length = max(map(len, faces))
+            clips = [[self._prepare(frame) for frame in clip] for clip in faces]
+            filled = [clip + [clip[-1]] * (length - len(clip)) for clip in clips]  # what the mask hides
+            mask = np.arange(length) < np.array([[len(clip)] for clip in clips])
+            inputs = {"image": np.stack([np.stack(clip) for clip in filled]), "mask": mask}
+        given = {node.name: inputs[node.name] for node in self.session.get_inputs()}
+        probabilities: NDArray[np.float32] = self.session.run([self.output], given)[0]
+        return probabilities
+
+    def _prepare(self, face: Image) -> Image:
+        """One face as the network takes it. Shape: (S, S, 3) -> (C, H, W)."""
+        image = face if self.color else cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[:, :, None].astype(np.uint8, copy=False)
+        for part in self.preprocess:
+            image = part(image)
+        if list(image.shape[:2]) != self.size:
+            image = resize_to_square(image, self.size[0]).reshape(*self.size, -1)
+        return image.transpose(2, 0, 1)
+
+
+def _find(source: str | Path) -> Path:
+    name = str(source)
+    if name in REGISTRY and not Path(name).exists():
+        entry = REGISTRY.get(f"{name.removesuffix('.onnx')}.onnx")
+        if entry is None:
+            raise FerlError(f"{name} has no ONNX file of its own: write one by `ferl export {name}`")
+        return find_file(entry, name)
+    path = find_weights(name)
+    if not path.is_file():
+        raise FerlError(f"there is no model {source}{meant_weights(name)}")
+    if path.suffix != ".onnx":
+        raise FerlError(f"{path} is no ONNX file: write one by `ferl export {source}`")
+    return path
+
+
+def _build(part: dict[str, Any], path: Path) -> Preprocess:
+    """A part of ``ferlightning.images`` from its class path and arguments."""
+    name = part["class_path"].rpartition(".")[2]
+    found = getattr(images, name, None)
+    if name not in images.__all__ or not isinstance(found, type) or not issubclass(found, Preprocess):
+        raise FerlError(f"{path}: images are to be prepared by {part['class_path']}, which is none of ferlightning's")
+    return found(**part.get("init_args", {}))

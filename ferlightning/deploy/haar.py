@@ -1,0 +1,28 @@
+"""OpenCV's Haar cascade for upright faces: Viola and Jones 2001."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from cv2.data import haarcascades
+from numpy.typing import NDArray
+
+from ferlightning.contracts.images import Detection, FaceDetector
+
+
+class Haar(FaceDetector):
+    """OpenCV's Haar cascade at half the size: always there, but misses small, turned and dark faces."""
+
+    crop = 1.02
+
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__(threads)
+        self.cascade: Any = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
+
+    def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
+        scale = min(1.0, size / 2 / max(image.shape[:2]))
+        width, height = (max(1, round(scale * side)) for side in image.shape[1::-1])
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        grey = cv2.equalizeHist(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA))
+        boxes = self.cascade.detectMultiScale(grey, 1.1, 4, minSize=(20, 20))
+        return [Detection((x / scale, y / scale, (x + w) / scale, (y + h) / scale), 1.0) for x, y, w, h in boxes]

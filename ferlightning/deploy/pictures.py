@@ -1,0 +1,100 @@
+"""Whatever holds a picture, as RGB bytes: files, Pillow's images, arrays."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import decode_bytes, decode_image
+
+Order = Literal["rgb", "bgr"]
+MOST_PIXELS = 100_000_000
+"""Larger pictures are refused: three bytes a pixel, and as much again for each copy."""
+
+
+def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDArray[np.uint8]:
+    """A picture as RGB, (H, W, 3), uint8.
+
+    Args:
+        picture: a path; the bytes of an image file; a Pillow image; or an array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), of uint8, of uint16, or of floats in [0, 1]. Files and Pillow images are turned as their EXIF
+            entry says. Transparency is ignored.
+        order: of an array's colours; OpenCV's are bgr.
+        name: what the picture is called in a message.
+
+    Raises:
+        FerlError: it cannot be read, is empty or too large, or is no such array.
+    """
+    if isinstance(picture, str | os.PathLike):
+        name = os.fspath(picture)
+        image = decode_image(Path(picture), color=True)
+    elif isinstance(picture, bytes | bytearray | memoryview):
+        image = decode_bytes(bytes(picture), color=True, name=name)
+    else:
+        image = _array_as_rgb(*_from_pillow(picture, order), name)
+    if image.shape[0] * image.shape[1] > MOST_PIXELS:
+        raise FerlError(
+            f"{name} has {image.shape[1]} x {image.shape[0]} pixels, more than {MOST_PIXELS // 10**6} million: make it "
+            "smaller first"
+        )
+    return image
+
+
+def _from_pillow(picture: Any, order: Order) -> tuple[Any, Order]:
+    """A Pillow image as an array and the order of its colours; anything else unchanged."""
+    if not hasattr(picture, "getexif"):
+        return picture, order
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16"):
+        return np.asarray(turned).astype(np.uint16), "rgb"
+    if turned.mode in ("I", "F"):
+        return np.asarray(turned), "rgb"
+    return np.asarray(turned.convert("RGB")), "rgb"
+
+
+def _array_as_rgb(picture: Any, order: Order, name: str) -> NDArray[np.uint8]:
+    array = np.asarray(picture)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        hint = "; channels come last here" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        raise FerlError(f"{name} has the shape {array.shape}, expected (H, W), or (H, W, C) with C = 1, 3 or 4{hint}")
+    if not array.size:
+        raise FerlError(f"{name} has no pixels: its shape is {array.shape}")
+    array = _as_bytes(array, name)
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, 2)
+    colors = array[:, :, :3]
+    return np.ascontiguousarray(colors[:, :, ::-1] if order == "bgr" else colors)
+
+
+def _as_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)  # as OpenCV does it with files
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    low, high = float(array.min()), float(array.max())  # NaN if there is one
+    if array.dtype.kind == "f" and 0 <= low and high <= 1:
+        return np.rint(array * 255).astype(np.uint8)
+    if array.dtype.kind in "iu" and 0 <= low and high <= 255:
+        return array.astype(np.uint8)
+    raise FerlError(
+        f"{name} is {array.dtype} with values from {low:.4g} to {high:.4g}, expected uint8, uint16, or floats from 0 to 1"
+    )
+
+
+def looks_bgr(faces: list[NDArray[np.uint8]]) -> bool:
+    """Tell whether the colours of faces, RGB (H, W, 3), are probably in the wrong order.
+
+    Skin of every tone reflects more red than blue (Kakumanu et al. 2007 review this), under any but coloured light.
+    """
+    means = np.array([cv2.mean(face)[:3] for face in faces]).reshape(-1, 3)
+    return bool(len(means)) and bool((means[:, 2] > 1.15 * means[:, 0] + 5).all())

@@ -1,0 +1,210 @@
+"""The recogniser: faces of pictures and streams, with what they express."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.contracts.images import Detection, FaceDetector
+from ferlightning.deploy.classifier import FaceModel, OnnxModel
+from ferlightning.deploy.detectors import build_detector
+from ferlightning.deploy.pictures import Order, as_rgb, looks_bgr
+from ferlightning.deploy.sources import Frame, open_video
+from ferlightning.deploy.tracking import Tracker
+from ferlightning.images.crop import crop_face, level
+
+Image = NDArray[np.uint8]
+SMOOTHED = 0.3
+"""Time constant, in seconds, of the exponential mean of a followed face's probabilities."""
+STEADY = 0.2
+"""Seconds for which another class must lead before it becomes the label."""
+CLIP = 16
+"""Frames of a followed face that a model of clips sees."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Face(Detection):
+    """A face and what it expresses.
+
+    Attributes:
+        label: the class; of a followed face the one that has led for a while.
+        probabilities: of each class; of a followed face smoothed over time.
+        track: the number of a followed face, which stays its own; None in single pictures.
+    """
+
+    label: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
+    track: int | None = None
+
+
+@dataclass
+class _Expression:
+    """What is remembered of a followed face."""
+
+    clip: deque[Image]
+    probabilities: NDArray[np.float64] | None = None
+    time: float = 0.0
+    label: int = 0
+    rival: int = 0
+    since: float = 0.0
+    """When the rival began to lead."""
+
+    def add(self, new: NDArray[np.float64], time: float) -> None:
+        if self.probabilities is None:
+            self.probabilities, self.label = new, int(new.argmax())
+            self.rival, self.since = self.label, time
+        else:
+            share = 1 - math.exp(-max(time - self.time, 0.0) / SMOOTHED)
+            self.probabilities = self.probabilities + share * (new - self.probabilities)
+        self.time = time
+        leader = int(self.probabilities.argmax())
+        if leader != self.rival:
+            self.rival, self.since = leader, time
+        if leader != self.label and time - self.since >= STEADY:
+            self.label = leader
+
+
+class Recognizer:
+    """Finds faces and tells what they express. Needs NumPy, OpenCV and ONNX Runtime, no torch.
+
+    >>> recognizer = Recognizer("ferl-small")  # doctest: +SKIP
+    >>> [face.label for face in recognizer("photo.jpg")]  # doctest: +SKIP
+    ['happiness']
+
+    Args:
+        model: a name of shipped weights, a file that ``ferl export`` wrote, or a model of your own.
+        view: take these classes instead of the model's own, such as ``fer2013`` of ``ferl-small``.
+        detector: ``yunet``, ``mtcnn``, ``haar``, ``none`` (pictures are faces that were cut out), the class of a
+            plug-in by name, or a detector of your own. None is yunet, or haar where yunet's file cannot be had.
+        detector_path: yunet's file.
+        size: longer side, in pixels, to which a single picture is reduced to find faces.
+        min_score: how sure the detector must be, from 0 to 1; None for its own choice.
+        align: turn each face so that its eyes are level; needs a detector with landmarks.
+        threads: how many threads each network may use.
+        batch: most faces that are classified at once.
+
+    Raises:
+        FerlError: a file is missing or is not what it should be.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | FaceModel = "ferl-small",
+        *,
+        view: str | None = None,
+        detector: str | FaceDetector | None = None,
+        detector_path: str | Path | None = None,
+        size: int = 640,
+        min_score: float | None = None,
+        align: bool = False,
+        threads: int = 1,
+        batch: int = 64,
+    ) -> None:
+        self.model = OnnxModel(model, view, threads) if isinstance(model, str | Path) else model
+        built = isinstance(detector, FaceDetector)
+        self.detector = detector if built else build_detector(detector, detector_path, threads)
+        self.size = size
+        self.min_score = self.detector.min_score if min_score is None else min_score
+        self.align = align
+        self.batch_size = batch
+        self._order_told = False
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes, in the model's order."""
+        return self.model.class_names
+
+    def __call__(self, picture: Any, order: Order = "rgb") -> list[Face]:
+        """The faces of one picture, from left to right.
+
+        Args:
+            picture: a path, the bytes of an image file, a Pillow image, or an array (H, W[, C]) of uint8, uint16 or
+                floats in [0, 1], where C is 1, 3 or 4.
+            order: of an array's colours; OpenCV's are ``bgr``.
+
+        Raises:
+            FerlError: the picture cannot be read, is empty, too large, or no such array.
+        """
+        return self.batch([picture], order)[0]
+
+    def batch(self, pictures: Iterable[Any], order: Order = "rgb") -> list[list[Face]]:
+        """The faces of several pictures, classified together."""
+        images = [as_rgb(picture, order) for picture in pictures]
+        found = [sorted(self.detect(image), key=lambda face: face.box[0]) for image in images]
+        crops = [self._crop(image, face) for image, faces in zip(images, found, strict=True) for face in faces]
+        if not self._order_told and looks_bgr(crops):
+            self._order_told = True
+            log.warning("Skin looks blue: if the pictures come from OpenCV, say order='bgr'")
+        rows = iter(self._classify([[crop] for crop in crops]))
+        return [[self._face(face, row := next(rows), int(row.argmax())) for face in faces] for faces in found]
+
+    def detect(self, image: Image, size: int | None = None) -> list[Detection]:
+        """The faces of an RGB image, (H, W, 3), not yet classified."""
+        return self.detector(image, size or self.size, self.min_score)
+
+    def stream(
+        self, source: Any, *, detect_every: int = 3, size: int = 320, every_face: int = 1, **options: Any
+    ) -> Iterator[tuple[Frame, list[Face]]]:
+        """Follow the faces of a video, a camera or a stream; each frame with its faces, from left to right.
+
+        Between two searches, faces are where their movement takes them. Probabilities are an exponential mean over
+        0.3 s; a label changes once another class has led for 0.2 s.
+
+        Args:
+            source: a video file, the number of a camera, a URL, or frames as ``sources.Frame``.
+            detect_every: search for faces in every nth frame.
+            size: longer side, in pixels, to which a frame is reduced to find faces.
+            every_face: classify each face in every nth frame only, which makes its label late by up to that.
+            **options: of ``sources.open_video``.
+
+        Raises:
+            FerlError: the source cannot be opened.
+        """
+        tracker = Tracker()
+        known: dict[int, _Expression] = {}
+        frames = source if isinstance(source, Iterable) and not isinstance(source, str) else None
+        for n, frame in enumerate(open_video(source, **options) if frames is None else frames):
+            if n % detect_every == 0:
+                tracker.update(self.detect(frame.image, size), frame.time)
+            shown = tracker.shown(frame.time)
+            numbers = {track.number for track in tracker.tracks}
+            known = {number: expression for number, expression in known.items() if number in numbers}
+            due = []
+            for track, face in shown:
+                new = track.number not in known
+                expression = known.setdefault(track.number, _Expression(deque(maxlen=CLIP if self.model.clips else 1)))
+                if new or (n + track.number) % every_face == 0:
+                    expression.clip.append(self._crop(frame.image, face))
+                    due.append(expression)
+            for expression, row in zip(due, self._classify([list(e.clip) for e in due]), strict=True):
+                expression.add(row.astype(np.float64), frame.time)
+            faces = [
+                replace(self._face(face, e.probabilities, e.label), track=track.number)
+                for track, face in shown
+                if (e := known[track.number]).probabilities is not None
+            ]
+            yield frame, sorted(faces, key=lambda face: face.box[0])
+
+    def _crop(self, image: Image, face: Detection) -> Image:
+        """A face as the model's training images show it, RGB."""
+        box: Sequence[float] = face.box
+        if self.align and face.landmarks is not None:
+            image, box = level(image, box, face.landmarks)
+        return crop_face(image, box, self.detector.crop * self.model.margin, self.model.read_size)
+
+    def _classify(self, clips: list[list[Image]]) -> NDArray[np.float32]:
+        """Shape: N clips -> (N, K)."""
+        rows = [self.model(clips[i : i + self.batch_size]) for i in range(0, len(clips), self.batch_size)]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
+
+    def _face(self, face: Detection, row: NDArray[Any] | None, label: int) -> Face:
+        assert row is not None
+        probabilities = dict(zip(self.class_names, map(float, row), strict=True))
+        return Face(face.box, face.score, face.landmarks, self.class_names[label], probabilities)

@@ -1,0 +1,198 @@
+"""Where pictures come from: video files, cameras and streams, frame by frame."""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.errors import FerlError
+
+VIDEOS = {
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".m4v",
+    ".mjpeg",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ts",
+    ".webm",
+    ".wmv",
+}
+REOPENED = 30.0
+"""Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture of a stream.
+
+    Attributes:
+        image: RGB, (H, W, 3), uint8.
+        index: of the frame in its source, from 0.
+        time: seconds since the beginning of the file, or since a camera was opened.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time: float
+
+
+def is_live(source: Any) -> bool:
+    """Tell whether a source is a camera (a number) or a URL."""
+    text = str(source)
+    return (text.isdecimal() and not Path(text).exists()) or bool(re.match(r"[a-z][a-z0-9+.-]+://", text))
+
+
+class Video:
+    """The frames of a video file, camera or stream; iterate over it, and close it.
+
+    A camera or stream that stops is opened again for half a minute. Of one that is faster than its reader, the newest
+    frame counts, so that nothing lags behind.
+
+    Args:
+        source: a file, the number of a camera, or a URL.
+        every: take every nth frame.
+        start: seconds to skip.
+        end: seconds after which to stop; None for the end of the source.
+
+    Attributes:
+        live: whether the source has no end of its own.
+        frames: how many a file tells it has; 0 if it tells none.
+        rate: frames a second.
+
+    Raises:
+        FerlError: the source cannot be opened.
+    """
+
+    def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
+        self.source, self.every, self.start, self.end = source, every, start, end
+        if not is_live(source) and not Path(source).exists() and not str(source).startswith("pipe:"):
+            raise FerlError(f"there is no file {source}")
+        self.capture = self._open()
+        if self.capture is None:
+            what = "opened" if is_live(source) else "read as a video"
+            raise FerlError(f"{source}: cannot be {what}")
+        self.frames = max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.live = is_live(source) and not self.frames
+        rate = float(self.capture.get(cv2.CAP_PROP_FPS))
+        self.rate = rate if 0 < rate < 1000 else 25.0
+        if start and not self.live:
+            self.capture.set(cv2.CAP_PROP_POS_MSEC, start * 1000)
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._newest() if self.live else self._all()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the source back."""
+        if self.capture is not None:
+            self.capture.release()
+            self.capture = None
+
+    def _open(self) -> Any:
+        text = str(self.source)
+        capture = cv2.VideoCapture(int(text)) if text.isdecimal() and is_live(text) else cv2.VideoCapture(text)
+        return capture if capture.isOpened() else None
+
+    def _all(self) -> Iterator[Frame]:
+        """The frames of a file."""
+        index = round(float(self.capture.get(cv2.CAP_PROP_POS_FRAMES))) if self.start else 0
+        first = True
+        while self.capture.grab():
+            seconds = float(self.capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+            if self.end is not None and seconds > self.end:
+                return
+            if index % self.every == 0 and seconds >= self.start - 1e-6:
+                read, image = self.capture.retrieve()
+                if read:
+                    first = False
+                    yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index, seconds)
+            index += 1
+        if first and not self.start:
+            raise FerlError(f"{self.source}: has no frame that can be read")
+
+    def _newest(self) -> Iterator[Frame]:
+        """The frames of a camera, read by a thread of its own, of which the newest is kept."""
+        ready = threading.Condition()
+        box: list[tuple[int, float, Any]] = []
+        over = threading.Event()
+
+        def read() -> None:
+            began, index, stopped = time.monotonic(), 0, 0.0
+            while not over.is_set():
+                got, image = self.capture.read() if self.capture is not None else (False, None)
+                if got:
+                    with ready:
+                        box[:] = [(index, time.monotonic() - began, image)]
+                        ready.notify()
+                    index, stopped = index + 1, 0.0
+                    continue
+                now = time.monotonic()
+                stopped = stopped or now
+                if now - stopped > REOPENED:
+                    break
+                over.wait(min(2.0, 0.2 + (now - stopped) / 4))
+                self.close()
+                self.capture = self._open()
+            over.set()
+            with ready:
+                ready.notify()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            while True:
+                with ready:
+                    ready.wait_for(lambda: box or over.is_set(), 1.0)
+                    found = box.pop() if box else None
+                if found is None:
+                    if over.is_set():
+                        raise FerlError(f"{self.source}: has sent nothing for {REOPENED:.0f} seconds")
+                    continue
+                index, seconds, image = found
+                if self.end is not None and seconds > self.end:
+                    return
+                if index % self.every == 0 and seconds >= self.start:
+                    yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index, seconds)
+        finally:
+            over.set()
+            reader.join(5)
+
+
+def open_video(source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> Video:
+    """Open a video file, the number of a camera, or a URL; see ``Video``."""
+    return Video(source, every, start, end)
+
+
+def open_pipe(beginning: bytes) -> str:
+    """A name under which OpenCV reads standard input, of which the beginning was read already."""
+    read, write = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(write, "wb") as pipe:
+            try:
+                pipe.write(beginning)
+                while block := sys.stdin.buffer.read1(1 << 16):
+                    pipe.write(block)
+                    pipe.flush()
+            except BrokenPipeError:
+                pass
+
+    threading.Thread(target=feed, daemon=True).start()
+    return f"pipe:{read}"

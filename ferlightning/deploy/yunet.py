@@ -1,0 +1,71 @@
+"""YuNet: a face detector with five landmarks, 54,000 parameters. Wu, Peng and Yu 2023, Machine Intelligence Research."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.contracts.images import Detection, FaceDetector
+from ferlightning.deploy.runtime import open_session
+from ferlightning.weights import YUNET, find_file
+
+STRIDES = (8, 16, 32)
+OVERLAP = 0.3
+"""Of two boxes that share more than this (intersection over union), the better stays."""
+
+
+class YuNet(FaceDetector):
+    """YuNet under ONNX Runtime: five landmarks, the best at small, dark and turned faces.
+
+    Its file, 230 kB under the MIT licence, is fetched once from OpenCV's model zoo.
+
+    Args:
+        threads: how many it may use.
+        path: the ONNX file; None to find or fetch it.
+    """
+
+    crop = 0.95
+
+    def __init__(self, threads: int = 1, path: str | Path | None = None) -> None:
+        super().__init__(threads)
+        self.session = open_session(Path(path) if path else find_file(YUNET, "yunet"), threads)
+        self.names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+
+    def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
+        scale = min(1.0, size / max(image.shape[:2]))
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        if scale < 1:
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        bottom, right = -height % 32, -width % 32
+        padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+        outputs = self.session.run(self.names, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
+        found = [
+            _decode(*(output[0] for output in outputs[4 * i : 4 * i + 4]), s, padded.shape[1] // s, min_score)
+            for i, s in enumerate(STRIDES)
+        ]
+        boxes, points, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), min_score, OVERLAP)
+        return [
+            Detection(
+                (boxes[i, 0] / scale, boxes[i, 1] / scale, *((boxes[i, :2] + boxes[i, 2:]) / scale).tolist()),
+                float(scores[i]),
+                (points[i] / scale).astype(np.float32),
+            )
+            for i in np.asarray(kept, int).reshape(-1)
+        ]
+
+
+def _decode(
+    cls: NDArray[np.float32], obj: NDArray[np.float32], bbox: NDArray[np.float32], kps: NDArray[np.float32],
+    stride: int, columns: int, min_score: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """What the cells of one stride found: boxes (N, 4) as left, top, width, height; points (N, 5, 2); scores (N,)."""
+    score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+    (kept,) = np.nonzero(score >= min_score)
+    cell = np.stack([kept % columns, kept // columns], 1)
+    centre = (cell + bbox[kept, :2]) * stride
+    extent = np.exp(np.minimum(bbox[kept, 2:], math.log(1e4))) * stride
+    points = (kps[kept].reshape(-1, 5, 2) + cell[:, None]) * stride
+    return np.concatenate([centre - extent / 2, extent], 1), points, score[kept]
