@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Never
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--view", help="other classes of the model, such as fer2013")
     add("--detector", help="yunet, mtcnn, haar, none (faces cut out already), or a plug-in's class (yunet, else haar)")
     add("--detector-path", metavar="FILE", help="YuNet's ONNX file; it is fetched if there is none")
-    add("--size", type=_positive, default=640, help="longer side to which pictures are reduced to find faces (640)")
+    add("--size", type=_positive, default=1280, help="longer side to which pictures are reduced to find faces (1280)")
     add("--min-score", type=_share, help="how sure the detector must be, 0 to 1 (its own choice)")
     add("--align", action="store_true", help="turn each face so that its eyes are level")
     add("--format", choices=["table", "jsonl", "csv", "json"], default="table", help="of what is written to stdout")
@@ -69,30 +70,30 @@ def recognize(args: Sequence[str]) -> None:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "200000000")  # OpenCV reads it as it is imported
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # we say ourselves which file cannot be read
-    try:
+    with suppress(ValueError):  # in a thread of another program
         signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # in a thread of another program
-        pass
     _run(options)
 
 
 def _run(options: Any) -> None:
     import cv2
 
-    from ferlightning.deploy.job import Job, find_sources
+    from ferlightning.deploy.job import Job
     from ferlightning.deploy.output import Output
+    from ferlightning.deploy.places import find_sources
     from ferlightning.deploy.recognizer import Recognizer
 
     cv2.setNumThreads(options.threads)
-    sources = find_sources(options.sources)
+    sources, missing = find_sources(options.sources)
     recognizer = Recognizer(
         options.model, view=options.view, detector=options.detector, detector_path=options.detector_path,
         size=options.size, min_score=options.min_score, align=options.align, threads=options.threads,
     )  # fmt: skip
+    total = len(sources) + len(missing)
     output = Output(sys.stdout, options.format, recognizer.class_names, options.top)
     job = Job(
         recognizer, output, options.save, options.anonymize, options.batch, options.every, options.start, options.end,
-        options.every_face, options.show, sys.stderr.isatty(),
+        options.every_face, options.show, sys.stderr.isatty(), missing,
     )  # fmt: skip
     status = 0
     try:
@@ -107,7 +108,7 @@ def _run(options: Any) -> None:
             print("\r\033[K", end="", file=sys.stderr)
     output.close()
     if job.unreadable:
-        print(f"ferl: error: {len(job.unreadable)} of {len(sources)} sources cannot be read:", file=sys.stderr)
+        print(f"ferl: error: {len(job.unreadable)} of {total} sources cannot be read:", file=sys.stderr)
         print(*(f"  {line}" for line in job.unreadable), sep="\n", file=sys.stderr)
     if status or job.unreadable:
         raise SystemExit(status or 1)
@@ -141,4 +142,4 @@ def _seconds(text: str) -> float:
         parts = [-1.0]
     if not all(0 <= part < float("inf") for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time, such as 90 or 1:30")
-    return sum(part * 60**n for n, part in enumerate(reversed(parts)))
+    return float(sum(part * 60**n for n, part in enumerate(reversed(parts))))

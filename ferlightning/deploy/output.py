@@ -78,9 +78,8 @@ class Output:
             left, top, right, bottom = (round(v) for v in face.box)
             classes = "  ".join(f"{name:<10}{100 * p:3.0f} %" for name, p in self._best(face).items())
             when = "" if time is None else f"{time:9.2f} s"
-            self.file.write(
-                f"{source}{when}  face {face.track or n:<3} {classes}   at {left}, {top}, {right - left} x {bottom - top}\n"
-            )
+            place = f"{left}, {top}, {right - left} x {bottom - top}"
+            self.file.write(f"{source}{when}  face {face.track or n:<3} {classes}   at {place}\n")
 
     def _csv(self, source: str, faces: list[Face], frame: int | None, time: float | None) -> None:
         writer = csv.writer(self.file, lineterminator="\n")
@@ -106,4 +105,4 @@ def _rounded(value: Any, digits: int) -> float | None:
 
 def _plain(text: str) -> str:
     """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text != "-" and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -74,7 +74,7 @@ def _array_as_rgb(picture: Any, order: Order, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(colors[:, :, ::-1] if order == "bgr" else colors)
 
 
-def _as_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _as_bytes(array: Any, name: str) -> Any:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
@@ -82,12 +82,13 @@ def _as_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     low, high = float(array.min()), float(array.max())  # NaN if there is one
-    if array.dtype.kind == "f" and 0 <= low and high <= 1:
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.rint(array * 255).astype(np.uint8)
-    if array.dtype.kind in "iu" and 0 <= low and high <= 255:
+    if array.dtype.kind in "iu" and low >= 0 and high <= 255:
         return array.astype(np.uint8)
     raise FerlError(
-        f"{name} is {array.dtype} with values from {low:.4g} to {high:.4g}, expected uint8, uint16, or floats from 0 to 1"
+        f"{name} is {array.dtype} with values from {low:.4g} to {high:.4g}, expected uint8, uint16, or floats from "
+        "0 to 1"
     )
 
 

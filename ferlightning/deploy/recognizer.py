@@ -24,6 +24,12 @@ SMOOTHED = 0.3
 """Time constant, in seconds, of the exponential mean of a followed face's probabilities."""
 STEADY = 0.2
 """Seconds for which another class must lead before it becomes the label."""
+RARELY = 0.125
+"""Seconds after which faces are searched for again, however few frames have passed."""
+CLOSER = 8
+"""Every so many searches of a stream one is at twice the size, for faces that are small or hard to see."""
+UNSURE = 0.5
+"""Share of the least score of a new face that is enough for one that is followed."""
 CLIP = 16
 """Frames of a followed face that a model of clips sees."""
 log = logging.getLogger(__name__)
@@ -101,15 +107,16 @@ class Recognizer:
         view: str | None = None,
         detector: str | FaceDetector | None = None,
         detector_path: str | Path | None = None,
-        size: int = 640,
+        size: int = 1280,
         min_score: float | None = None,
         align: bool = False,
         threads: int = 1,
         batch: int = 64,
     ) -> None:
         self.model = OnnxModel(model, view, threads) if isinstance(model, str | Path) else model
-        built = isinstance(detector, FaceDetector)
-        self.detector = detector if built else build_detector(detector, detector_path, threads)
+        self.detector = (
+            detector if isinstance(detector, FaceDetector) else build_detector(detector, detector_path, threads)
+        )
         self.size = size
         self.min_score = self.detector.min_score if min_score is None else min_score
         self.align = align
@@ -159,7 +166,7 @@ class Recognizer:
 
         Args:
             source: a video file, the number of a camera, a URL, or frames as ``sources.Frame``.
-            detect_every: search for faces in every nth frame.
+            detect_every: search for faces in every nth frame, but at least every 0.125 s.
             size: longer side, in pixels, to which a frame is reduced to find faces.
             every_face: classify each face in every nth frame only, which makes its label late by up to that.
             **options: of ``sources.open_video``.
@@ -167,12 +174,15 @@ class Recognizer:
         Raises:
             FerlError: the source cannot be opened.
         """
-        tracker = Tracker()
+        tracker = Tracker(self.min_score)
+        searched = 0.0
         known: dict[int, _Expression] = {}
         frames = source if isinstance(source, Iterable) and not isinstance(source, str) else None
         for n, frame in enumerate(open_video(source, **options) if frames is None else frames):
-            if n % detect_every == 0:
-                tracker.update(self.detect(frame.image, size), frame.time)
+            if n % detect_every == 0 or frame.time - searched > RARELY:
+                searched = frame.time
+                closer = 2 if n % (detect_every * CLOSER) == 0 else 1
+                tracker.update(self.detector(frame.image, closer * size, UNSURE * self.min_score), frame.time)
             shown = tracker.shown(frame.time)
             numbers = {track.number for track in tracker.tracks}
             known = {number: expression for number, expression in known.items() if number in numbers}

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -32,6 +33,8 @@ VIDEOS = {
     ".webm",
     ".wmv",
 }
+PIPE = "/dev/fd/"
+"""Where a system shows the open files of a process."""
 REOPENED = 30.0
 """Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
 
@@ -80,12 +83,13 @@ class Video:
 
     def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
         self.source, self.every, self.start, self.end = source, every, start, end
-        if not is_live(source) and not Path(source).exists() and not str(source).startswith("pipe:"):
+        if not is_live(source) and not Path(source).exists():
             raise FerlError(f"there is no file {source}")
         self.capture = self._open()
         if self.capture is None:
-            what = "opened" if is_live(source) else "read as a video"
-            raise FerlError(f"{source}: cannot be {what}")
+            text = str(source)
+            name = "standard input" if text.startswith(PIPE) else f"camera {text}" if text.isdecimal() else text
+            raise FerlError(f"{name}: cannot be {'opened' if is_live(source) else 'read as a video'}")
         self.frames = max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.live = is_live(source) and not self.frames
         rate = float(self.capture.get(cv2.CAP_PROP_FPS))
@@ -188,11 +192,11 @@ def open_pipe(beginning: bytes) -> str:
         with os.fdopen(write, "wb") as pipe:
             try:
                 pipe.write(beginning)
-                while block := sys.stdin.buffer.read1(1 << 16):
+                while block := cast(BufferedReader, sys.stdin.buffer).read1(1 << 16):
                     pipe.write(block)
                     pipe.flush()
             except BrokenPipeError:
                 pass
 
     threading.Thread(target=feed, daemon=True).start()
-    return f"pipe:{read}"
+    return f"{PIPE}{read}"

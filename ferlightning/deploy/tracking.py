@@ -1,6 +1,7 @@
 """Who is who from frame to frame: boxes are matched by their overlap with where each face is expected.
 
-As SORT does it (Bewley et al. 2016), with a constant velocity instead of a Kalman filter.
+As SORT does it (Bewley et al. 2016), with a constant velocity instead of a Kalman filter; what is too unsure to be a
+new face may still be one that is known, as in ByteTrack (Zhang et al. 2022).
 """
 
 from dataclasses import dataclass, field
@@ -44,14 +45,19 @@ class Track:
 
 
 class Tracker:
-    """Numbers for faces that last from frame to frame."""
+    """Numbers for faces that last from frame to frame.
 
-    def __init__(self) -> None:
+    Args:
+        min_score: how sure the detector must be of a new face.
+    """
+
+    def __init__(self, min_score: float) -> None:
+        self.min_score = min_score
         self.tracks: list[Track] = []
         self.last = 0
 
     def update(self, found: list[Detection], time: float) -> None:
-        """Match the faces that were found in a frame with those that are known; the others are new.
+        """Match the faces that were found in a frame with those that are known; the others are new if they are sure.
 
         Args:
             found: of this frame.
@@ -68,7 +74,8 @@ class Tracker:
                 track.velocity += DAMPING * (measured - track.velocity)
             track.box, track.time, track.detection = boxes[j], time, found[j]
         self.tracks = [track for track in self.tracks if time - track.time <= KEPT]
-        for j in sorted(free, key=lambda j: found[j].box[0]):
+        new = [j for j in free if found[j].score >= self.min_score]
+        for j in sorted(new, key=lambda j: found[j].box[0]):
             self.last += 1
             self.tracks.append(Track(self.last, boxes[j], time, found[j]))
 
@@ -93,7 +100,8 @@ def overlap(one: Array, other: Array) -> Array:
     corner, end = np.maximum(one[:, None, :2], other[:, :2]), np.minimum(one[:, None, 2:], other[:, 2:])
     shared = np.clip(end - corner, 0, None).prod(2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (one, other)]
-    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)
+    ratio: Array = shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)
+    return ratio
 
 
 def _pairs(shared: Array) -> list[tuple[int, int]]:

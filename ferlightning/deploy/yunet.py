@@ -1,7 +1,11 @@
-"""YuNet: a face detector with five landmarks, 54,000 parameters. Wu, Peng and Yu 2023, Machine Intelligence Research."""
+"""YuNet: a face detector with five landmarks and 54,000 parameters.
+
+Wu, Peng and Yu 2023, "YuNet: a tiny millisecond-level face detector", Machine Intelligence Research 20.
+"""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +15,7 @@ from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.runtime import open_session
 from ferlightning.weights import YUNET, find_file
 
+Array = NDArray[Any]
 STRIDES = (8, 16, 32)
 OVERLAP = 0.3
 """Of two boxes that share more than this (intersection over union), the better stays."""
@@ -27,6 +32,7 @@ class YuNet(FaceDetector):
     """
 
     crop = 0.95
+    min_score = 0.8
 
     def __init__(self, threads: int = 1, path: str | Path | None = None) -> None:
         super().__init__(threads)
@@ -41,31 +47,29 @@ class YuNet(FaceDetector):
         bottom, right = -height % 32, -width % 32
         padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         outputs = self.session.run(self.names, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
-        found = [
-            _decode(*(output[0] for output in outputs[4 * i : 4 * i + 4]), s, padded.shape[1] // s, min_score)
+        parts = [
+            _decode(outputs[4 * i], outputs[4 * i + 1], outputs[4 * i + 2], outputs[4 * i + 3], s, min_score, padded)
             for i, s in enumerate(STRIDES)
         ]
-        boxes, points, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        boxes, points, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), min_score, OVERLAP)
-        return [
-            Detection(
-                (boxes[i, 0] / scale, boxes[i, 1] / scale, *((boxes[i, :2] + boxes[i, 2:]) / scale).tolist()),
-                float(scores[i]),
-                (points[i] / scale).astype(np.float32),
-            )
-            for i in np.asarray(kept, int).reshape(-1)
-        ]
+        found = []
+        for i in np.asarray(kept, int).reshape(-1):
+            left, top, w, h = (boxes[i] / scale).tolist()
+            landmarks = (points[i] / scale).astype(np.float32)
+            found.append(Detection((left, top, left + w, top + h), float(scores[i]), landmarks))
+        return found
 
 
 def _decode(
-    cls: NDArray[np.float32], obj: NDArray[np.float32], bbox: NDArray[np.float32], kps: NDArray[np.float32],
-    stride: int, columns: int, min_score: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    cls: Array, obj: Array, bbox: Array, kps: Array, stride: int, min_score: float, padded: Any
+) -> tuple[Array, Array, Array]:
     """What the cells of one stride found: boxes (N, 4) as left, top, width, height; points (N, 5, 2); scores (N,)."""
-    score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+    score = np.sqrt(np.clip(cls[0, :, 0], 0, 1) * np.clip(obj[0, :, 0], 0, 1))
     (kept,) = np.nonzero(score >= min_score)
+    columns = padded.shape[1] // stride
     cell = np.stack([kept % columns, kept // columns], 1)
-    centre = (cell + bbox[kept, :2]) * stride
-    extent = np.exp(np.minimum(bbox[kept, 2:], math.log(1e4))) * stride
-    points = (kps[kept].reshape(-1, 5, 2) + cell[:, None]) * stride
+    centre = (cell + bbox[0, kept, :2]) * stride
+    extent = np.exp(np.minimum(bbox[0, kept, 2:], math.log(1e4))) * stride
+    points = (kps[0, kept].reshape(-1, 5, 2) + cell[:, None]) * stride
     return np.concatenate([centre - extent / 2, extent], 1), points, score[kept]

@@ -32,7 +32,8 @@ def crop_face(image: NDArray[np.uint8], box: Sequence[float], share: float, size
     if any(pads):
         cut = cv2.copyMakeBorder(cut, *pads, cv2.BORDER_REPLICATE)
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(cut, (size, size), interpolation=how).astype(np.uint8, copy=False)
+    resized: NDArray[np.uint8] = cv2.resize(cut, (size, size), interpolation=how)
+    return resized
 
 
 def level(
@@ -54,7 +55,7 @@ def level(
     half = max(1, math.ceil(bottom - top))
     centre = (left + right) / 2, (top + bottom) / 2
     turn = cv2.getRotationMatrix2D(centre, angle, 1)
-    turn[:, 2] += half - centre[0], half - centre[1]
+    turn[:, 2] += np.array([half - centre[0], half - centre[1]])
     turned = cv2.warpAffine(image, turn, (2 * half, 2 * half), borderMode=cv2.BORDER_REPLICATE)
     width, height = (right - left) / 2, (bottom - top) / 2
     return turned.astype(np.uint8, copy=False), (half - width, half - height, half + width, half + height)

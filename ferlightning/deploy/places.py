@@ -1,0 +1,72 @@
+"""What the words of a command stand for: pictures, videos, cameras and streams."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferlightning.deploy.sources import VIDEOS, is_live
+from ferlightning.images.decode import is_image, is_leftover, list_images
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture, video, camera or stream.
+
+    Attributes:
+        place: a file, the number of a camera, a URL, or ``-`` for standard input.
+        saved: name of its annotated copy, below the folder for these; no two sources have the same.
+        video: whether it has frames.
+    """
+
+    place: str
+    saved: str
+    video: bool
+
+
+def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
+    """What files, folders, patterns, camera numbers and URLs stand for, and a sentence for each that is nothing."""
+    found: list[Source] = []
+    missing: list[str] = []
+    for word in words:
+        path = Path(word).expanduser()
+        if word == "-":
+            found.append(Source("-", "stdin.mkv", True))
+        elif is_live(word):
+            name = f"camera-{word}" if word.isdecimal() else Path(word.partition("?")[0]).stem or "stream"
+            found.append(Source(word, f"{name}.mkv", True))
+        elif path.is_dir():
+            files = [*list_images(path), *_videos(path)]
+            if not files:
+                missing.append(f"{word}: there is no picture or video in this folder")
+            found += [_file(file, str(file.relative_to(path))) for file in sorted(files)]
+        elif path.exists():
+            found.append(_file(path, path.name))
+        else:
+            matched = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+            files = sorted(file for file in matched if file.is_file() and not is_leftover(file.name))
+            if not files:
+                missing.append(f"{word}: there is no such file, folder or camera")
+            found += [_file(file, file.name) for file in files]
+    taken: set[str] = set()
+    for i, source in enumerate(found):
+        name, n = source.saved, 2
+        while name.lower() in taken:
+            name, n = str(Path(source.saved).with_stem(f"{Path(source.saved).stem}-{n}")), n + 1
+        taken.add(name.lower())
+        found[i] = Source(source.place, name, source.video)
+    return found, missing
+
+
+def _videos(folder: Path) -> list[Path]:
+    return [
+        Path(here, name)
+        for here, folders, files in os.walk(folder)
+        if not any(map(is_leftover, Path(here).relative_to(folder).parts))
+        for name in files
+        if Path(name).suffix.lower() in VIDEOS and not is_leftover(name)
+    ]
+
+
+def _file(path: Path, saved: str) -> Source:
+    video = path.suffix.lower() in VIDEOS or not is_image(path)
+    return Source(str(path), str(Path(saved).with_suffix(".mkv")) if video else saved, video)
