@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ferlightning.data import Photos as Photos
     from ferlightning.data import SyntheticFaces as SyntheticFaces
     from ferlightning.data import Table as Table
+    from ferlightning.deploy.recognizer import Recognizer as Recognizer
     from ferlightning.errors import FerlError as FerlError
     from ferlightning.evaluation.report import Report as Report
     from ferlightning.models.classifier import Classifier as Classifier
@@ -30,6 +31,7 @@ _HOMES = {
     "Ensemble": "models.ensemble",
     "FerlError": "errors",
     "Network": "models.network",
+    "Recognizer": "deploy.recognizer",
     "Report": "evaluation.report",
     "load": "checkpoint",
     **dict.fromkeys(

@@ -12,6 +12,7 @@ GROUP = "ferlightning.plugins"
 SLOTS = {
     "data": "ferlightning.data.datamodule.FaceData",
     "preprocess": "ferlightning.contracts.Preprocess",
+    "detector": "ferlightning.contracts.FaceDetector",
     "augment": "ferlightning.contracts.Augmentation",
     "corrupt": "ferlightning.contracts.GradedCorruption",
     "restorer": "ferlightning.contracts.Restorer",
@@ -24,7 +25,7 @@ SLOTS = {
 }
 """Each slot and the class whose subclasses fit it."""
 
-BUILT_IN = ("ferlightning.parts", "ferlightning.data")
+BUILT_IN = ("ferlightning.parts", "ferlightning.data", "ferlightning.deploy.detectors")
 """Importing these makes the parts we ship known."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ferlightning.plugins import SLOTS
 
 PACKAGE = Path(__file__).parents[1]
-FOLDERS = ("contracts", "data", "images", "models", "parts")
+FOLDERS = ("contracts", "data", "deploy", "images", "models", "parts")
 BASES = {**SLOTS, "model": "lightning.pytorch.LightningModule"}
 
 

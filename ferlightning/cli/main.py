@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 from ferlightning import __version__
 from ferlightning.errors import FerlError
@@ -89,6 +90,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "
                 "--ckpt_path=RUN/checkpoints/last.ckpt"
             )
+        if mistake is None and isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
+            mistake = FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
         if mistake is None:
             raise
         print(f"ferl: error: {mistake}", file=sys.stderr)

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ferlightning.contracts.images import Detection as Detection
+    from ferlightning.contracts.images import FaceDetector as FaceDetector
     from ferlightning.contracts.images import GradedCorruption as GradedCorruption
     from ferlightning.contracts.images import Preprocess as Preprocess
     from ferlightning.contracts.modules import Augmentation as Augmentation
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from ferlightning.contracts.modules import pool as pool
     from ferlightning.contracts.modules import sum_over_processes as sum_over_processes
 
-ON_IMAGES = ("GradedCorruption", "Preprocess")
+ON_IMAGES = ("Detection", "FaceDetector", "GradedCorruption", "Preprocess")
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ class FaceModel(Protocol):
     Attributes:
         class_names: the K classes.
         read_size: side of the faces that it takes, in pixels.
-        margin: side of a training image, as a share of FER2013's.
+        margin: how much more of a face's surroundings it was trained on than FER2013 has, as a share of the side.
         clips: whether it takes clips of several frames instead of stills.
     """
 
@@ -73,7 +73,7 @@ class OnnxModel:
         self.color: bool = taken["color"]
         self.size: list[int] = taken["size"]
         self.read_size: int = taken.get("read_size") or max(self.size)
-        self.margin: float = taken.get("margin", 1.0)
+        self.margin: float = taken.get("margin", 0.0)
         self.clips: bool = taken.get("clips", False)
         self.preprocess = [_build(part, path) for part in taken.get("preprocess", [])]
 

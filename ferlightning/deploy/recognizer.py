@@ -207,7 +207,7 @@ class Recognizer:
         box: Sequence[float] = face.box
         if self.align and face.landmarks is not None:
             image, box = level(image, box, face.landmarks)
-        return crop_face(image, box, self.detector.crop * self.model.margin, self.model.read_size)
+        return crop_face(image, box, self.detector.crop * (1 + self.model.margin), self.model.read_size)
 
     def _classify(self, clips: list[list[Image]]) -> NDArray[np.float32]:
         """Shape: N clips -> (N, K)."""

@@ -1,0 +1,268 @@
+"""``ferl recognize``, from sources of every kind to what it writes."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlightning.cli.main import main
+from tests.deploy.common import Image, hopper, needs_yunet
+
+CROPPED = "--detector=none"
+"""Pictures are faces: what these tests are about does not depend on the detector."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def face(n: int = 0) -> Image:
+    """Some pixels; what is recognised in them does not matter here."""
+    return np.random.default_rng(n).integers(0, 256, (160, 160, 3), np.uint8)
+
+
+def write_video(path: str, frames: int = 30, size: int = 160) -> None:
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (size, size))
+    for n in range(frames):
+        writer.write(np.full((size, size, 3), n * 255 // frames, np.uint8))
+    writer.release()
+
+
+def frames_of(path: str) -> list[Image]:
+    capture, found = cv2.VideoCapture(path), []
+    while (read := capture.read())[0]:
+        found.append(read[1])
+    return found
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> tuple[str, str]:
+    """What is written to standard output and error."""
+    try:
+        main(["recognize", *words])
+        code: Any = 0
+    except SystemExit as stop:
+        code = stop.code
+    written = capsys.readouterr()
+    assert code == status, written.err
+    return written.out, written.err
+
+
+def test_all_that_can_be_read_is_done_and_the_rest_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/below").mkdir(parents=True)
+    for name in ("in/a.png", "in/below/b.jpg", "c-1.png", "c-2.png"):
+        cv2.imwrite(name, face())
+    Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    Path("in/notes.txt").write_text("no picture")
+    write_video("in/film.avi", 3)
+    out, err = run(capsys, "in", "no-such.png", "c-*.png", CROPPED, "--format=jsonl", "--save=out", status=1)
+    seen = [json.loads(line)["source"] for line in out.splitlines()]
+    assert seen == ["in/a.png", "in/below/b.jpg", *["in/film.avi"] * 3, "c-1.png", "c-2.png"]
+    assert "2 of 7 sources" in err and "in/broken.jpg: cannot be read" in err and "no-such.png: there is no" in err
+    saved = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
+    assert saved == ["a.png", "below/b.jpg", "c-1.png", "c-2.png", "film.mkv"]
+
+
+def test_the_formats_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("=1+1.png", face(1))
+    cv2.imwrite("b.png", face(2))
+    written = {
+        f: run(capsys, "=1+1.png", "b.png", CROPPED, f"--format={f}")[0] for f in ("json", "jsonl", "csv", "table")
+    }
+    records = json.loads(written["json"])
+    assert [json.loads(line) for line in written["jsonl"].splitlines()] == records
+    rows = list(csv.DictReader(io.StringIO(written["csv"])))
+    for record, row, line in zip(records, rows, written["table"].splitlines(), strict=True):
+        (found,) = record["faces"]
+        assert found["box"] == [0, 0, 160, 160] == [float(row[side]) for side in ("left", "top", "right", "bottom")]
+        assert found["label"] == row["label"] == max(found["probabilities"], key=found["probabilities"].get)
+        assert {name: float(row[name]) for name in found["probabilities"]} == found["probabilities"]
+        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+        assert record["source"] in line and found["label"] in line
+    assert rows[0]["source"] == "'=1+1.png"  # which no spreadsheet runs
+    best = json.loads(run(capsys, "b.png", CROPPED, "--format=jsonl", "--top=2", "--view=fer2013")[0])["faces"][0]
+    assert len(best["probabilities"]) == 2 and best["label"] in best["probabilities"]
+
+
+def test_a_video_is_cut_thinned_and_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    write_video("film.avi", 90)
+    out, _ = run(capsys, "film.avi", CROPPED, "--format=jsonl", "--start=1", "--end=0:02", "--every=5", "--save=out")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["frame"] for record in records] == list(range(30, 61, 5))
+    assert all(record["time"] == pytest.approx(record["frame"] / 30, abs=0.01) for record in records)
+    assert {face["track"] for record in records for face in record["faces"]} == {1}
+    saved = frames_of("out/film.mkv")
+    assert len(saved) == len(records) and [*Path("out").iterdir()] == [Path("out/film.mkv")]
+    for record, image in zip(records, saved, strict=True):
+        assert image[20:120, 20:140].mean() == pytest.approx(record["frame"] * 255 // 90, abs=6)
+
+
+def test_what_is_saved_is_anonymous(capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("a.png", face())
+    write_video("film.avi", 20)
+    run(capsys, "a.png", "film.avi", CROPPED, "--save=out", "--anonymize")
+    for image in (cv2.imread("out/a.png"), *frames_of("out/film.mkv")):
+        assert image[20:120, 20:140].max() < 20  # beside what is drawn
+    _, err = run(capsys, "a.png", CROPPED, "--anonymize", status=2)
+    assert "--save" in err
+
+
+def test_nothing_that_is_read_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("a.png", face())
+    before = Path("a.png").read_bytes()
+    _, err = run(capsys, "a.png", CROPPED, "--save=.", status=2)
+    assert "would replace a.png" in err and Path("a.png").read_bytes() == before
+    Path("other").mkdir()
+    shutil.copy("a.png", "other/a.png")
+    run(capsys, "a.png", "other/a.png", CROPPED, "--save=out")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a-2.png", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.png", "--savee=x"], "did you mean --save"),
+        (["a.png", "--top=0"], "'0' is not a whole number"),
+        (["a.png", "--start=5", "--end=2"], "--end=2 is not after"),
+        (["a.png", "--model=ferl-smal"], "did you mean ferl-small"),
+        (["a.png", "--model=a.png"], "no ONNX file"),
+        (["a.png", "--view=imagenet"], "no view 'imagenet'; it has fer2013"),
+        ([], "SOURCE"),
+    ],
+)
+def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("a.png", face())
+    assert message in run(capsys, *words, CROPPED, status=2)[1]
+
+
+# --- in a process of its own -------------------------------------------------------------------------------------------
+
+
+def start(*words: str, **options: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "ferlightning", "recognize", *words, CROPPED]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".mkv"])
+def test_standard_input_is_a_picture_or_a_video(suffix: str) -> None:
+    if suffix == ".png":
+        cv2.imwrite("a.png", face())
+    else:
+        write_video("a.mkv", 8)
+    out, err = start("-", "--format=jsonl", stdin=subprocess.PIPE).communicate(Path(f"a{suffix}").read_bytes())
+    assert len(out.splitlines()) == (1 if suffix == ".png" else 8), err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
+    write_video("film.mkv", 3000, 256)
+    process = start("film.mkv", "--format=jsonl", "--save=out")
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(400)]
+    process.send_signal(how)
+    lines += process.stdout.read().splitlines(True)
+    assert process.wait() == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines))) and len(lines) < 3000
+    (path,) = Path("out").iterdir()
+    if how != signal.SIGKILL:
+        assert path.name == "film.mkv" and len(lines) - len(frames_of(str(path))) in (0, 1)
+    else:
+        assert path.name == "film.partial.mkv" and len(frames_of(str(path))) >= 0.6 * len(lines)
+
+
+def test_neither_torch_nor_anything_large_is_needed() -> None:
+    """Only NumPy, OpenCV and ONNX Runtime can be imported, and what these bring."""
+    cv2.imwrite("a.png", face())
+    code = """if True:
+        import sys
+        class Blocked:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in BLOCKED: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        BLOCKED = "torch lightning torchvision torchmetrics scipy sklearn rich jsonargparse yaml PIL matplotlib pandas".split()
+        sys.meta_path.insert(0, Blocked())
+        from ferlightning import Recognizer
+        assert len(Recognizer(detector="none")("a.png")[0].probabilities) == 8
+        from ferlightning.cli.main import main
+        main(["recognize", "a.png", "--detector=none"])
+        assert not set(BLOCKED) & set(sys.modules)
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "a.png  face 1" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs Linux's unshare")
+def test_nothing_is_sent() -> None:
+    """The command works where there is no network at all, and leaves nothing but what was asked for."""
+    cv2.imwrite("a.png", face())
+    wrapped = ["unshare", "--net", sys.executable, "-m", "ferlightning", "recognize", "a.png", CROPPED, "--save=out"]
+    environment = os.environ | {"FERL_CACHE": "cache", "HOME": "home", "XDG_CACHE_HOME": "xdg"}
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("may not make a network of its own")
+    done = subprocess.run(wrapped, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    assert sorted(str(path) for path in Path().rglob("*")) == ["a.png", "out", "out/a.png"]
+
+
+@pytest.fixture
+def camera() -> Iterator[str]:
+    """A camera in the network, that hangs up after ten pictures and takes the next who asks."""
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+            self.end_headers()
+            for _ in range(10):
+                code = cv2.imencode(".jpg", np.full((64, 64, 3), 128, np.uint8))[1].tobytes()
+                head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(code)}\r\n\r\n"
+                try:
+                    self.wfile.write(head.encode() + code + b"\r\n")
+                except OSError:
+                    return
+                time.sleep(0.02)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/door.mjpg"
+    server.shutdown()
+
+
+def test_a_camera_that_hangs_up_is_asked_again(camera: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, camera, CROPPED, "--format=jsonl", "--end=3", "--save=out")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert records[-1]["frame"] >= 10 and records[0]["source"] == camera
+    assert len(frames_of("out/door.mkv")) >= 10
+
+
+@needs_yunet
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_a_photograph_takes_less_than_a_second_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    from tests.deploy.common import YUNET
+
+    cv2.imwrite("a.png", cv2.cvtColor(hopper(), cv2.COLOR_RGB2BGR))
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+    code += "r = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime + r.ru_stime, r.ru_maxrss)"
+    command = [sys.executable, "-m", "ferlightning", "recognize", "a.png", f"--detector-path={YUNET}"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.splitlines()[-1].split())
+    assert resource.getpagesize() and seconds < 1.6 and kilobytes < 160 * 1024  # 0.5 s, where nothing else runs

@@ -1,0 +1,57 @@
+"""Detectors find a real face, YuNet as OpenCV's own reader of it does, and the fallback says that it is one."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlightning import FerlError
+from ferlightning.deploy.detectors import build_detector
+from tests.deploy.common import HOPPER, YUNET, hopper, needs_yunet, overlap
+
+
+@pytest.mark.parametrize("name", [pytest.param("yunet", marks=needs_yunet), "mtcnn", "haar"])
+def test_a_face_is_found_at_any_size_of_the_picture(name: str) -> None:
+    detector = build_detector(name, YUNET if name == "yunet" else None)
+    for scale in (1, 2):
+        image = cv2.resize(hopper(), None, fx=scale, fy=scale).astype(np.uint8)
+        (face,) = detector(image, 640, detector.min_score)
+        assert overlap(tuple(v / scale for v in face.box), HOPPER) > 0.6
+        if name != "haar":
+            assert face.landmarks is not None
+            left_eye, right_eye, nose, mouth_left, mouth_right = face.landmarks / scale
+            assert np.abs(left_eye - [222, 191]).max() < 12 and np.abs(right_eye - [307, 190]).max() < 12
+            assert left_eye[1] < nose[1] < min(mouth_left[1], mouth_right[1]) and mouth_left[0] < mouth_right[0]
+
+
+@needs_yunet
+def test_yunet_is_read_as_opencv_reads_it() -> None:
+    image = hopper()[:576, :512]  # both sides a multiple of 32
+    theirs = cv2.FaceDetectorYN.create(str(YUNET), "", (512, 576), 0.3, 0.3)
+    _, expected = theirs.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    found = build_detector(None, YUNET)(image, 640, 0.3)
+    assert len(found) == len(expected) >= 1
+    face, row = max(found, key=lambda face: face.score), max(expected, key=lambda row: row[-1])
+    np.testing.assert_allclose([*face.box[:2], face.box[2] - face.box[0], face.box[3] - face.box[1]], row[:4], atol=0.1)
+    np.testing.assert_allclose(face.landmarks, row[4:14].reshape(5, 2), atol=0.1)
+    assert face.score == pytest.approx(row[-1], abs=1e-4)
+
+
+def test_what_is_used_without_yunets_file_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+    monkeypatch.setenv("FERL_WEIGHTS", "file:///nowhere")
+    with caplog.at_level(logging.WARNING):
+        assert type(build_detector()).__name__ == "Haar"
+    assert "Haar" in caplog.text and "--detector-path" in caplog.text and len(caplog.records) == 1
+    with pytest.raises(FerlError, match="file:///nowhere/face_detection_yunet_2026may.onnx"):
+        build_detector("yunet")
+
+
+def test_mistakes_are_named(tmp_path: object) -> None:
+    with pytest.raises(FerlError, match="no face detector 'yolo'; there are yunet, mtcnn, haar, none"):
+        build_detector("yolo")
+    with pytest.raises(FerlError, match="no file"):
+        build_detector(path=f"{tmp_path}/no.onnx")

@@ -1,0 +1,81 @@
+"""One picture in whatever form gives the same bytes, and what is no picture is refused in words."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from ferlightning import FerlError
+from ferlightning.deploy import pictures
+from ferlightning.deploy.pictures import as_rgb
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def test_arrays_of_every_kind_are_one_picture(rgb: np.ndarray) -> None:
+    alpha = np.full((5, 7, 1), 9, np.uint8)
+    assert np.array_equal(as_rgb(rgb), rgb)
+    assert np.array_equal(as_rgb(rgb[:, :, ::-1], "bgr"), rgb)
+    assert np.array_equal(as_rgb(np.concatenate([rgb, alpha], 2)), rgb)
+    assert np.array_equal(as_rgb(np.concatenate([rgb[:, :, ::-1], alpha], 2), "bgr"), rgb)
+    assert np.array_equal(as_rgb(rgb / 255), rgb) and np.array_equal(as_rgb((rgb / 255).astype(np.float32)), rgb)
+    assert np.array_equal(as_rgb(rgb.astype(np.uint16) * 257), rgb)
+    assert np.array_equal(as_rgb(rgb.astype(np.int64)), rgb)
+    grey = np.repeat(rgb[:, :, :1], 3, 2)
+    assert np.array_equal(as_rgb(rgb[:, :, 0]), grey) and np.array_equal(as_rgb(rgb[:, :, :1]), grey)
+
+
+def test_files_bytes_and_pillow_agree(rgb: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Pillow.fromarray(rgb).save(path)
+    for form in (path, str(path), path.read_bytes(), Pillow.open(path), Pillow.open(path).convert("RGBA")):
+        assert np.array_equal(as_rgb(form), rgb)
+    cv2.imwrite(str(path), rgb[:, :, 0].astype(np.uint16) * 257)
+    assert np.array_equal(as_rgb(path), as_rgb(rgb[:, :, 0])) and np.array_equal(
+        as_rgb(Pillow.open(path)), as_rgb(path)
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_exif_is_followed(orientation: int, tmp_path: Path) -> None:
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :16] = 255  # the corner that is top left before anything is turned
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    Pillow.fromarray(image).save(path, exif=exif)
+    shown = as_rgb(path)
+    corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[
+        orientation
+    ]
+    assert shown.shape[:2] == ((32, 48) if orientation < 5 else (48, 32)) and shown[corner].min() > 200
+    assert np.abs(as_rgb(Pillow.open(path)).astype(int) - shown).max() <= 8  # two decoders of JPEG
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+        (np.zeros((3, 20, 20), np.uint8), "channels come last"),
+        (np.zeros((5, 5, 3)) + 2.0, "floats from 0 to 1"),
+        (np.full((5, 5), np.nan), "floats from 0 to 1"),
+        (np.full((5, 5), -1), "expected uint8"),
+        (b"GIF89a nothing", "cannot be read as an image"),
+        ("no-such.png", "no-such.png: cannot be read: No such file"),
+        (None, "has the shape"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_words(picture: object, message: str) -> None:
+    with pytest.raises(FerlError, match=message):
+        as_rgb(picture)
+
+
+def test_too_large_a_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1_000_000)
+    with pytest.raises(FerlError, match="1100 x 1000 pixels, more than 1 million"):
+        as_rgb(np.zeros((1000, 1100), np.uint8))

@@ -1,0 +1,89 @@
+"""Who is who, and what is told of each face, over a stream whose faces are drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from ferlightning import Recognizer
+from ferlightning.contracts import Detection
+from ferlightning.deploy.recognizer import Face
+from ferlightning.deploy.sources import Frame
+from ferlightning.deploy.tracking import Tracker
+from tests.deploy.common import Blobs, Brightness, Image, dots
+
+
+def follow(images: Sequence[Image], rate: float = 30, **options: int) -> list[list[Face]]:
+    recognizer = Recognizer(Brightness(), detector=Blobs())
+    frames = [Frame(image, n, n / rate) for n, image in enumerate(images)]
+    return [faces for _, faces in recognizer.stream(frames, **options)]
+
+
+def test_numbers_go_from_left_to_right_and_stay() -> None:
+    seen = follow([dots((20 + n, 30), (100, 80 - n), (180 - n, 20 + n)) for n in range(60)])
+    assert all([face.track for face in faces] == [1, 2, 3] for faces in seen)
+    assert all(abs(faces[0].box[0] - (10 + n)) <= 2 for n, faces in enumerate(seen))  # also between two searches
+
+
+def test_a_face_keeps_its_number_through_a_gap_of_less_than_a_second_only() -> None:
+    def film(gap: int) -> list[int | None]:
+        shown = [dots((50, 50))] * 30 + [dots()] * gap + [dots((50, 50))] * 10
+        return [faces[0].track if faces else None for faces in follow(shown)]
+
+    short, long = film(20), film(45)
+    assert short[-1] == 1 and long[-1] == 2
+    assert short[45] is None and short[32] == 1  # it is still shown for a quarter of a second
+
+
+def test_what_is_unsure_keeps_a_face_but_begins_none() -> None:
+    tracker = Tracker(min_score=0.8)
+    tracker.update([Detection((0, 0, 10, 10), 0.9), Detection((50, 0, 60, 10), 0.5)], 0.0)
+    tracker.update([Detection((1, 0, 11, 10), 0.5)], 0.1)
+    assert [(track.number, track.time) for track in tracker.tracks] == [(1, 0.1)]
+
+
+@pytest.mark.parametrize("rate", [10, 30, 60])
+def test_probabilities_are_smoothed_in_time_not_in_frames(rate: int) -> None:
+    seen = follow([dots((50, 50), grey=51)] * rate + [dots((50, 50))] * rate, rate)
+    for n, faces in enumerate(seen[rate:], 1):
+        expected = 1 - 0.8 * np.exp(-n / rate / 0.3)
+        assert faces[0].probabilities["happiness"] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_label_changes_once_another_has_led_for_a_while() -> None:
+    seen = follow([dots((50, 50), grey=51)] * 30 + [dots((50, 50))] * 30)
+    change = next(n for n, faces in enumerate(seen) if faces[0].label == "happiness")
+    # The mean passes one half after 0.3 * log(1.6) = 0.141 s, and leads for 0.2 s.
+    assert change / 30 - 29 / 30 == pytest.approx(0.141 + 0.2, abs=2 / 30)
+    flicker = follow([dots((50, 50), grey=51 if n % 2 else 255) for n in range(90)])
+    labels = [faces[0].label for faces in flicker]
+    assert sum(one != other for one, other in zip(labels, labels[1:], strict=False)) == 0
+
+
+def test_faces_may_be_classified_less_often() -> None:
+    calls = 0
+
+    class Counting(Brightness):
+        def __call__(self, faces: list[list[Image]]) -> np.ndarray:
+            nonlocal calls
+            calls += len(faces)
+            return super().__call__(faces)
+
+    recognizer = Recognizer(Counting(), detector=Blobs())
+    frames = [Frame(dots((50, 50), (150, 50)), n, n / 30) for n in range(30)]
+    assert all(len(faces) == 2 for _, faces in recognizer.stream(frames, every_face=3))
+    assert 20 <= calls <= 22
+
+
+def test_a_model_of_clips_sees_the_past_of_each_face() -> None:
+    class Past(Brightness):
+        clips = True
+
+        def __call__(self, faces: list[list[Image]]) -> np.ndarray:
+            lengths.append([len(clip) for clip in faces])
+            return super().__call__(faces)
+
+    lengths: list[list[int]] = []
+    recognizer = Recognizer(Past(), detector=Blobs())
+    list(recognizer.stream([Frame(dots((50, 50)), n, n / 30) for n in range(20)]))
+    assert lengths[0] == [1] and lengths[9] == [10] and lengths[-1] == [16]
