@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +109,52 @@ def test_the_recipe_trains_the_network_that_ships(ferl: Callable[..., Path]) -> 
     ferl("fit", "--config=strong/small", *words, "--trainer.max_steps=1", "--trainer.default_root_dir=run", *NO_REPORT)
     trained, shipped = (load(name, view="fer2013").state_dict() for name in ("run/checkpoints/last.ckpt", "ferl-small"))
     assert {name: x.shape for name, x in trained.items()} == {name: x.shape for name, x in shipped.items()}
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves a file, from where it is asked to go on, and hangs up in the middle of the first answer."""
+
+    content = b""
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.headers.get("Range", ""))
+        rest = self.content[int(self.asked[-1].removeprefix("bytes=").rstrip("-") or 0) :]
+        self.send_response(206 if self.asked[-1] else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: len(rest) // 2] if len(self.asked) == 1 else rest)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Server.content, Server.asked = np.random.default_rng(0).bytes(100_000), []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/file"
+        http.shutdown()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_broken_download_is_gone_on_with(
+    mirrored: bool, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+    entry = weights.Weights("file", server, _sha(Server.content), server if mirrored else "")
+    if not mirrored:
+        with pytest.raises(FerlError, match="broken off after 50000 bytes; try again"):
+            weights.find_file(entry, "file")
+    assert weights.find_file(entry, "file").read_bytes() == Server.content
+    assert Server.asked == ["", "bytes=50000-"]
+    assert [*(tmp_path / "weights").iterdir()] == [tmp_path / "weights/file"]
+
+
+def test_a_mirror_with_another_file_is_refused(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+    Server.asked.append("")  # whole answers
+    with pytest.raises(FerlError, match="not the file that it should be"):
+        weights.find_file(weights.Weights("file", server, _sha(b"another")), "file")
+    assert not [*(tmp_path / "weights").iterdir()]

@@ -54,14 +54,14 @@ def scene(n: int, seed: int = 0, faces: int = 3) -> Scene:
     chosen: list[tuple[Image, NDArray[np.float64], int]] = []
     for i in rng.permutation(len(pixels)):
         still = np.full((480, 640, 3), 110, np.uint8)
-        _paste(still, pixels[i], 320, 240, 110)
+        paste(still, pixels[i], 320, 240, 110)
         found = detector(still, 320, 0.8)
         if len(found) == 1:
             box = (np.array(found[0].box) - np.array([320, 240, 320, 240])) / 110
             chosen.append((pixels[i], box, int(emotions[i])))
         if len(chosen) == faces:
             break
-    back = cv2.resize(_background(), (640, 480))
+    back = cv2.resize(photograph(), (640, 480))
     sizes, speeds = rng.uniform(90, 130, faces), rng.uniform(0.15, 0.35, (faces, 2))
     frames, boxes = [], []
     for t in np.arange(n) / RATE:
@@ -70,7 +70,7 @@ def scene(n: int, seed: int = 0, faces: int = 3) -> Scene:
             x = CENTRES[k][0] + 55 * math.sin(2 * math.pi * speeds[k, 0] * t + k)
             y = CENTRES[k][1] + 50 * math.cos(2 * math.pi * speeds[k, 1] * t + 2 * k)
             size = round(sizes[k] * (1 + 0.08 * math.sin(t)))
-            _paste(frame, face, round(x), round(y), size)
+            paste(frame, face, round(x), round(y), size)
             true.append(box * size + np.array([x, y, x, y]))
         noise = rng.normal(0, 3, frame.shape)
         frames.append(np.clip(frame + noise, 0, 255).astype(np.uint8))
@@ -90,7 +90,7 @@ def photographs(folder: Path) -> dict[str, tuple[Image, int]]:
     return found
 
 
-def _paste(frame: Image, face: Image, x: int, y: int, size: int) -> None:
+def paste(frame: Image, face: Image, x: int, y: int, size: int) -> None:
     """Draw a grey face around a point, with borders that fade."""
     large = cv2.resize(face, (size, size), interpolation=cv2.INTER_CUBIC)[:, :, None]
     away = np.abs(np.arange(size) - (size - 1) / 2) / (size / 2)
@@ -100,7 +100,7 @@ def _paste(frame: Image, face: Image, x: int, y: int, size: int) -> None:
     part[:] = (alpha * large + (1 - alpha) * part).astype(np.uint8)
 
 
-def _background() -> Image:
+def photograph() -> Image:
     from sklearn.datasets import load_sample_image
 
     return np.asarray(load_sample_image("china.jpg"))

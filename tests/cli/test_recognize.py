@@ -150,7 +150,7 @@ def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.Captu
     assert message in run(capsys, *words, CROPPED, status=2)[1]
 
 
-# --- in a process of its own -------------------------------------------------------------------------------------------
+# --- in a process of its own ------------------------------------------------------------------------------------------
 
 
 def start(*words: str, **options: Any) -> "subprocess.Popen[bytes]":
@@ -170,19 +170,20 @@ def test_standard_input_is_a_picture_or_a_video(suffix: str) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
-    write_video("film.mkv", 3000, 256)
+    write_video("film.mkv", 1500, 96)
     process = start("film.mkv", "--format=jsonl", "--save=out")
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(400)]
+    lines = [process.stdout.readline() for _ in range(250)]
     process.send_signal(how)
     lines += process.stdout.read().splitlines(True)
     assert process.wait() == (130 if how != signal.SIGKILL else -signal.SIGKILL)
-    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines))) and len(lines) < 3000
+    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines))) and len(lines) < 1500
     (path,) = Path("out").iterdir()
     if how != signal.SIGKILL:
         assert path.name == "film.mkv" and len(lines) - len(frames_of(str(path))) in (0, 1)
     else:
-        assert path.name == "film.partial.mkv" and len(frames_of(str(path))) >= 0.6 * len(lines)
+        assert path.name == "film.partial.mkv"
+        assert len(frames_of(str(path))) >= len(lines) - 155  # Matroska is written in pieces of five seconds
 
 
 def test_neither_torch_nor_anything_large_is_needed() -> None:
@@ -193,7 +194,7 @@ def test_neither_torch_nor_anything_large_is_needed() -> None:
         class Blocked:
             def find_spec(self, name, path=None, target=None):
                 if name.partition(".")[0] in BLOCKED: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        BLOCKED = "torch lightning torchvision torchmetrics scipy sklearn rich jsonargparse yaml PIL matplotlib pandas".split()
+        BLOCKED = "torch lightning torchvision scipy sklearn rich jsonargparse yaml PIL matplotlib pandas".split()
         sys.meta_path.insert(0, Blocked())
         from ferlightning import Recognizer
         assert len(Recognizer(detector="none")("a.png")[0].probabilities) == 8
