@@ -114,8 +114,10 @@ class Network(nn.Module):
         """Images (N, C, H, W) as the backbone reads them."""
         if self.normalise_each:
             centred = images - images.mean((1, 2, 3), keepdim=True)
-            norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)  # one operator of ONNX; of std, ten
-            return centred / (norm / (images[0].numel() - 1) ** 0.5 + 0.02)
+            # The norm is one operator of ONNX; std would be ten.
+            norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
+            normalised: Tensor = centred / (norm / (images[0].numel() - 1) ** 0.5 + 0.02)
+            return normalised
         return (images - self.mean) / self.std
 
 
