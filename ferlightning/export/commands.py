@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from ferlightning.checkpoint import checkpoint_of, digest
+from ferlightning.data.datamodule import FaceData
+from ferlightning.errors import FerlError
 from ferlightning.export.deployed import deployed, read_members
+from ferlightning.export.int8 import compare, quantise, training_inputs
 from ferlightning.export.onnx_file import write_onnx
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY
@@ -17,6 +21,8 @@ def export(
     format: Literal["onnx", "safetensors"] = "onnx",
     clips: bool | None = None,
     mirror: bool = False,
+    int8: bool = False,
+    data: FaceData | None = None,
     trust: bool = False,
 ) -> None:
     """Write a trained model as a file: ONNX runs without ferlightning, images as bytes in, probabilities out.
@@ -29,6 +35,9 @@ def export(
         clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
             on.
         mirror: take the mean over mirror images, too.
+        int8: compute in 8-bit integers where it pays: a quarter of the size, and faster on most processors. What it
+            changes, and how fast it is on this one, is measured on training images.
+        data: the training data, for ``int8``.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
     """
     sources = [model] if isinstance(model, str) else model
@@ -38,10 +47,27 @@ def export(
     if format == "safetensors":
         save_weights(path, state, header)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-    else:
-        found, known = deployed(members, header, clips, mirror, trust)
-        gap = write_onnx(found, known | {"weights": digest(state)}, path)
+        return
+    found, known = deployed(members, header, clips, mirror, trust)
+    known |= {"weights": digest(state), "int8": int8}
+    if not int8:
+        gap = write_onnx(found, known, path)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
+        return
+    if data is None:
+        raise FerlError("int8 needs the images that the network was trained on: --data=FER2013 --data.root=FOLDER")
+    batches = training_inputs(data, known["input"])
+    with TemporaryDirectory() as folder:
+        floats = Path(folder, "floats.onnx")
+        write_onnx(found, known, floats)
+        quantise(floats, path, batches)
+        measured = compare(floats, path, batches)
+    print(
+        f"{path}: {path.stat().st_size / 1e6:.2f} MB; on training images a probability changes by "
+        f"{measured['change']:.4f} in the mean and {measured['same']:.1%} keep their class. Against floats on this "
+        f"processor and one thread it is {measured['speedup_1']:.2f} times as fast at batch 1, "
+        f"{measured['speedup_64']:.2f} at 64"
+    )
 
 
 def _place(sources: Sequence[str], end: str) -> Path:

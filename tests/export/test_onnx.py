@@ -1,12 +1,14 @@
 """Exported files under ONNX Runtime alone, against the network under torch."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -70,15 +72,20 @@ def test_the_shipped_file_says_how_to_use_it() -> None:
     assert path.stat().st_size + weights.find_weights("ferl-small").stat().st_size < 4e6
 
 
+def drawn(b: int, t: int) -> np.ndarray:
+    """Clips of black and white squares, uint8 (b, t, 1, 24, 24)."""
+    return np.random.default_rng(b).integers(0, 2, (b, t, 1, 4, 4), np.uint8).repeat(6, 3).repeat(6, 4) * np.uint8(250)
+
+
 def small(**parts: Any) -> Network:
-    """A network that has learned to tell eight clips apart, so that its probabilities differ."""
+    """A network that has learned to tell a few clips apart, so that its probabilities differ."""
     torch.manual_seed(0)
     parts = {"backbone": partial(ConvStack, channels=(8, 16), depth=1), "head": LinearHead} | parts
-    network, images = Network(["anger", "fear", "sadness"], **parts).train(), torch.rand(8, 4, 1, 24, 24)
-    images *= torch.linspace(0.3, 1, 8)[:, None, None, None, None]
+    network = Network(["anger", "fear", "sadness"], **parts).train()
+    images = torch.from_numpy(drawn(16, 4) / np.float32(255))
     optimizer = torch.optim.AdamW(network.parameters(), 0.01)
     for _ in range(20):
-        loss = cross_entropy(network(images).logits, torch.arange(8) % 3)
+        loss = cross_entropy(network(images).logits, torch.arange(16) % 3, label_smoothing=0.2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -89,7 +96,7 @@ def small(**parts: Any) -> Network:
 def same(network: Network, path: Path, clips: bool, b: int, t: int) -> np.ndarray:
     """Requires that a new file gives what the network does, of clips each one alone; gives the probabilities."""
     draw = np.random.default_rng(b)
-    pixels = draw.integers(0, 2, (b, t, 1, 4, 4), np.uint8).repeat(6, 3).repeat(6, 4) * np.uint8(250)
+    pixels = drawn(b, t)
     lengths = np.r_[t, draw.integers(1, t + 1, b - 1)] if clips else [1] * b
     inputs = {"image": pixels if clips else pixels[:, 0]}
     if clips:
@@ -167,13 +174,42 @@ def test_a_part_that_cannot_be_exported_is_named_and_leaves_no_file(
     assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
 
 
+DATA = ["--data=SyntheticFaces", "--data.size=24", "--data.items_per_class=8"]
+TRAINING = ["--trainer.max_steps=1", "--trainer.default_root_dir=run", *NO_REPORT]
+
+
 def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None:
-    words = ["--data=SyntheticFaces", "--data.frames=[2,4]", "--data.size=24", "--data.items_per_class=8"]
     model = ["--model.backbone.channels=[4,8]", "--model.sequence=GRU", "--model.frame_tokens=true"]
-    where = "--trainer.default_root_dir=run"
-    ferl("fit", *words, *model, "--trainer.max_steps=1", where, *NO_REPORT)
+    ferl("fit", *DATA, "--data.frames=[2,4]", *model, *TRAINING)
     ferl("export", "run")
     path = Path("run/checkpoints/best.onnx")
     known = metadata(path)
     assert known["input"]["clips"] and known["class_names"] == load("run").class_names
     same(load("run"), path, True, 3, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", [False, True])
+def test_int8_keeps_the_probabilities(
+    clips: bool, ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*DATA, "--data.frames=[2,4]"] if clips else DATA
+    ferl("fit", *words, "--model.backbone.channels=[16,32]", *TRAINING)
+    ferl("export", "run", "small.onnx", "--int8", *words)
+    said = capsys.readouterr().out
+    ferl("export", "run", "whole.onnx")
+    inputs = {"image": drawn(20, 3)} | ({"mask": np.ones((20, 3), bool)} if clips else {})
+    if not clips:
+        inputs["image"] = inputs["image"][:, 0]
+    (found,), (expected,) = (run(Path(file), "probabilities", **inputs) for file in ("small.onnx", "whole.onnx"))
+    assert np.abs(found - expected).mean() < 0.01 and np.abs(found - expected).max() > 0
+    kinds = [node.op_type for node in onnx.load("small.onnx").graph.node]
+    assert kinds.count("Conv") == 4 and kinds.count("QuantizeLinear") > 3
+    assert metadata(Path("small.onnx")) == metadata(Path("whole.onnx")) | {"int8": True}
+    assert re.search(r"is \d+\.\d\d times as fast at batch 1, \d+\.\d\d at 64", said)
+
+
+def test_int8_needs_the_training_data(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ferl("export", "ferl-small", "a.onnx", "--int8")
+    assert "int8 needs the images that the network was trained on" in capsys.readouterr().err
