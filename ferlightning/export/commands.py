@@ -74,4 +74,6 @@ def _place(sources: Sequence[str], end: str) -> Path:
     """Beside the checkpoint; of a name or of several, in the working folder."""
     if len(sources) > 1:
         return Path(f"ensemble.{end}")
-    return Path(f"{sources[0]}.{end}") if sources[0] in REGISTRY else checkpoint_of(sources[0]).with_suffix(f".{end}")
+    (source,) = sources
+    named = source in REGISTRY or source.startswith("hf:")
+    return (Path(Path(source).name) if named else checkpoint_of(source)).with_suffix(f".{end}")
