@@ -1,4 +1,4 @@
-"""What `fer` (MIT, https://github.com/justinshenk/fer) takes for the same; run by ``table.py`` in an environment of its own.
+"""What `fer` (https://github.com/justinshenk/fer, MIT) takes for the same; run by ``table.py`` in its own environment.
 
     python fer_side.py WORK [photo]
 
@@ -51,7 +51,7 @@ def measure(work: Path) -> dict:
         return interpreter.get_tensor(out["index"])
 
     one, right = [], []
-    for face, label in zip(faces, given["labels"]):
+    for face, label in zip(faces, given["labels"], strict=True):
         start = time.process_time()
         probabilities = run(face[None])
         one.append(time.process_time() - start)

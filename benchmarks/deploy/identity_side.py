@@ -1,4 +1,4 @@
-"""Embeddings of faces by dlib's network (face-recognition-models); run by ``anonymity.py`` in an environment of its own.
+"""Embeddings of faces by dlib's network; run by ``anonymity.py`` in an environment of its own.
 
     python identity_side.py FACES.npy EMBEDDINGS.npy
 

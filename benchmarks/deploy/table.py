@@ -1,6 +1,6 @@
 """The recogniser in use, side by side with `fer`: speed, memory, detection, labels, endurance.
 
-    FERL_REAL_DATA=... python benchmarks/deploy/table.py --fer=FER_PYTHON --photos=FOLDER [--rounds=3] [--model=FILE ...]
+    FERL_REAL_DATA=... python benchmarks/deploy/table.py --fer=FER_PYTHON --photos=FOLDER [--model=FILE ...]
 
 FER_PYTHON is the Python of an environment with `fer`; FOLDER has the photographs that ``frames.FACES`` and ``EMPTY``
 name. Times are CPU times of one thread; ours and `fer`'s take turns, a process each; medians over the rounds, with the
@@ -218,7 +218,8 @@ def detection_rows(folder: Path) -> list[tuple[str, str]]:
                     place = matrix @ [x, y, 1]
                     near = [
                         i for i, (u, v, h) in free.items()
-                        if np.hypot(u - place[0], v - place[1]) < 0.35 * height * scale and 0.6 < h / (height * scale) < 1.7
+                        if np.hypot(u - place[0], v - place[1]) < 0.35 * height * scale
+                        and 0.6 < h / (height * scale) < 1.7
                     ]  # fmt: skip
                     hits, total = hits + bool(near), total + 1
                     if near:
@@ -261,7 +262,9 @@ def label_rows() -> list[tuple[str, str]]:
                     since = frame.time
                 before[face.track] = single, face.label, since
         minutes += 3 * frames[-1].time / 60
-    text = f"raw {raw / minutes:.1f} changes a minute and face, shown {shown / minutes:.1f}, shortest {shortest:.2f} s"
+    text = f"raw {raw / minutes:.1f} changes a minute and face, shown {shown / minutes:.1f}"
+    if np.isfinite(shortest):
+        text += f", none for less than {shortest:.2f} s"
     return [("labels of moving, noisy faces", text)]
 
 
