@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -41,6 +42,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("PHOTOS").mkdir()
     for i in range(2):
         cv2.imwrite(f"PHOTOS/{i}.png", np.random.default_rng(i).integers(0, 256, (60, 60), dtype=np.uint8))
+    shutil.copy("PHOTOS/0.png", "photo.jpg")
+    film = cv2.VideoWriter("film.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 64))
+    for _ in range(3):
+        film.write(np.zeros((64, 64, 3), np.uint8))
+    film.release()
     for run in ("RUN", "RUN1", "RUN2"):
         main(["fit", "--data=FER2013", *SMALL, "--trainer.max_epochs=1", f"--trainer.default_root_dir={run}"])
     return tmp_path

@@ -23,8 +23,13 @@ class _Parser(Refusing, ArgumentParser):
 
 
 def data(args: Sequence[str]) -> None:
-    """Inspect or audit data: what lies on disk, and what is wrong with it."""
-    words = _checked("data", args, ["inspect", "audit"])
+    """Inspect or audit data, or cut faces out of photographs."""
+    words = _checked("data", args, ["inspect", "audit", "align"])
+    from ferlightning.deploy.align import align
+
+    if words[0] == "align":  # which needs no torch
+        _run("data", {"align": align}, words)
+        return
     if len(words) > 1 and not words[1].startswith("-"):
         if not Path(words[1]).exists():
             raise FerlError(f"there is no file or folder {words[1]}")
@@ -34,7 +39,7 @@ def data(args: Sequence[str]) -> None:
     from ferlightning.data.commands import audit, inspect
 
     plugins.load_plugins()
-    _run("data", {"inspect": inspect, "audit": audit}, words)
+    _run("data", {"inspect": inspect, "audit": audit, "align": align}, words)
 
 
 def bench(args: Sequence[str]) -> None:

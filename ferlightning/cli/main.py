@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Write a checkpoint's predictions on images.",
     "recognize": "Find faces in pictures, videos and cameras, and tell what they express.",
-    "data": "Inspect or audit data: what lies on disk, copies, leaks between splits.",
+    "data": "Inspect or audit data (copies, leaks between splits), or cut faces out of photographs.",
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "export": "Write a trained model as a file that runs without ferlightning.",

