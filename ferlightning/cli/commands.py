@@ -25,9 +25,9 @@ class _Parser(Refusing, ArgumentParser):
 def data(args: Sequence[str]) -> None:
     """Inspect or audit data, or cut faces out of photographs."""
     words = _checked("data", args, ["inspect", "audit", "align"])
-    from ferlightning.deploy.align import align
-
     if words[0] == "align":  # which needs no torch
+        from ferlightning.deploy.align import align
+
         _run("data", {"align": align}, words)
         return
     if len(words) > 1 and not words[1].startswith("-"):
@@ -37,6 +37,7 @@ def data(args: Sequence[str]) -> None:
             words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
     import_lightning()
     from ferlightning.data.commands import audit, inspect
+    from ferlightning.deploy.align import align
 
     plugins.load_plugins()
     _run("data", {"inspect": inspect, "audit": audit, "align": align}, words)
