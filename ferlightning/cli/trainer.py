@@ -43,8 +43,9 @@ from ferlightning.cli.precision import check_precision, device, fast_precision, 
 from ferlightning.cli.tracking import go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, options
-from ferlightning.data.datamodule import FaceData
+from ferlightning.data.datamodule import OTHERS, FaceData
 from ferlightning.data.sources.photos import Photos
+from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.files import replacing
@@ -347,13 +348,19 @@ class FerlCLI(LightningCLI):
         """Other data than a model was trained on have other classes, in another order: match them by name."""
         data = self.config[self.command].data
         options = data.get("init_args", {})
-        if options.get("classes", "") is None:
+        given = options.get("classes", "")
+        if given is None or isinstance(given, dict):
             # A view of the network may tell apart just what the data has.
             kind: Any = pydoc.locate(data.class_path)
             own = sorted(getattr(kind, "label_names", []))
             views = [view["class_names"] for view in self.header.get("views", {}).values()]
             fitting = [names for names in views if sorted(names) == own]
-            options["classes"] = fitting[0] if fitting else self.header.get("network", {}).get("class_names")
+            names = fitting[0] if fitting else self.header.get("network", {}).get("class_names")
+            if given is None:
+                options["classes"] = names
+            elif names:  # in the model's order, without those that it does not know
+                given = {canonical(str(name)): new for name, new in given.items()}
+                options["classes"] = {name: name for name in names} | given | {OTHERS: None}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save

@@ -1,7 +1,8 @@
 """The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -38,6 +39,8 @@ from ferlightning.emotions import EMOTIONS, canonical, probably_meant
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
+OTHERS = "*"
+"""All names that a mapping of classes does not have."""
 
 
 class FaceData(LightningDataModule):
@@ -49,7 +52,9 @@ class FaceData(LightningDataModule):
             number does not change a result. There are none where a GPU holds the images, as it does if they take up to
             a quarter of its free memory and are not changed where they are loaded.
         classes: the classes to tell apart, in this order, by name or alias as ``happiness`` or ``happy``; items of
-            others are left out; null: those of the data set.
+            others are left out. Or a mapping from the data set's names to others, such as ``{Happy face: happiness, 1:
+            surprise, x: null, "*": null}``: two with one name are merged, those of null are left out, and ``*`` stands
+            for all that it does not name, which else stay as they are. Null: those of the data set.
         preprocess: parts, or albumentations by name, applied to every image in turn, once, when the data are first
             opened. Albumentations apply to every image, and their draws are seeded by the image.
         worker_augment: albumentations by name, for training items only, applied where items are loaded; the frames of
@@ -73,7 +78,7 @@ class FaceData(LightningDataModule):
         self,
         batch_size: int = 64,
         workers: int = 0,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | dict[str, str | None] | None = None,
         preprocess: Sequence[Preprocess | Spec] = (),
         worker_augment: Sequence[Spec] = (),
         worker_augment_first: bool = False,
@@ -136,25 +141,61 @@ class FaceData(LightningDataModule):
     # --- what the model and the report ask --------------------------------------------------------------------------
 
     @cached_property
+    def meaning(self) -> dict[str, str | None]:
+        """What each of ``label_names`` is called by ``classes``; None if its items are left out.
+
+        Raises:
+            FerlError: ``classes`` maps a name that the data set does not have.
+        """
+        if not isinstance(self.classes, dict):
+            return {name: name for name in self.label_names}
+        given = self._mapping(self.classes)
+        for name, new in given.items():
+            if name not in (*self.label_names, new, OTHERS):
+                close = [*get_close_matches(name, self.label_names), probably_meant(name) or ""]
+                raise FerlError(
+                    f"data.classes: the data has no class {name!r}; it has {', '.join(self.label_names)}"
+                    + "".join(f". Did you mean {meant}?" for meant in close[:1] if meant in self.label_names)
+                )
+        return {name: given.get(name, given.get(OTHERS, name)) for name in self.label_names}
+
+    @staticmethod
+    def _mapping(classes: Mapping[str, str | None]) -> dict[str, str | None]:
+        given: dict[str, str | None] = {}
+        for key, value in classes.items():  # numbers, if they come from YAML
+            name, new = canonical(str(key)), None if value is None else canonical(str(value))
+            if given.setdefault(name, new) != new:
+                raise FerlError(f"data.classes: {name!r} is there twice, as {given[name]!r} and as {new!r}. Remove one")
+        if given.get(OTHERS) is not None:
+            raise FerlError(f"data.classes: all others can only be left out: give {OTHERS!r} null, or leave it out")
+        return given
+
+    @cached_property
     def class_names(self) -> list[str]:
         """The K classes.
 
         Raises:
-            FerlError: a name in ``classes`` is unknown or stands twice.
+            FerlError: a name in ``classes`` is unknown or stands twice, or fewer than two are left.
         """
         if self.classes is None:
             return self.label_names
-        names = [canonical(name) for name in self.classes]
-        known = [*self.label_names, *(name for name in EMOTIONS if name not in self.label_names)]
-        for name in names:
-            if name not in known:
-                raise FerlError(f"data.classes: there is no class {name!r}; the classes are {', '.join(known)}")
+        if isinstance(self.classes, dict):
+            mapped = (*self._mapping(self.classes).values(), *self.meaning.values())
+            names = [name for name in dict.fromkeys(mapped) if name is not None]
+        else:
+            names = [canonical(name) for name in self.classes]
+            known = [*self.label_names, *(name for name in EMOTIONS if name not in self.label_names)]
+            for name in names:
+                if name not in known:
+                    raise FerlError(f"data.classes: there is no class {name!r}; the classes are {', '.join(known)}")
         if len(names) < 2 or len(set(names)) < len(names):
-            raise FerlError(f"data.classes: give at least two names, each once, not {list(self.classes)}")
-        if not set(names) & set(self.label_names):
+            given = f"what is left is {names}" if isinstance(self.classes, dict) else f"not {list(self.classes)}"
+            raise FerlError(f"data.classes: give at least two names, each once, {given}")
+        if not set(names) & set(self.meaning.values()):
             raise FerlError(
                 f"data.classes: the data has no class of {', '.join(names)}; it has {', '.join(self.label_names)}. "
-                "Rename its folders or labels to say which class is which"
+                "Rename its folders or labels to say which class is which, or say it by "
+                f"--data.classes='{{{self.label_names[0]}: {names[0]}, ...}}'"
             )
         return names
 
@@ -172,7 +213,8 @@ class FaceData(LightningDataModule):
     def label(self) -> NDArray[np.int64]:
         """Class of every item, an index into ``class_names``, (N,); ``UNLABELLED`` for those that are left out."""
         names = self.class_names
-        classes = [names.index(name) if name in names else UNLABELLED for name in self.label_names]
+        new = [self.meaning[name] for name in self.label_names]
+        classes = [names.index(name) if name in names else UNLABELLED for name in new]
         return np.array([*classes, UNLABELLED])[self.raw.label]  # an unlabelled one, -1, takes the last
 
     @cached_property
@@ -269,7 +311,7 @@ class FaceData(LightningDataModule):
             counts = np.bincount(left_out, minlength=len(self.label_names))
             listed = ", ".join(f"{n:,} {name}" for n, name in zip(counts, self.label_names, strict=True) if n)
             found.append(f"Items of classes that are not told apart here were left out of all splits: {listed}.")
-        absent = [name for name in self.class_names if name not in self.label_names]
+        absent = [name for name in self.class_names if name not in self.meaning.values()]
         if absent:
             found.append(f"The data has no images of {', '.join(absent)}.")
         if self.trained_on is not None and not np.array_equal(self.trained_on, self.training_frames):

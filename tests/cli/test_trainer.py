@@ -257,6 +257,21 @@ def test_a_mistake_in_a_configuration_is_answered_in_words(text, expected, ferl:
     assert "Traceback" not in error
 
 
+def test_a_mapping_of_classes_keeps_the_models_order(fitted: Path, ferl: Ferl) -> None:
+    where = [f"--data.root={write_fer2013(Path('fer2013.csv'))}", f"--trainer.default_root_dir={fitted}/own"]
+    words = ["test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data=FER2013", *where]
+    ferl(*words)
+    plain = list(csv.DictReader((fitted / "own" / "report" / "predictions.csv").open()))
+    ferl(*words, "--data.classes={surprise: anger, anger: surprise, fear: null}")
+    mapped = {row["name"]: row for row in csv.DictReader((fitted / "own" / "report" / "predictions.csv").open())}
+    new = {"surprise": "anger", "anger": "surprise"}
+    assert [*mapped] == [row["name"] for row in plain if row["label"] != "fear"]
+    for row in (row for row in plain if row["name"] in mapped):
+        own = mapped[row["name"]]
+        assert own["label"] == new.get(row["label"], row["label"])
+        assert own["prediction"] == row["prediction"], "what the model says does not depend on what labels are called"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -241,6 +241,73 @@ def test_relative_roots_are_said_to_be(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(ImageFolder().files) == 20
 
 
+def test_splits_by_hand(tmp_path: Path) -> None:
+    for name, n in (("day1", 6), ("day2", 3), ("day3", 4), ("night", 2), ("rest", 1)):
+        fill(tmp_path / "faces" / name, n=n)
+    with pytest.raises(FerlError, match="day1.happy: looks like a class, but lies in day1"):
+        ImageFolder(str(tmp_path / "faces"))
+    for root in (tmp_path / "faces", tmp_path):  # alone in its folder, too
+        data = ImageFolder(str(root), size=16, split={"train": ["day1", "day2"], "val": "day3", "test": "night"})
+        assert data.class_names == ["happiness", "sadness"]
+        own = {split: {Path(name).parts[-3] for name in data.item_names(split)} for split in ("train", "val", "test")}  # type: ignore[arg-type]
+        assert own == {"train": {"day1", "day2"}, "val": {"day3"}, "test": {"night"}}
+        assert [len(data.items[split]) for split in ("train", "val", "test")] == [18, 8, 4]  # type: ignore[index]
+        assert data.remarks == ["Folders that data.split does not name were not read: rest."]
+
+
+def test_a_split_by_hand_counts_more_than_names(tmp_path: Path) -> None:
+    for name, n in (("train", 4), ("test", 3), ("Testing", 2)):
+        fill(tmp_path / name, n=n)
+    data = ImageFolder(str(tmp_path), size=16, split={"train": "test", "test": "train"})
+    assert all(name.startswith("test") for name in data.item_names("train"))
+    assert all(name.startswith("train") for name in data.item_names("test"))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": "dya1"}, r"no folder in .* called 'dya1', only day1, day2. Did you mean day1\?"),
+        ({"training": "day1"}, "'training' is no split; give names for train, val, test"),
+        ({"train": "day1", "val": ["day1"]}, "'day1' is given for train and for val"),
+    ],
+)
+def test_splits_by_hand_that_are_wrong(tmp_path: Path, split: dict[str, str], message: str) -> None:
+    for name in ("day1", "day2"):
+        fill(tmp_path / name, n=1)
+    with pytest.raises(FerlError, match=f"data.split: .*{message}"):
+        ImageFolder(str(tmp_path), split=split)  # type: ignore[arg-type]
+
+
+def test_classes_are_renamed_merged_and_dropped(tmp_path: Path) -> None:
+    fill(tmp_path, ("Happy face", "1", "joy", "x", "fear"), 4)
+    given: dict[str, str | None] = {"Happy face": "happiness", "1": "Suprise", "x": None}
+    data = ImageFolder(str(tmp_path), size=16, classes=given)
+    assert data.class_names == ["happiness", "suprise", "fear"]
+    folders = [Path(name).parts[0] for name in data.raw.name]
+    known = {"Happy face": 0, "joy": 0, "1": 1, "fear": 2, "x": -1}
+    assert data.label.tolist() == [known[folder] for folder in folders]
+    assert not any(name.startswith("x") for split in data.items for name in data.item_names(split))
+    notes = data.notes("test")
+    assert "The class suprise is outside the vocabulary: did you mean surprise?" in notes[0]
+    assert "Items of classes that are not told apart here were left out of all splits: 4 x." in notes
+    only = ImageFolder(str(tmp_path), size=16, classes={"1": "surprise", "fear": "fear", "*": None})
+    assert only.class_names == ["surprise", "fear"] and (only.label >= 0).sum() == 8
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"hapy": "happiness"}, r"no class 'hapy'; it has happiness, sadness. Did you mean happiness\?"),
+        ({"happy": "x", "Happiness": "y"}, "'happiness' is there twice, as 'x' and as 'y'"),
+        ({"happy": "sad"}, r"at least two names, each once, what is left is \['sadness'\]"),
+        ({"*": "sad"}, "all others can only be left out"),
+    ],
+)
+def test_mappings_of_classes_that_are_wrong(tmp_path: Path, classes: dict[str, str | None], message: str) -> None:
+    with pytest.raises(FerlError, match=f"data.classes: .*{message}"):
+        _ = ImageFolder(str(fill(tmp_path, n=1)), classes=classes).class_names
+
+
 # --- decoding -------------------------------------------------------------------------------------------------------
 
 

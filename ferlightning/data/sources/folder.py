@@ -1,13 +1,14 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
 import os
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ferlightning.data.sources.files import ImageFiles, Listed, OnBadImage
+from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.layouts import place
-from ferlightning.data.sources.names import readable, some, split_of
+from ferlightning.data.sources.names import Names, no_such, readable, some, split_of, splits_by_hand
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
@@ -26,24 +27,15 @@ class ImageFolder(ImageFiles):
 
     Args:
         root: the folder, or one that has nothing but this folder; null: the environment variable FERL_DATA.
-        size: height and width to which images are resized, pixels.
-        color: read RGB instead of grey.
-        on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
-            with a remark in the report.
-        options: those of every data set.
+        split: the folders of each split, where their names do not say it, as ``{train: a, val: b, test: [c, d]}``.
+        options: those of every data set of image files.
     """
 
-    def __init__(
-        self,
-        root: str | None = None,
-        size: int = 48,
-        color: bool = False,
-        on_bad_image: OnBadImage = "raise",
-        **options: Any,
-    ) -> None:
-        super().__init__(root, size, color, on_bad_image, **options)
-        self.files, self.remarks = list_classes(self.root)
+    def __init__(self, root: str | None = None, split: dict[str, Names] | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.files, self.remarks = list_classes(self.root, splits_by_hand(split or {}))
         self.label_names = sorted({str(file.name) for file in self.files})
+        self.remarks += odd_names([name for name in self.meaning.values() if name])
 
     def sources(self) -> list[Path]:
         return [file.path for file in self.files]
@@ -62,17 +54,19 @@ class Folders(NamedTuple):
     """What else lies there and is not read."""
 
     @classmethod
-    def of(cls, root: Path) -> "Folders":
-        """Look into a folder.
+    def of(cls, root: Path, by_hand: Mapping[str, str] | None = None) -> "Folders":
+        """Look into a folder; ``by_hand`` has the splits of folders by name, where other names than usual are meant.
 
         Raises:
             FerlError: two folders are the same split, or a split lies there as a file that is not unpacked.
         """
         entries = sorted(root.iterdir())
         folders = [path for path in entries if path.is_dir() and not is_leftover(path.name)]
-        splits = {path: split for path in folders if (split := split_of(path.name))}
+        splits = {path: split for path in folders if (split := (by_hand or {}).get(path.name))}
+        if not by_hand:
+            splits = {path: split for path in folders if (split := split_of(path.name))}
         for split in set(splits.values()):
-            if len(same := [path.name for path in splits if splits[path] == split]) > 1:
+            if not by_hand and len(same := [path.name for path in splits if splits[path] == split]) > 1:
                 raise FerlError(
                     f"{root}: the folders {' and '.join(same)} are both named after {split}. Merge or move one"
                 )
@@ -84,7 +78,13 @@ class Folders(NamedTuple):
         files = [path for path in entries if path.is_file() and not is_leftover(path.name)]
         for path in files:
             split = split_of(path.name.partition(".")[0])
-            if splits and split and split not in splits.values() and path.suffix.lower() in (*PACKED, *LABEL_FILES):
+            if (
+                splits
+                and not by_hand
+                and split
+                and split not in splits.values()
+                and path.suffix.lower() in (*PACKED, *LABEL_FILES)
+            ):
                 what = "Unpack" if path.suffix.lower() in PACKED else "Read it as a data set of its own, or move"
                 raise FerlError(
                     f"{path}: looks like the {split} split and is not read, since {', '.join(x.name for x in splits)} "
@@ -98,8 +98,12 @@ class Folders(NamedTuple):
         return cls(folders, splits, remarks)
 
 
-def list_classes(root: Path) -> tuple[list[Listed], list[str]]:
+def list_classes(root: Path, by_hand: Mapping[str, str] | None = None) -> tuple[list[Listed], list[str]]:
     """List the images in a folder of classes, or of split folders with classes, and remark what is odd.
+
+    Args:
+        root: the folder.
+        by_hand: the splits of folders by name; empty or None to tell them by their names.
 
     Raises:
         FerlError: there is no such folder, there are fewer than two classes, a class is empty, or there are other
@@ -107,15 +111,21 @@ def list_classes(root: Path) -> tuple[list[Listed], list[str]]:
     """
     if not root.is_dir():
         raise FerlError(f"data.root: there is no folder {place(root)}")
-    inside = Folders.of(root)
-    while len(inside.folders) == 1 and not inside.splits and (below := Folders.of(inside.folders[0])).folders:
+    inside = Folders.of(root, by_hand)
+    while len(inside.folders) == 1 and not inside.splits and (below := Folders.of(inside.folders[0], by_hand)).folders:
         inside, root = below, inside.folders[0]
+    for name in by_hand or {}:
+        if name not in (there := [path.name for path in inside.folders]):
+            raise FerlError(no_such(name, f"folder in {root} called", there))
     if not inside.splits:
         return _list_images(root, dict.fromkeys(inside.folders), inside.remarks)
-    if other := [path.name for path in inside.folders if path not in inside.splits]:
+    other = [path.name for path in inside.folders if path not in inside.splits]
+    if other and by_hand:
+        inside.remarks.append(f"Folders that data.split does not name were not read: {some(other)}.")
+    elif other:
         raise FerlError(
             f"{root}: has split folders ({', '.join(path.name for path in inside.splits)}) and others beside them: "
-            f"{other}. Move the others"
+            f"{other}. Move the others, or say which folder is which split by --data.split='{{train: NAME, ...}}'"
         )
     classes: dict[Path, str | None] = {}
     remarks = inside.remarks
@@ -152,7 +162,7 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
                 + label_hint(root)
             )
         remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
-    return files, [*remarks, *odd_names(sorted(set(names.values())))]
+    return files, remarks
 
 
 def class_name(folder: str) -> str:
@@ -163,14 +173,16 @@ def class_name(folder: str) -> str:
 def odd_names(names: list[str]) -> list[str]:
     """Remark class names that are probably misspelt, and numbers, of which it is not known what they mean."""
     found = [
-        f"The class {name} is outside the vocabulary: did you mean {meant}? Then rename its folders."
+        f"The class {name} is outside the vocabulary: did you mean {meant}? Then rename its folders, or say it by "
+        f"--data.classes='{{{name}: {meant}}}'."
         for name in names
         if (meant := probably_meant(name))
     ]
     if names and all(name.isdecimal() for name in names):
         found.append(
-            "The classes are numbers, which mean something else in every data set. Rename the folders to compare with "
-            f"models of named classes: {'; '.join(map(numbering, NUMBERINGS))}."
+            "The classes are numbers, which mean something else in every data set. Rename the folders, or say it by "
+            f"--data.classes='{{{names[0]}: NAME, ...}}', to compare with models of named classes: "
+            f"{'; '.join(map(numbering, NUMBERINGS))}."
         )
     return found
 

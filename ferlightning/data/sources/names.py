@@ -2,6 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from ferlightning.errors import FerlError
+
+Names = str | int | list[str | int]
+"""What a split is called in the data: a folder, a table or a value of its column, or several."""
 
 SPLIT_NAMES = {
     "train": ("train", "training", "trn", "tr"),
@@ -32,6 +39,33 @@ def split_of(name: str) -> str | None:
     if found == {"train", "val"} or whole.startswith("trainval"):
         return "train"
     return found.pop() if len(found) == 1 else None
+
+
+def splits_by_hand(given: Mapping[str, Names]) -> dict[str, str]:
+    """The split of each name that the option ``split`` gives.
+
+    Raises:
+        FerlError: a key is no split, or a name is that of two splits.
+
+    >>> splits_by_hand({"train": ["a", "b"], "test": 3})
+    {'a': 'train', 'b': 'train', '3': 'test'}
+    """
+    found: dict[str, str] = {}
+    for split, names in given.items():
+        if split not in SPLIT_NAMES:
+            raise FerlError(f"data.split: {split!r} is no split; give names for {', '.join(SPLIT_NAMES)}")
+        for name in map(str, names if isinstance(names, list) else [names]):
+            if found.setdefault(name, split) != split:
+                raise FerlError(f"data.split: {name!r} is given for {found[name]} and for {split}. Remove one")
+    return found
+
+
+def no_such(name: str, what: str, there: Iterable[str]) -> str:
+    """Say that the option ``split`` has a name that the data do not have, and which it has."""
+    there = list(there)
+    close = get_close_matches(name, there, n=1)
+    hint = f". Did you mean {close[0]}?" if close else ""
+    return f"data.split: there is no {what} {name!r}, only {some(there) or 'none'}{hint}"
 
 
 def readable(name: str) -> str:

@@ -121,9 +121,10 @@ class CKPlus(FaceData):
     @cached_property
     def class_names(self) -> list[str]:
         """The K classes: by default all that the data has, so neutral only if it is there."""
-        if self.classes is None and self.source.name != "ckextended" and not self.content.neutral_first:
-            return [name for name in CLASSES if name != "neutral"]
-        return super().class_names
+        names, given = super().class_names, self.classes or {}
+        if isinstance(given, dict) and self.source.name != "ckextended" and not self.content.neutral_first:
+            return [name for name in names if name != "neutral" or name in given.values()]
+        return names
 
     def split(self) -> NDArray[np.int8]:
         if self.fold is None:
