@@ -1,8 +1,11 @@
 """Tables of images in the forms that people write them: what is read is what the rows say."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -87,6 +90,62 @@ def test_one_table_a_split(tmp_path: Path) -> None:
         Table(str(tmp_path))
 
 
+def test_splits_by_hand_by_value_or_by_table(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    rows = [f"{x},{NAMES[i % 3]},{i // 3}\n" for i, x in enumerate(files)]
+    (tmp_path / "folds.csv").write_text("path,label,set\n" + "".join(rows))
+    with pytest.raises(FerlError, match="line 2: the split is '0', expected .*--data.split="):
+        Table(str(tmp_path))
+    data = Table(str(tmp_path), size=8, split={"train": [0, 1], "val": 2, "test": [3, 4]})
+    assert [len(data.items[split]) for split in ("train", "val", "test")] == [6, 3, 6]  # type: ignore[index]
+    assert set((data.raw.images[data.items["test"], 4, 4] // 3).tolist()) == {3, 4}
+    assert data.remarks == ["3 images of splits that data.split does not name were left out."]
+    with pytest.raises(FerlError, match="no value in a column split of folds.csv, and no table, '7', only 0, 1, 2, 3"):
+        Table(str(tmp_path), split={"train": 0, "test": 7})
+    (tmp_path / "folds.csv").unlink()
+    for name, part in (("ours", rows[:9]), ("theirs", rows[9:15]), ("more", rows[15:])):
+        (tmp_path / f"{name}.csv").write_text("path,label,set\n" + "".join(part))
+    data = Table(str(tmp_path), size=8, split={"train": "ours.csv", "test": "theirs"})
+    assert sorted(data.raw.images[data.items["test"], 4, 4].tolist()) == list(range(9, 15))
+    assert data.remarks[0] == "Tables that data.split does not name were not read: more.csv."
+    with pytest.raises(FerlError, match=r"no table in .* called 'other', only more.csv, ours.csv, theirs.csv"):
+        Table(str(tmp_path), split={"train": "ours", "test": "other"})
+
+
+def test_numbers_as_classes_by_hand(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    (tmp_path / "list.txt").write_text("".join(f"{x} {i % 3 + 1}\n" for i, x in enumerate(files)))
+    data = Table(str(tmp_path), size=8, classes={"1": "anger", "2": "happy", "3": None})
+    assert data.class_names == ["anger", "happiness"] and data.remarks == []
+    assert data.label.tolist() == [{0: 0, 1: 1, 2: -1}[grey % 3] for grey in data.raw.images[:, 4, 4].tolist()]
+
+
+def test_json_lines_and_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_images(tmp_path / "images")
+    rows = [{"age": None, "file_name": x, "label": NAMES[i % 3], "fold": 1, "person": i} for i, x in enumerate(files)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    pandas.DataFrame(rows).rename(columns={"label": "Emotion"}).to_parquet(tmp_path / "labels.parquet")
+    for name in ("metadata.jsonl", "labels.parquet"):
+        data = Table(str(tmp_path / name), size=8)
+        check(data)
+        assert data.raw.subject.tolist() == [Path(x).stem for x in data.raw.name]
+    with pytest.raises(FerlError, match="several tables list images: labels.parquet, metadata.jsonl"):
+        Table(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(FerlError, match=r"labels.parquet: .*not installed: pip install 'ferlightning\[parquet\]'"):
+        Table(str(tmp_path / "labels.parquet"))
+    with (tmp_path / "metadata.jsonl").open("a") as file:
+        file.write("{'file_name': 1}\n")
+    with pytest.raises(FerlError, match="metadata.jsonl, line 19: .* is no JSON object"):
+        Table(str(tmp_path / "metadata.jsonl"))
+
+
+def test_a_damaged_parquet_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(FerlError, match="labels.parquet: is no parquet file, or damaged: "):
+        Table(str(tmp_path / "labels.parquet"))
+
+
 def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> None:
     files = write_images(tmp_path)
     (tmp_path / "list.txt").write_text("".join(f"{x} {i % 3 + 1}\n" for i, x in enumerate(files)))
@@ -147,7 +206,8 @@ def test_nothing_is_dropped_without_a_word(tmp_path: Path) -> None:
         ("file,label\n0.png,sad\n0.png,happy\n", "line 3: 0.png is also in .*line 2, otherwise"),
         ("file,label,split\n0.png,sad,train\n1.png,sad,other\n", "line 3: the split is 'other', expected train, val"),
         ("file,label\n0.png,sad\n1.png,sad\n", r"the labels are \['sadness'\], need at least 2"),
-        ("name,age\n0.png,3\n", "Table: not found; .*a csv with the columns path and label"),
+        ('file,label\n0.png,"sad\n', "line 2: a quote is not closed"),
+        ("name,age\n0.png,3\n", "Table: not found; .*a table .*with the columns path and label"),
     ],
 )
 def test_bad_tables(tmp_path: Path, rows: str, message: str) -> None:

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import fer2013
 from ferlightning.data.sources.layouts import Layout, choose_layout
-from ferlightning.data.sources.text_lines import first_line, line_blocks, split_cells
+from ferlightning.data.sources.text_lines import first_line, read_cells
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import list_images, read_image
@@ -110,7 +109,8 @@ class FERPlus(FaceData):
     def training_label(self) -> Tensor:
         if self.target == "majority":
             return super().training_label()
-        shares = vote_shares(self.raw.votes)[:, [CLASSES.index(name) for name in self.class_names]]
+        is_of = np.array([[self.meaning[name] == own for own in self.class_names] for name in CLASSES], np.float32)
+        shares = vote_shares(self.raw.votes) @ is_of
         if self.target == "multi_target":
             shares = (shares >= SHARE).astype(np.float32)
         if self.fer2013_labels:
@@ -178,18 +178,7 @@ def _beside(votes: Path, images: Layout) -> Layout:
 
 
 def _read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read the cells of every line that is not blank, with the number of the line."""
-    line = first_line(path)
-    delimiter = max(",;\t", key=line.count)
-    for number, text in enumerate(chain.from_iterable(line_blocks(path)), 1):
-        if not text.strip():
-            continue
-        try:
-            yield number, split_cells(text.decode(), delimiter)
-        except UnicodeDecodeError:
-            raise FerlError(f"{path}, line {number}: {text[:80]!r} is not in UTF-8. Save the file as UTF-8") from None
-        except ValueError as error:
-            raise FerlError(f"{path}, line {number}: {error}. Fetch the file again, or fix the line") from None
+    return read_cells(path, max(",;\t", key=first_line(path).count), only_utf8=True)
 
 
 def _read_row(path: Path, line: int, row: list[str]) -> tuple[str, str, NDArray[np.uint8]]:

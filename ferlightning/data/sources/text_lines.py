@@ -4,6 +4,7 @@ import codecs
 import csv
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from ferlightning.errors import FerlError
@@ -109,3 +110,25 @@ def split_cells(line: str, delimiter: str) -> list[str]:
     except csv.Error:
         raise ValueError("a quote is not closed, or closed amid a column") from None
     return [cell.strip(" \r\n") for cell in cells]
+
+
+def read_cells(path: Path, delimiter: str, only_utf8: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Read the cells of every line that is not blank, with the number of the line.
+
+    Args:
+        path: the file.
+        delimiter: stands between cells.
+        only_utf8: refuse lines in another encoding, where names must be exact.
+
+    Raises:
+        FerlError: a line cannot be read; the message names it.
+    """
+    for number, line in enumerate(chain.from_iterable(line_blocks(path)), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, split_cells(line.decode() if only_utf8 else decode(line), delimiter)
+        except UnicodeDecodeError:
+            raise FerlError(f"{path}, line {number}: {line[:80]!r} is not in UTF-8. Save the file as UTF-8") from None
+        except ValueError as error:
+            raise FerlError(f"{path}, line {number}: {error}. Fetch the file again, or fix the line") from None
