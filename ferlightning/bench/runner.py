@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,6 +27,7 @@ from ferlightning.bench.results import collect, home_of, key_of, read_lines, res
 from ferlightning.bench.suite import Cell, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
+from ferlightning.signals import HANG_UP, asked_to_end
 
 TAIL = 40
 """Lines of output kept for a failed cell."""
@@ -93,7 +93,9 @@ def run(
     left = _missing(chosen, csv)
     console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
     failed, begun = 0, time.monotonic()
-    with _signals() as came:
+    _stop.clear()
+    # A handler that raises would interrupt the ending of a cell; this one only asks for it.
+    with asked_to_end(lambda _: _stop.set(), signal.SIGINT, signal.SIGTERM, HANG_UP) as came:
         for n, (cell, outcome) in enumerate(_results(left, workers, ray, until), 1):
             if outcome == STOPPED:
                 continue
@@ -145,24 +147,6 @@ def _missing(chosen: list[Cell], csv: Path) -> list[Cell]:
     """The cells that are not done, neither here nor by the csv."""
     known = {(*key_of(line), line["split"]) for line in read_lines(csv) if not line.get("error")}
     return [cell for cell in chosen if not all(s.done or (*s.key, s.split) in known for s in cell.steps)]
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM ask for the end, which a handler that raises would interrupt; yield those that came."""
-    came = list[int]()
-
-    def ask(number: int, _: Any) -> None:
-        came.append(number)
-        _stop.set()
-
-    _stop.clear()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 Outcomes = Iterator[tuple[Cell, str | None]]

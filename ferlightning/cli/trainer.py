@@ -53,6 +53,7 @@ from ferlightning.models.averaging import EMA as EMA  # imported so that its sho
 from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
+from ferlightning.signals import HANG_UP, asked_to_end
 from ferlightning.weights import REGISTRY, find_weights, meant_weights
 
 log = logging.getLogger(__name__)
@@ -382,17 +383,19 @@ class FerlCLI(LightningCLI):
         if self.ckpt_path and nothing_left(self.config.fit, self.ckpt_path, self.run_folder):
             return
         self.lock: FileLock | None = None
-        try:
-            super()._run_subcommand(subcommand)
-        except SystemExit:  # Lightning's answer to a signal, with a status of its own
-            if self.trainer.received_sigterm:
-                stopped(self.run_folder, signal.SIGTERM)
-            if self.trainer.interrupted:
-                stopped(self.run_folder, signal.SIGINT)
-            raise
-        finally:
-            if self.lock:
-                self.lock.release()
+        # Lightning knows SIGTERM and SIGINT; a third signal takes the way of the first.
+        with asked_to_end(lambda _: os.kill(os.getpid(), signal.SIGTERM), HANG_UP) as hung_up:
+            try:
+                super()._run_subcommand(subcommand)
+            except SystemExit:  # Lightning's answer to a signal, with a status of its own
+                if self.trainer.received_sigterm:
+                    stopped(self.run_folder, signal.Signals(hung_up[0]) if hung_up else signal.SIGTERM)
+                if self.trainer.interrupted:
+                    stopped(self.run_folder, signal.SIGINT)
+                raise
+            finally:
+                if self.lock:
+                    self.lock.release()
 
     def before_fit(self) -> None:
         self.datamodule.check_training()

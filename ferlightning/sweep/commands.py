@@ -31,11 +31,9 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
     wanted = read(Path(file))
     folder = Path(out or Path("runs", "sweeps", Path(file).stem))
     search = Search(wanted, folder, wanted.total(trials))
-    try:
-        search.run(workers)
-    except KeyboardInterrupt:
+    if signum := search.run(workers):
         print(f"Stopped. To go on: ferl sweep {file} --out={folder}", flush=True)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + signum)
     report(search)
     outputs = [trial.user_attrs.get(OUTPUT) for trial in search.trials()]
     if all(outputs):

@@ -23,6 +23,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ferlightning.errors import FerlError
+from ferlightning.signals import HANG_UP, asked_to_end
 from ferlightning.sweep.file import Sweep
 
 POLL = 0.5  # seconds between looks at a running trial
@@ -92,30 +93,26 @@ class Search:
         lost = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
         return [trial for trial in trials if trial.number not in lost]
 
-    def run(self, workers: int) -> None:
+    def run(self, workers: int) -> int | None:
         """Run trials until all are done, those of other processes included: one of these may yet die.
 
         Args:
             workers: trials to run at a time.
 
-        Raises:
-            KeyboardInterrupt: SIGINT or SIGTERM came; the trials that were running are queued again.
+        Returns:
+            The signal that asked for the end, if one came; the trials that were running are queued again.
         """
         # A handler that raises would interrupt the ending of a run; this one only asks for it.
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, lambda *_: self._stop.set()) for number in signals]
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                futures = [pool.submit(self._work) for _ in range(workers)]
-                if wait(futures, return_when=FIRST_EXCEPTION).not_done:
-                    self._stop.set()
+        with (
+            asked_to_end(lambda _: self._stop.set(), signal.SIGINT, signal.SIGTERM, HANG_UP) as came,
+            ThreadPoolExecutor(workers) as pool,
+        ):
+            futures = [pool.submit(self._work) for _ in range(workers)]
+            if wait(futures, return_when=FIRST_EXCEPTION).not_done:
+                self._stop.set()
             for future in futures:
                 future.result()
-            if self._stop.is_set():
-                raise KeyboardInterrupt
-        finally:
-            for number, handler in zip(signals, before, strict=True):
-                signal.signal(number, handler)
+        return came[0] if came else None
 
     def _work(self) -> None:
         number = -1

@@ -49,6 +49,14 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
+def children(process: "subprocess.Popen[Any]") -> list[int]:
+    """The processes that one has started and that still run."""
+    tasks = [task / "children" for task in Path(f"/proc/{process.pid}/task").glob("*")]
+    if not tasks:
+        pytest.skip("needs Linux's /proc to find the child")
+    return [int(pid) for path in tasks if path.exists() for pid in path.read_text().split()]
+
+
 TIMES = ("step_seconds", "evaluation_seconds", "images_per_second")
 
 
@@ -190,6 +198,28 @@ def test_stopped_killed_and_continued_elsewhere_gives_the_same_csv(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_cell_that_a_signal_ends_failed_and_the_next_one_runs(tmp_path: Path) -> None:
+    """Run again, it goes on from its checkpoint."""
+    suite, out = small(tmp_path, budgets={"cpu": {"args": ["--trainer.max_epochs=40"]}}), tmp_path / "out"
+    folder = out / "cells/A/Drawn/seed-1"
+    process = subprocess.Popen(run(suite, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "main/checkpoints/last.ckpt")
+    (cell,) = children(process)
+    os.kill(cell, signal.SIGTERM)
+    said, error = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2 and "1 of 2 cells failed" in error
+    assert "B/Drawn/seed-1: accuracy" in said and "exit status 143" in (folder / "failed.txt").read_text()
+    lines = numbers(out / "results.csv")
+    assert [(line["system"], bool(line["error"]), bool(line["accuracy"])) for line in lines] == [
+        ("A", True, False), ("B", False, True), ("B", False, True),
+    ]  # fmt: skip
+    subprocess.run(run(suite, out, "--only=A/*"), check=True, timeout=SECONDS)
+    lines = numbers(out / "results.csv")
+    assert len(lines) == 4 and not any(line.get("error") for line in lines)
+    assert json.loads((folder / "main/step.json").read_text())["spent"] > 0
+
+
+@pytest.mark.slow
 def test_two_runs_share_a_folder_and_a_cell_dies_with_its_run(tmp_path: Path) -> None:
     suite, out = small(tmp_path, budgets={"cpu": {"args": ["--trainer.max_epochs=1000"]}}), tmp_path / "out"
     log = out / "cells" / "A" / "Drawn" / "seed-1" / "main" / "metrics.csv"
@@ -202,13 +232,10 @@ def test_two_runs_share_a_folder_and_a_cell_dies_with_its_run(tmp_path: Path) ->
         )
         assert "A/Drawn/seed-1: skipped, another run is working on it" in second.stdout
         assert (log.parent / "mark").exists() and first.poll() is None, "the first goes on as if there were no second"
-        children = [task / "children" for task in Path(f"/proc/{first.pid}/task").glob("*")]
-        pids = [pid for path in children if path.exists() for pid in path.read_text().split()]
+        pids = children(first)
     finally:
         first.kill()
         first.wait()
-    if not children:
-        pytest.skip("needs Linux's /proc to find the child")
     assert pids
     until = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:

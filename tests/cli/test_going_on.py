@@ -1,6 +1,7 @@
 """A training that was stopped, and what goes on from it: owners of a folder, changed options, signals, damage."""
 
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -9,7 +10,10 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,18 +111,55 @@ def test_a_training_that_diverges_stops_and_leaves_no_best(ferl: Ferl, capsys: p
         assert all(x.isfinite().all() for x in torch.load(path, weights_only=True)["state_dict"].values())
 
 
+def begin(
+    *words: str, out: int = subprocess.PIPE, wait: Callable[[], object] = lambda: time.sleep(0.2), **options: Any
+) -> "subprocess.Popen[str]":
+    """A training in a process of its own, once it has a checkpoint."""
+    command = [sys.executable, "-m", "ferlightning", "fit", *WORDS, "--trainer.max_epochs=500", *words]
+    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, text=True, **options)
+    until = time.monotonic() + 120
+    while not Path("run/checkpoints/last.ckpt").is_file():
+        assert process.poll() is None and time.monotonic() < until
+        wait()
+    return process
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (getattr(signal, "SIGHUP", None), 129)]
+)
 def test_a_signal_ends_a_training_with_its_status(signum: int, status: int, ferl: Ferl) -> None:
-    command = [sys.executable, "-m", "ferlightning", "fit", *WORDS, "--trainer.max_epochs=500"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        while not Path("run/checkpoints/last.ckpt").is_file():
-            assert process.poll() is None
-            time.sleep(0.2)
-        process.send_signal(signum)
-        said, _ = process.communicate(timeout=120)
+    process = begin()
+    process.send_signal(signum)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == status
     assert "go on from the last whole epoch by: ferl fit --ckpt_path=" in said
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_ends_a_training(ferl: Ferl) -> None:
+    """The progress bar has nowhere to write to from then on, which must not change how it ends."""
+    master, terminal = pty.openpty()
+    os.set_blocking(master, False)
+
+    def read() -> None:
+        time.sleep(0.2)
+        with suppress(BlockingIOError):
+            os.read(master, 1 << 20)
+
+    process = begin(out=terminal, wait=read, preexec_fn=partial(os.login_tty, terminal))
+    os.close(terminal)
+    os.close(master)
+    assert process.wait(timeout=120) == 129
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_does_not_end_what_nohup_runs(ferl: Ferl) -> None:
+    process = begin(preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
 
 
 def test_a_training_goes_on_offline_if_the_tracker_is_out_of_reach(

@@ -27,7 +27,7 @@ from tests.sweep.test_file import ROOT
 from tests.sweep.test_file import write as write_to
 
 STAND_IN = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 words = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
 x, y = float(words["x"]), words["y"]
 with open("started.txt", "a") as file:
@@ -42,6 +42,8 @@ for epoch in range(6):
             file.write("epoch,step,train/loss,val/accuracy\\n")
         file.write(f"{epoch},{epoch},0.5,\\n{epoch},{epoch},,{x - abs(epoch - 4)}\\n")
     time.sleep(float(words.get("pause", 0)))
+if y.startswith("SIG"):
+    os.kill(os.getpid(), getattr(signal, y))
 if y == "waits" and x < 5:
     time.sleep(600)
 """
@@ -98,6 +100,14 @@ def test_a_grid_runs_each_point_once_and_reports_the_best_epoch(folder: Path, ca
     main(["sweep", "search.yaml"])
     assert len(started()) == 6, "a search that is done only reports"
     assert "Best: trial 4" in capsys.readouterr().out
+
+
+def test_a_trial_that_a_signal_ends_failed_and_the_others_go_on(folder: Path) -> None:
+    """It has logged all its epochs by then, which does not make it complete."""
+    found = search(write(parameters={"x": {"value": 1}, "y": {"values": ["SIGTERM", "SIGHUP", "SIGKILL", "a"]}}))
+    assert dict(zip(found["y"], found["state"], strict=True)) == {
+        "SIGTERM": "fail", "SIGHUP": "fail", "SIGKILL": "fail", "a": "complete"
+    }  # fmt: skip
 
 
 def test_a_search_goes_on_to_a_greater_number_and_random_ones_are_reproducible(folder: Path) -> None:
@@ -240,8 +250,8 @@ def test_a_search_that_is_asked_to_end_ends_its_trials_and_goes_on_later(folder:
     wait_for(lambda: len(started()) == 2, process)
     runs = [Path(f"/proc/{line[1]}") for line in started()]
     assert all(run.exists() for run in runs), "two workers"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 129
     assert not any(run.exists() for run in runs)
     found = search(path)
     assert sorted(found["x"]) == [1, 2, 3] and set(found["state"]) == {"complete"}

@@ -1,0 +1,45 @@
+"""Signals that ask a command to end: SIGINT, SIGTERM, and SIGHUP, which comes when a terminal is closed."""
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+HANG_UP = getattr(signal, "SIGHUP", None)
+"""None on Windows, which has no such signal."""
+
+
+@contextmanager
+def asked_to_end(act: Callable[[int], object], *signals: signal.Signals | None) -> Iterator[list[int]]:
+    """Call a function with each signal that comes, in place of what it would do, and yield those that came.
+
+    Under ``nohup`` SIGHUP stays ignored.
+    """
+    came = list[int]()
+
+    def handle(number: int, _: object) -> None:
+        came.append(number)
+        if number == HANG_UP:
+            _leave_closed_terminal()
+        act(number)
+
+    wanted = [number for number in signals if number and signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_closed_terminal() -> None:
+    """Write to nowhere instead of to a terminal that was closed: a progress bar would fail there."""
+    for stream in (1, 2):
+        try:
+            os.ttyname(stream)
+        except OSError as error:
+            if error.errno != errno.ENOTTY:  # a file or a pipe stays
+                with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream)
