@@ -17,6 +17,7 @@ from ferlightning.cli import index
 from ferlightning.cli.configs import load, read
 from ferlightning.cli.index import Option, Part
 from ferlightning.cli.messages import meant, slot_of, unknown_part
+from ferlightning.cli.run_folder import run_of
 from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS, installed
@@ -52,9 +53,9 @@ def check(args: Sequence[str]) -> list[str]:
     if checkpoint is None:
         checked.take(read(DEFAULTS))
     else:  # the run says which parts there are; it was checked when it was made
-        run = Path(checkpoint).resolve().parent.parent / "config.yaml"
+        run = run_of(checkpoint)
         checked.strict = False
-        checked.take(read(run) if run.is_file() else {})
+        checked.take(read(run / "config.yaml") if run else {})
     checked.strict = not asked
     if "--trust" in args:
         sys.path.append(str(Path.cwd()))

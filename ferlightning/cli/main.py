@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Write a checkpoint's predictions on images.",
     "recognize": "Find faces in pictures, videos and cameras, and tell what they express.",
-    "data": "Inspect or audit data (copies, leaks between splits), or cut faces out of photographs.",
+    "data": "Inspect, audit or verify data (copies, leaks, damage), or cut faces out of photographs.",
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "export": "Write a trained model as a file that runs without ferlightning.",
@@ -124,11 +124,14 @@ def _train(args: list[str]) -> None:
     from ferlightning.cli.check import check
     from ferlightning.cli.configs import expand
     from ferlightning.cli.deferred import import_lightning
+    from ferlightning.cli.run_folder import go_on
     from ferlightning.plugins import load_plugins
 
-    args = check(expand(args))
+    args = expand(args)
+    again = go_on(args)
+    args = check(args if again is None else again)
     import_lightning()
     load_plugins()
     from ferlightning.cli.trainer import FerlCLI
 
-    FerlCLI(args)
+    FerlCLI(args, again is not None)

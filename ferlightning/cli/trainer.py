@@ -9,7 +9,6 @@ import re
 import signal
 import warnings
 from collections.abc import Sequence
-from datetime import datetime
 from enum import Enum
 from importlib import import_module
 from itertools import count
@@ -40,9 +39,10 @@ from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
+from ferlightning.cli.run_folder import choose, is_first, remove_if_empty, run_of, without_added_lists
 from ferlightning.cli.tracking import go_offline_if_unreachable
 from ferlightning.cli.trust import vet
-from ferlightning.cli.words import in_order, options
+from ferlightning.cli.words import in_order, values
 from ferlightning.data.datamodule import OTHERS, FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.emotions import canonical
@@ -69,7 +69,6 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
-RUN_FOLDER = "FERL_RUN_FOLDER"  # tells the processes that a launcher starts which folder the first one chose
 ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust")
 """Arguments of one command; a saved configuration serves the others too."""
 
@@ -126,9 +125,15 @@ class FerlParser(Refusing, LightningArgumentParser):
 class FerlCLI(LightningCLI):
     """LightningCLI for our model and data, with a run folder for each fit."""
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, args: Sequence[str], again: bool = False) -> None:
+        """Run a command.
+
+        Args:
+            args: the command and its options.
+            again: it was given before, and goes on from the checkpoint in it.
+        """
         self.command = args[0]
-        self.ckpt_path = next(reversed(_values(args, "ckpt_path")), None)
+        self.ckpt_path = next(reversed(values(args, "ckpt_path")), None)
         self.header: dict[str, Any] = {}
         """What the checkpoint says of its network, or the first of an ensemble of its own."""
         args = list(args)
@@ -137,25 +142,30 @@ class FerlCLI(LightningCLI):
             args.append(f"--ckpt_path={self.ckpt_path}")
         self.saved = self._read_saved(args) if self.ckpt_path else None
         if self.saved is not None:
-            args[1:1] = ["--config", json.dumps(self.saved)]  # first, so that whatever the user types wins
-        self.run_folder = self._choose_run_folder(args)
+            saved = without_added_lists(self.saved, args) if again else self.saved
+            args[1:1] = ["--config", json.dumps(saved)]  # first, so that whatever the user types wins
+        self.run_folder, made = choose(args, self.ckpt_path)
         for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
                 args.insert(i + 1, f"--trainer.logger.save_dir={self.run_folder}")
-        super().__init__(
-            LightningModule,
-            FaceData,
-            save_config_callback=SaveConfig,
-            parser_class=FerlParser,
-            parser_kwargs={
-                self.command: {"description": COMMANDS[self.command], "default_config_files": [str(DEFAULTS)]}
-            },
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        try:
+            super().__init__(
+                LightningModule,
+                FaceData,
+                save_config_callback=SaveConfig,
+                parser_class=FerlParser,
+                parser_kwargs={
+                    self.command: {"description": COMMANDS[self.command], "default_config_files": [str(DEFAULTS)]}
+                },
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
+        finally:
+            if made:
+                remove_if_empty(self.run_folder)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -194,8 +204,9 @@ class FerlCLI(LightningCLI):
         weights_only = path.suffix == ".safetensors"
         if weights_only and self.command == "fit":
             raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")
-        source = path.resolve().parent.parent / "config.yaml"
-        if source.is_file():
+        run = run_of(path)
+        source = (run or path.resolve().parent.parent) / "config.yaml"
+        if run:
             config = read(source)
         elif CONFIG in stored:
             source, config = path, stored[CONFIG]
@@ -214,7 +225,7 @@ class FerlCLI(LightningCLI):
             trainer.pop("num_nodes", None)  # it would wait for the others
         if self.command != "fit" and not is_here(accelerator, devices):
             trainer |= {"accelerator": "auto", "devices": "auto", "strategy": "auto"}
-            if not _values(args, "trainer.accelerator", "trainer.devices") and _is_first():
+            if not values(args, "trainer.accelerator", "trainer.devices") and is_first():
                 print(
                     f"The run used accelerator {accelerator} (devices: {devices}), which is not here: this uses what is"
                 )
@@ -231,34 +242,6 @@ class FerlCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
-
-    def _choose_run_folder(self, args: Sequence[str]) -> Path:
-        """What the user says, the folder of the checkpoint, or a new one ``runs/<config name>/<time>``."""
-        if chosen := next(reversed(_values(args, "trainer.default_root_dir")), None):
-            begun = any(Path(chosen, "checkpoints").glob("*.ckpt"))  # else it was killed before its first epoch ended
-            if self.command == "fit" and not self.ckpt_path and begun and _is_first():
-                raise FerlError(
-                    f"--trainer.default_root_dir: {chosen} holds a run already; choose another folder, or go on with "
-                    f"that run by --ckpt_path={chosen}/checkpoints/last.ckpt"
-                )
-            return Path(chosen).resolve()
-        run = Path(self.ckpt_path or "").resolve().parent.parent
-        if self.ckpt_path and (run / "config.yaml").is_file():
-            return run
-        if not _is_first():
-            if RUN_FOLDER not in os.environ:
-                raise FerlError(
-                    "several processes were started from outside, so each would choose a run folder of its own: give "
-                    "them one with --trainer.default_root_dir"
-                )
-            return Path(os.environ[RUN_FOLDER])
-        configs = [value for value in _values(args, "config", "c") if not value.startswith("{")]
-        name = "+".join(Path(value).stem for value in configs) or Path(self.ckpt_path or "default").stem
-        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        runs = Path("runs", name).resolve()
-        folder = next(path for n in count() if not (path := Path(runs, f"{now}_{n}" if n else now)).exists())
-        os.environ[RUN_FOLDER] = str(folder)
-        return folder
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
@@ -288,7 +271,7 @@ class FerlCLI(LightningCLI):
             trainer.logger = loggers = [x for x in loggers if not x.class_path.endswith(".CSVLogger")]
         elif self.command != "fit" and getattr(trainer.logger, "class_path", "").endswith(".CSVLogger"):
             trainer.logger, loggers = False, []
-        if any(getattr(logger, "class_path", "").endswith(".WandbLogger") for logger in loggers) and _is_first():
+        if any(getattr(logger, "class_path", "").endswith(".WandbLogger") for logger in loggers) and is_first():
             go_offline_if_unreachable()
         for logger in loggers:
             if "save_dir" in getattr(logger, "init_args", {}):
@@ -316,9 +299,9 @@ class FerlCLI(LightningCLI):
         check_precision(trainer.precision, trainer.accelerator)
         if trainer.precision is None:
             trainer.precision, reason = fast_precision(trainer.accelerator)
-            if _is_first():
+            if is_first():
                 print(f"Precision: {trainer.precision}, as {reason}. Choose another with --trainer.precision")
-        elif not is_fast(trainer.precision, trainer.accelerator) and _is_first():
+        elif not is_fast(trainer.precision, trainer.accelerator) and is_first():
             log.warning(
                 "trainer.precision is %s, for which this CPU has no instructions: 32-true is several times faster here",
                 trainer.precision,
@@ -404,7 +387,7 @@ class FerlCLI(LightningCLI):
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
             self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
         keep_freed_memory()
-        if not _is_first():
+        if not is_first():
             return
         self.lock = own(self.run_folder)
         log = self.run_folder / "metrics.csv"
@@ -462,11 +445,6 @@ def _start_from_nothing(options: Any) -> None:
         options["pretrained"] = False
 
 
-def _is_first() -> bool:
-    """Whether this process was started by a person, not by another process of the same run."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
     """Options of a class belong to it. Jsonargparse keeps those that another class of the slot happens to have too."""
     if previous and "init_args" in previous and previous["class_path"] != value["class_path"]:
@@ -474,8 +452,3 @@ def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
 
 
 _typehints.discard_init_args_on_class_path_change = _discard_all
-
-
-def _values(args: Sequence[str], *names: str) -> list[str]:
-    """Values of all options of these names, in their order."""
-    return [value for name, _, value in options(args) if name in names and value is not None]

@@ -36,3 +36,8 @@ def options(args: Sequence[str]) -> Iterator[tuple[str, bool, str | None]]:
         if not given and words and not words[0].startswith("--"):
             text, given = words.pop(0), "="
         yield name.removesuffix("+"), name.endswith("+"), text if given else None
+
+
+def values(args: Sequence[str], *names: str) -> list[str]:
+    """Values of all options of these names, in their order."""
+    return [value for name, _, value in options(args) if name in names and value is not None]

@@ -1,5 +1,6 @@
 """A training that was stopped, and what goes on from it: owners of a folder, changed options, signals, damage."""
 
+import csv
 import os
 import pty
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 
 from ferlightning.cli.main import main
@@ -25,6 +27,9 @@ from tests.conftest import NO_REPORT, SMALL, TINY
 
 Ferl = Callable[..., Path]
 WORDS = [*TINY, *SMALL, "--trainer.default_root_dir=run"]
+JOB = {"JOB_ID": "4242", "JOB_NAME": "train", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1"}
+JOB |= {"PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "localhost"}
+"""What SLURM tells a job of itself, each name after SLURM_."""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,118 @@ def test_a_signal_ends_a_training_with_its_status(signum: int, status: int, ferl
     said, _ = process.communicate(timeout=120)
     assert process.returncode == status
     assert "go on from the last whole epoch by: ferl fit --ckpt_path=" in said
+
+
+def epochs(run: Path) -> list[int]:
+    """The epochs that a run has validated, in their order, over all its logs."""
+    logs = [*sorted(run.glob("metrics.*.csv")), run / "metrics.csv"]
+    return [int(row["epoch"]) for log in logs for row in csv.DictReader(log.open()) if row.get("val/accuracy")]
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in JOB.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+
+def test_a_slurm_job_that_starts_again_goes_on(ferl: Ferl, slurm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its script has two trainings, which differ by a word alone; lists that it adds to are not added to twice."""
+    words = ["fit", *TINY, *SMALL, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    ferl(*words, "--trainer.max_epochs=2", "--trainer.limit_train_batches=1")
+    first = ferl(*words, "--trainer.max_epochs=2")
+    assert first is not None and first.name.startswith("slurm-4242-")
+    assert len([*Path("runs/default").iterdir()]) == 2
+    before = yaml.safe_load((first / "config.yaml").read_text())
+    shutil.rmtree(first / "report_val")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    ferl(*words, "--trainer.max_epochs=2")
+    assert (first / "report_val/metrics.json").is_file()
+    assert yaml.safe_load((first / "config.yaml").read_text()) == before
+    assert epochs(first) == [0, 1]
+    assert len([*Path("runs/default").iterdir()]) == 2
+
+
+def test_a_slurm_job_that_was_ended_in_its_first_epoch_starts_in_the_same_folder(
+    ferl: Ferl, slurm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1"]
+    run = ferl(*words)
+    assert run is not None
+    shutil.rmtree(run / "checkpoints")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert ferl(*words) == run and epochs(run) == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_slurm_job_is_put_back_and_finishes_in_one_folder(
+    ferl: Ferl, slurm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SLURM warns by SIGUSR1; Lightning saves and has the job put back; SIGTERM ends it."""
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f"#!/bin/sh\necho $* > {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
+    process = begin("--trainer.max_epochs=12")
+    process.send_signal(signal.SIGUSR1)
+    while not (tmp_path / "asked").is_file():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143 and (tmp_path / "asked").read_text() == "requeue 4242\n"
+    assert Path("run/hpc_ckpt_1.ckpt").is_file()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    ferl("fit", *WORDS, "--trainer.max_epochs=12")
+    assert epochs(Path("run")) == [*range(12)]
+    shutil.rmtree("run/checkpoints")
+    ferl("validate", "--ckpt_path=run/hpc_ckpt_1.ckpt")
+    assert Path("run/report_val/metrics.json").is_file()
+
+
+def test_the_last_checkpoint_goes_on_or_there_is_none_and_a_run_starts(
+    ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", *TINY, *SMALL, *NO_REPORT, "--ckpt_path=last"]
+    run = ferl(*words, "--trainer.max_epochs=1")
+    assert run is not None and ferl(*words, "--trainer.max_epochs=2") == run
+    assert "Going on from" in capsys.readouterr().out and epochs(run) == [0, 1]
+    again = ferl(*words, "--trainer.max_epochs=3", "--trainer.default_root_dir=other", "--model.optimizer.lr=0.1")
+    assert again == run and epochs(Path("other")) == [0, 1, 2]
+    assert "learning rate" in refused(ferl, capsys, *words, "--trainer.max_epochs=3", "--model.optimizer.lr=0.1")
+    ferl("test", "--ckpt_path=last")
+    assert (run / "report/metrics.json").is_file()
+    assert "there is no checkpoint in none" in refused(
+        ferl, capsys, "test", "--ckpt_path=last", "--trainer.default_root_dir=none"
+    )
+
+
+def test_a_command_that_comes_to_nothing_leaves_no_folder(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(ferl, capsys, "fit", "--data.root=none", "--data=FER2013")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_trainings_that_start_together_have_a_folder_each(ferl: Ferl) -> None:
+    command = [sys.executable, "-m", "ferlightning", "fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1"]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(8)]
+    assert [process.wait(timeout=240) for process in processes] == [0] * 8
+    runs = [*Path("runs/default").iterdir()]
+    assert len(runs) == 8 and all(epochs(run) == [0] and (run / "checkpoints/last.ckpt").is_file() for run in runs)
+
+
+def test_folders_chosen_at_the_same_moment_differ(ferl: Ferl) -> None:
+    """Eight processes wait for a word each, and then choose within the same second."""
+    code = "from ferlightning.cli.run_folder import choose; print(flush=True); input(); print(choose(['fit'], None)[0])"
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    chosen = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert len(chosen) == 8 and all(Path(folder).is_dir() for folder in chosen)
 
 
 @pytest.mark.slow

@@ -1,0 +1,170 @@
+"""The folder of a run: the one that the user names, that of a checkpoint, that of a SLURM job, or a new one.
+
+A command that goes on by itself, with ``--ckpt_path=last`` or in a SLURM job that starts again, finds its checkpoint
+here.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ferlightning.cli.words import options, values
+from ferlightning.errors import FerlError
+
+LAST = "last"
+"""In place of the path of a checkpoint: the last of the run folder, if it has one."""
+RUN_FOLDER = "FERL_RUN_FOLDER"
+"""Tells the processes that a launcher starts which folder the first one chose."""
+RANKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+def is_first() -> bool:
+    """Whether this process was started by a person, not as one more of the same run."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
+def run_of(checkpoint: str | Path) -> Path | None:
+    """The run folder that a checkpoint lies in, if there is one."""
+    for depth, folder in enumerate(Path(checkpoint).resolve().parents[:3]):
+        if (folder / "config.yaml").is_file() and (depth == 1 or (folder / "checkpoints").is_dir()):
+            return folder
+    return None
+
+
+def go_on(args: Sequence[str]) -> list[str] | None:
+    """The words of a command that goes on by itself, with the path of its checkpoint; None for any other command.
+
+    Raises:
+        FerlError: the last checkpoint is to be tested, and there is none.
+    """
+    asked = next(reversed(values(args, "ckpt_path")), None)
+    if asked != LAST and (asked or args[0] != "fit" or not _restarted()):
+        return None
+    words = _without_checkpoint(args)
+    chosen = None if is_first() else os.environ.get(RUN_FOLDER)
+    named = next(reversed(values(args, "trainer.default_root_dir")), chosen)
+    if named is None and (job := _job(words)) is not None:
+        named = str(_runs(words) / job)
+    folders = [Path(named)] if named is not None else list(_runs(words).glob("*"))
+    found = [path for folder in folders if (path := last_checkpoint(folder))]
+    if found:
+        newest = max(found, key=lambda path: path.stat().st_mtime)
+        if is_first():
+            print(f"Going on from {newest}", flush=True)
+        return [*words, f"--ckpt_path={newest}"]
+    if args[0] != "fit":
+        raise FerlError(f"--ckpt_path={LAST}: there is no checkpoint in {named or _runs(words)}; give the path of one")
+    return words
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a whole epoch, from which a run goes on to the bit; else the one that SLURM's end left."""
+    newest = sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    hpc = sorted(folder.glob("hpc_ckpt_*.ckpt"), key=lambda path: path.stat().st_mtime)  # as Lightning names it
+    last = folder / "checkpoints/last.ckpt"
+    return last if last.is_file() else next(reversed(newest or hpc), None)
+
+
+def without_added_lists(saved: Mapping[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """A saved configuration without the lists that the words of the same command are about to add to again."""
+    kept = dict(saved)
+    for name in [name for name, adds, _ in options(args) if adds]:
+        node: Any = kept
+        *above, last = name.split(".")
+        for key in above:
+            node = node.get(key) if isinstance(node, dict) else None
+            node = node.get("init_args", node) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return kept
+
+
+def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
+    """Choose the folder of a run, and say whether it was made; processes that start together get one each.
+
+    Raises:
+        FerlError: the folder that is named holds a run, or several processes would choose one each.
+    """
+    if named := next(reversed(values(args, "trainer.default_root_dir")), None):
+        begun = any(Path(named, "checkpoints").glob("*.ckpt"))  # else it was killed before its first epoch ended
+        if args[0] == "fit" and not checkpoint and begun and is_first():
+            raise FerlError(
+                f"--trainer.default_root_dir: {named} holds a run already; choose another folder, or go on with that "
+                f"run by --ckpt_path={named}/checkpoints/last.ckpt, or by --ckpt_path={LAST}, which starts one, too"
+            )
+        return Path(named).resolve(), False
+    if checkpoint and (run := run_of(checkpoint)):
+        return run, False
+    runs, job = _runs(args, checkpoint), _job(_without_checkpoint(args)) if args[0] == "fit" else None
+    if job is not None and (_restarted() or not is_first()):
+        return runs / job, False
+    if not is_first():
+        if RUN_FOLDER not in os.environ:
+            raise FerlError(
+                "several processes were started from outside, so each would choose a run folder of its own: give "
+                "them one with --trainer.default_root_dir"
+            )
+        return Path(os.environ[RUN_FOLDER]), False
+    folder = _new(runs, job or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    os.environ[RUN_FOLDER] = str(folder)
+    return folder, True
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take away a new run folder of a command that came to nothing, and those above it that were made for it."""
+    for made in (folder, folder.parent, folder.parent.parent):
+        try:
+            made.rmdir()
+        except OSError:  # not empty
+            return
+
+
+def _new(runs: Path, name: str) -> Path:
+    """Make a folder; who makes it, owns it."""
+    numbers = count()
+    folder = runs / name
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.exists():  # a folder above it is a file
+                raise
+            folder = runs / f"{name}_{next(numbers) + 1}"
+        except FileNotFoundError:  # another process took an empty folder above it away
+            continue
+        else:
+            return folder
+
+
+def _runs(args: Sequence[str], checkpoint: str | None = None) -> Path:
+    """The folder of the runs of a configuration."""
+    configs = [value for value in values(args, "config", "c") if not value.startswith("{")]
+    return Path("runs", "+".join(Path(value).stem for value in configs) or Path(checkpoint or "default").stem).resolve()
+
+
+def _job(args: Sequence[str]) -> str | None:
+    """What a run is called within a SLURM job, which may have several; the same when the job starts again."""
+    if "SLURM_JOB_ID" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = "_".join((os.environ["SLURM_ARRAY_JOB_ID"], os.environ.get("SLURM_ARRAY_TASK_ID", "")))
+    return f"slurm-{job}-{hashlib.sha256(chr(0).join(args).encode()).hexdigest()[:6]}"
+
+
+def _restarted() -> bool:
+    return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+
+
+def _without_checkpoint(args: Sequence[str]) -> list[str]:
+    words = list(args)
+    for i in reversed(range(len(words))):
+        if words[i].startswith("--ckpt_path="):
+            del words[i]
+        elif words[i] == "--ckpt_path":
+            del words[i : i + 2]
+    return words
