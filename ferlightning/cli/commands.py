@@ -23,8 +23,8 @@ class _Parser(Refusing, ArgumentParser):
 
 
 def data(args: Sequence[str]) -> None:
-    """Inspect or audit data, or cut faces out of photographs."""
-    words = _checked("data", args, ["inspect", "audit", "align"])
+    """Inspect, audit or verify data, or cut faces out of photographs."""
+    words = _checked("data", args, ["inspect", "audit", "verify", "align"])
     if words[0] == "align":  # which needs no torch
         from ferlightning.deploy.align import align
 
@@ -33,14 +33,14 @@ def data(args: Sequence[str]) -> None:
     if len(words) > 1 and not words[1].startswith("-"):
         if not Path(words[1]).exists():
             raise FerlError(f"there is no file or folder {words[1]}")
-        if words[0] == "audit":
+        if words[0] != "inspect":
             words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
     import_lightning()
-    from ferlightning.data.commands import audit, inspect
+    from ferlightning.data.commands import audit, inspect, verify
     from ferlightning.deploy.align import align
 
     plugins.load_plugins()
-    _run("data", {"inspect": inspect, "audit": audit, "align": align}, words)
+    _run("data", {"inspect": inspect, "audit": audit, "verify": verify, "align": align}, words)
 
 
 def bench(args: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The functions behind ``ferl data``: what lies on disk, and what is wrong with it."""
+"""The functions behind ``ferl data``: what lies on disk, in the cache too, and what is wrong with it."""
 
 from pathlib import Path
 
@@ -54,3 +54,25 @@ def audit(path: str | None = None, data: FaceData | None = None, output: str = "
     print_audit(found, console)
     files = write_audit(Path(output), found, console.export_text(), data.raw.images)
     console.print(f"Written: {', '.join(map(str, files))}", markup=False, soft_wrap=True)
+
+
+def verify(path: str | None = None) -> None:
+    """Check that the parsed and preprocessed data in the cache are what was written, by their checksums.
+
+    Args:
+        path: the cache, or one store in it; null: that of the environment variable FERL_CACHE. ``ferl data verify
+            PATH`` will do.
+    """
+    from ferlightning.data.store import MANIFEST, cache_dir, damage, stores
+
+    place = cache_dir() if path is None else Path(path)
+    if not place.is_dir():
+        raise FerlError(f"there is no cache {place}; it is made when data are first read")
+    folders = [place] if (place / MANIFEST).is_file() else stores(place)
+    found = {folder: what for folder in folders if (what := damage(folder))}
+    print(f"{place}: {len(folders)} stores, {len(found)} damaged")
+    if found:
+        raise FerlError(
+            "; ".join(f"{what}: remove the folder {folder}" for folder, what in found.items())
+            + ". The next command that needs it makes it anew from the source"
+        )

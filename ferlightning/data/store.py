@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -123,6 +124,8 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     with lock:
         store = _load(folder)
         if store is None:
+            for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by parses that were killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 with replacing(folder) as temporary:
                     temporary.mkdir()
@@ -141,6 +144,28 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
                 ) from error
             store = _map(folder)
         return store
+
+
+def stores(cache: Path) -> list[Path]:
+    """The folders of all stores in a cache, whole or not."""
+    return sorted(path for path in cache.iterdir() if path.is_dir() and re.fullmatch(r"[0-9a-f]{24}", path.name))
+
+
+def damage(folder: Path) -> str | None:
+    """Read a store whole, and tell which of its files is not what was written; None if all are."""
+    try:
+        written = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        for name, expected in ((name, written[name]) for name in (f"{field.name}.npy" for field in fields(Store))):
+            path = folder / name
+            if not path.is_file():
+                return f"{path} is missing"
+            if path.stat().st_size != expected["size"] or _digest(path) != expected["sha256"]:
+                return f"{path} is not what was written"
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return f"{folder / MANIFEST} is not what was written"
+    return None
 
 
 def _facts(path: Path) -> dict[str, Any]:

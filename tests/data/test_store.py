@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ferlightning.cli.main import main
 from ferlightning.data.store import Store, cache_dir, open_store
 from ferlightning.errors import FerlError
 
@@ -125,6 +126,30 @@ def test_a_store_without_its_manifest_is_not_trusted(own_cache: Path) -> None:
         shutil.rmtree(folder_of_store(own_cache))
 
 
+@pytest.mark.parametrize(("name", "word"), [("images.npy", "not what was written"), ("label.npy", "missing")])
+def test_verify_names_the_file_that_is_damaged(
+    own_cache: Path, name: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped bit under an old time is what opening a store cannot see, as it trusts size and time."""
+    open_store(KEY, make_store)
+    open_store({"reader": "other"}, make_store)
+    main(["data", "verify"])
+    assert "2 stores, 0 damaged" in capsys.readouterr().out
+    path = sorted(own_cache.glob(f"*/{name}"))[0]
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    if word == "missing":
+        path.unlink()
+    with pytest.raises(SystemExit) as end:
+        main(["data", "verify", str(own_cache)])
+    assert end.value.code == 2
+    assert f"{path} is {word}: remove the folder {path.parent}" in capsys.readouterr().err
+    shutil.rmtree(path.parent)
+    main(["data", "verify"])
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FERL_CACHE", str(tmp_path / "file" / "cache"))
@@ -157,10 +182,13 @@ def test_a_parse_that_fails_leaves_nothing(own_cache: Path) -> None:
 
 
 def test_a_killed_parse_is_not_taken_for_a_store(own_cache: Path) -> None:
-    """What is left by a kill between two files: a temporary folder, which no key leads to."""
-    (own_cache / "tmpabc").mkdir(parents=True)
-    np.save(own_cache / "tmpabc" / "images.npy", make_store().images)
+    """What is left by a kill between two files: a temporary folder."""
+    open_store(KEY, make_store)
+    whole = folder_of_store(own_cache)
+    left = whole.rename(own_cache / f".{whole.name}.0a1b.tmp")
+    (left / "manifest.json").unlink()
     assert_same(open_store(KEY, make_store), make_store())
+    assert whole.is_dir() and not left.exists(), "and what was left is cleared"
 
 
 def open_slowly(log: str) -> None:
