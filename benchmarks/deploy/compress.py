@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ferlightning import FER2013, FERPlus
+from ferlightning.deploy.runtime import open_session
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import scores, wilson_interval
-from ferlightning.export.onnx_file import session_of
 
 HEADER = """| file | MB | FER2013 | balanced | FER+ | balanced | ms at batch 1 | ms at batch 64 |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
@@ -46,7 +46,7 @@ def accuracy(session: Any, output: str, images: np.ndarray, labels: np.ndarray) 
 def table(paths: list[Path]) -> str:
     """The rows of some files, under a header."""
     sets = {"fer2013": public_test(FER2013()), "probabilities": public_test(FERPlus())}
-    sessions = [session_of(path) for path in paths]
+    sessions = [open_session(path, threads=1) for path in paths]
     rows = [
         [
             path.name,

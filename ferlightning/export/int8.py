@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.data.datamodule import FaceData
+from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
-from ferlightning.export.onnx_file import quiet, session_of
+from ferlightning.export.onnx_file import quiet
 from ferlightning.files import replacing
 
 Inputs = dict[str, NDArray[Any]]
@@ -54,7 +55,7 @@ def quantise(path: Path, out: Path, batches: list[Inputs]) -> None:
     The first convolution, which reads the image, and the linear layers stay in floats: they take little time and lose
     most. Weights have 7 bits, because processors without VNNI add two products in 16 bits.
     """
-    import onnx  # late: an extra
+    import onnx
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_static
 
@@ -95,7 +96,7 @@ def compare(one: Path, other: Path, batches: list[Inputs]) -> dict[str, float]:
         The mean difference of a probability, the share of images that keep their most probable class, and how many
         times faster the other one is, at batch 1 and 64 on one thread: medians of runs in turn.
     """
-    sessions = [session_of(path) for path in (one, other)]
+    sessions = [open_session(path, threads=1) for path in (one, other)]
     probs = [np.concatenate([session.run(None, batch)[0] for batch in batches]) for session in sessions]
     found = {
         "change": float(np.abs(probs[0] - probs[1]).mean()),

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from ferlightning.checkpoint import HEADER, OURS
+from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
 from ferlightning.export.recurrent import with_onnx_stages
@@ -47,7 +48,6 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
     """
     with quiet():
         try:
-            import onnxruntime  # noqa: F401
             import onnxscript.optimizer
             from onnx_ir.passes.common import ClearMetadataAndDocStringPass
         except ModuleNotFoundError as error:
@@ -81,7 +81,7 @@ def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
     Raises:
         FerlError: it is above ``TOLERANCE``, or the file does not run.
     """
-    session = session_of(path)
+    session = open_session(path, threads=1)
     worst = 0.0
     for b, t in SHAPES:
         inputs = example(model, known, b, t)
@@ -98,16 +98,6 @@ def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
                 raise FerlError(f"the exported network differs from torch's by {gap:.2g} on a batch {where}")
             worst = max(worst, gap)
     return worst
-
-
-def session_of(path: Path) -> Any:
-    """ONNX Runtime on one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def example(model: Deployed, known: dict[str, Any], b: int, t: int) -> dict[str, Tensor]:
