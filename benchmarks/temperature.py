@@ -1,9 +1,10 @@
-"""Builds a temperature into weights: the last layers are divided by it, so that probabilities are as often right.
+"""Builds a temperature into weights, and stores them in half precision: how the weights that ship are made.
 
     FERL_DATA=FOLDER python benchmarks/temperature.py FILE.safetensors NEW.safetensors
 
-Guo et al. 2017, https://arxiv.org/abs/1706.04599. The temperature of each label set is fitted on every second image of
-PublicTest that has no copy among the training images; the figures are of the others, and go into the header.
+The last layers are divided by it (Guo et al. 2017, https://arxiv.org/abs/1706.04599). The temperature of each label
+set is fitted on every second image of PublicTest that has no copy among the training images; the figures are of the
+others, and go into the header.
 """
 
 import json
@@ -55,8 +56,8 @@ def main(path: str, new: str) -> None:
     for head, found in heads.items():
         print(head, found)
         for end in ("weight", "bias"):
-            tensor = state[f"{head}.{end}"]
-            state[f"{head}.{end}"] = (tensor.double() / found["temperature"]).to(tensor.dtype)
+            state[f"{head}.{end}"] = state[f"{head}.{end}"].double() / found["temperature"]
+    state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     header |= {"calibration": heads, "sha256": digest(state)}
     with replacing(Path(new)) as temporary:
         save_file(state, temporary, {HEADER: json.dumps(header)})

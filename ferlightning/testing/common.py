@@ -135,7 +135,7 @@ def check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
 
 
 def check_export(build: Callable[[], nn.Module], *inputs: Any) -> None:
-    """Check that torch.export takes a part in eval mode with any batch, and that what it makes gives the same result."""
+    """Check that torch.export takes a part in eval mode, with any batch, and makes something of the same result."""
     part = build().eval()
     name = type(part).__name__
     batches = tree_map(lambda x: {0: Dim.DYNAMIC} if isinstance(x, Tensor) else None, inputs)
