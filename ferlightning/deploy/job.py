@@ -18,7 +18,7 @@ from ferlightning.deploy.output import Output
 from ferlightning.deploy.pictures import as_rgb
 from ferlightning.deploy.places import Source
 from ferlightning.deploy.recognizer import Recognizer
-from ferlightning.deploy.sources import is_live, open_pipe, open_video
+from ferlightning.deploy.sources import Video, is_live, open_pipe
 from ferlightning.deploy.window import Window
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import FIRST_BYTES
@@ -134,7 +134,7 @@ class Job:
             self._video(source, open_pipe(beginning))
 
     def _video(self, source: Source, place: Any) -> None:
-        video = open_video(place, self.every, self.start, self.end)
+        video = Video(place, self.every, self.start, self.end)
         rate = video.rate / self.every
         options: dict[str, Any] = {"every_face": self.every_face}
         sure = self.recognizer.min_score

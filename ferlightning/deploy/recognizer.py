@@ -15,7 +15,7 @@ from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.classifier import FaceModel, OnnxModel
 from ferlightning.deploy.detectors import build_detector
 from ferlightning.deploy.pictures import Order, as_rgb, looks_bgr
-from ferlightning.deploy.sources import Frame, open_video
+from ferlightning.deploy.sources import Frame, Video
 from ferlightning.deploy.tracking import Tracker
 from ferlightning.images.crop import crop_face, level
 
@@ -157,7 +157,7 @@ class Recognizer:
         return self.detector(image, size or self.size, self.min_score)
 
     def stream(
-        self, source: Any, *, detect_every: int = 3, size: int = 320, every_face: int = 1, **options: Any
+        self, source: Any, *, detect_every: int = 3, size: int = 320, every_face: int = 1
     ) -> Iterator[tuple[Frame, list[Face]]]:
         """Follow the faces of a video, a camera or a stream; each frame with its faces, from left to right.
 
@@ -165,11 +165,11 @@ class Recognizer:
         0.3 s; a label changes once another class has led for 0.2 s.
 
         Args:
-            source: a video file, the number of a camera, a URL, or frames as ``sources.Frame``.
+            source: a video file, the number of a camera, a URL, a ``sources.Video`` of one of these, or any other
+                ``sources.Frame`` in order.
             detect_every: search for faces in every nth frame, but at least every 0.125 s.
             size: longer side, in pixels, to which a frame is reduced to find faces.
             every_face: classify each face in every nth frame only, which makes its label late by up to that.
-            **options: of ``sources.open_video``.
 
         Raises:
             FerlError: the source cannot be opened.
@@ -177,8 +177,8 @@ class Recognizer:
         tracker = Tracker(self.min_score)
         searched = 0.0
         known: dict[int, _Expression] = {}
-        frames = source if isinstance(source, Iterable) and not isinstance(source, str) else None
-        for n, frame in enumerate(open_video(source, **options) if frames is None else frames):
+        opened = isinstance(source, Iterable) and not isinstance(source, str)
+        for n, frame in enumerate(source if opened else Video(source)):
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1

@@ -179,11 +179,6 @@ class Video:
             reader.join(5)
 
 
-def open_video(source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> Video:
-    """Open a video file, the number of a camera, or a URL; see ``Video``."""
-    return Video(source, every, start, end)
-
-
 def open_pipe(beginning: bytes) -> str:
     """A name under which OpenCV reads standard input, of which the beginning was read already."""
     read, write = os.pipe()

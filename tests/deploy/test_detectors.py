@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ferlightning import FerlError
+from ferlightning import FerlError, Recognizer
 from ferlightning.deploy.detectors import build_detector
-from tests.deploy.common import HOPPER, YUNET, hopper, needs_yunet, overlap
+from tests.deploy.common import HOPPER, YUNET, Blobs, Brightness, hopper, needs_yunet, overlap
 
 
 @pytest.mark.parametrize("name", [pytest.param("yunet", marks=needs_yunet), "mtcnn", "haar"])
@@ -55,3 +55,20 @@ def test_mistakes_are_named(tmp_path: object) -> None:
         build_detector("yolo")
     with pytest.raises(FerlError, match="no file"):
         build_detector(path=f"{tmp_path}/no.onnx")
+
+
+def test_detectors_of_others_go_by_the_name_of_their_class() -> None:
+    assert isinstance(build_detector("Blobs"), Blobs)
+
+
+def test_colours_in_the_wrong_order_are_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
+    left, top, right, bottom = HOPPER
+    face = hopper()[top:bottom, left:right]
+    recognizer = Recognizer(Brightness(), detector="none")
+    recognizer(face)
+    recognizer(face[:, :, ::-1], order="bgr")
+    recognizer(face.mean(2).astype(np.uint8))
+    assert not caplog.records
+    for _ in range(2):
+        recognizer(face[:, :, ::-1])
+    assert len(caplog.records) == 1 and "order='bgr'" in caplog.text
