@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ferlightning.data.store import Store
 
 Ints = NDArray[np.int64]
-BLOCK = 4096  # frames at a time, to keep memory flat
+BLOCK = 1 << 22  # pixels at a time, to keep memory flat
 
 
 def frames_of(store: Store, items: Ints) -> Ints:
@@ -26,8 +26,9 @@ def pixel_moments(store: Store, items: Ints) -> tuple[list[float], list[float]]:
     if not len(frames):  # data for a test only; the checkpoint has its own statistics
         return [0.0] * channels, [1.0] * channels
     histogram = np.zeros((channels, 256))
-    for i in range(0, len(frames), BLOCK):
-        images = store.images[frames[i : i + BLOCK]].reshape(-1, channels)
+    block = max(1, BLOCK // int(np.prod(store.images.shape[1:3])))
+    for i in range(0, len(frames), block):
+        images = store.images[frames[i : i + block]].reshape(-1, channels)
         histogram += [np.bincount(channel, minlength=256) for channel in images.T]
     p, level = histogram / histogram.sum(1, keepdims=True), np.arange(256) / 255
     mean = p @ level

@@ -2,9 +2,6 @@
 
 import hashlib
 import inspect
-import math
-import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.contracts.images import GradedCorruption, Preprocess
-from ferlightning.data.store import Store, cache_dir, open_store
+from ferlightning.data.store import Store, open_store, room
 
 
 def preprocess_image(parts: Sequence[Preprocess | GradedCorruption], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -33,12 +30,7 @@ def preprocess_store(parts: Sequence[Preprocess], raw: Store) -> Store:
     described = [(type(part).__name__, vars(part), _source_hash(type(part))) for part in parts]
 
     def parse() -> Store:
-        shape = (len(raw.images), *preprocess_image(parts, raw.images[0]).shape)
-        # Not in memory: 36,000 images of 224 x 224 with two extra channels are 5 GiB.
-        with tempfile.TemporaryFile(dir=cache_dir()) as file:
-            if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process while the pages are written
-                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
-            images = np.memmap(file, np.uint8, "w+", shape=shape)
+        images = room((len(raw.images), *preprocess_image(parts, raw.images[0]).shape))
         for n, image in enumerate(raw.images):
             images[n] = preprocess_image(parts, image)
         return Store(**(vars(raw) | {"images": images}))

@@ -3,13 +3,18 @@
 import errno
 import hashlib
 import json
+import math
+import mmap
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock
@@ -96,6 +101,39 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser()
 
 
+def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Make room for the images of a store on the disk, whose file ``open_store`` moves into the store.
+
+    Memory holds none of them for good: the images of AffectNet at 224 x 224 pixels are 44 GB.
+    """
+    path = cache_dir() / f".{uuid4().hex}.npy"
+    images: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    weakref.finalize(images, _remove, path)
+    if (
+        hasattr(os, "posix_fallocate") and images.size
+    ):  # else a full disk would kill the process while pages are written
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+    return images
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """Save an array; move one that fills a file of ``room``."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        file = Path(str(array.filename))
+        if file.parent == cache_dir():  # not that of another store
+            array.flush()
+            with suppress(OSError):  # as of Windows, where a mapped file stays
+                file.rename(path)
+                return
+    np.save(path, array)
+
+
 def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
     """Open the store for a key, memory-mapped; parse and write it first if it is missing or damaged.
 
@@ -131,7 +169,7 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
                     temporary.mkdir()
                     parsed = parse()
                     for field in fields(Store):
-                        np.save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
+                        _save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
                     files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
                     (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
             except OSError as error:

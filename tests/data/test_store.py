@@ -1,5 +1,6 @@
 """The cache of parsed data: parsed once, rebuilt if damaged, never half there."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
-from ferlightning.data.store import Store, cache_dir, open_store
+from ferlightning.data.store import Store, cache_dir, open_store, room
 from ferlightning.errors import FerlError
 
 KEY: dict[str, object] = {"reader": "test", "path": Path("a.csv"), "size": 3}
@@ -210,4 +211,38 @@ def test_of_two_processes_one_parses(tmp_path: Path) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len((tmp_path / "log").read_text().splitlines()) == 1
+    assert_same(open_store(KEY, forbidden), make_store())
+
+
+@pytest.mark.parametrize("kept", [6, 4])
+def test_room_on_disk_becomes_the_store_and_is_never_left_behind(own_cache: Path, kept: int) -> None:
+    inode = 0
+
+    def parse(fails: bool = False) -> Store:
+        nonlocal inode
+        images = room((6, 4, 4))
+        images[:] = make_store().images
+        (file,) = own_cache.glob(".*.npy")
+        inode = file.stat().st_ino
+        if fails:
+            raise FerlError("stopped")
+        return replace(make_store(), images=images if kept == 6 else images[:kept])
+
+    with pytest.raises(FerlError, match="stopped"):
+        open_store(KEY, lambda: parse(fails=True))
+    gc.collect()  # the error held the frames
+    assert not list(own_cache.glob(".*"))
+    store = open_store(KEY, parse)
+    np.testing.assert_array_equal(store.images, make_store().images[:kept])
+    gc.collect()
+    assert not list(own_cache.glob(".*"))
+    moved = (folder_of_store(own_cache) / "images.npy").stat().st_ino == inode
+    assert moved == (kept == 6), "moved if it is full, copied else"
+
+
+def test_the_arrays_of_another_store_are_copied() -> None:
+    """As preprocessing does, which takes over all but the images."""
+    first = open_store(KEY, make_store)
+    second = open_store(KEY | {"size": 9}, lambda: first)
+    assert_same(second, make_store())
     assert_same(open_store(KEY, forbidden), make_store())
