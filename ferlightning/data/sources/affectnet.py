@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ferlightning.data.sources.files import ImageFiles, Listed, OnBadImage
+from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.folder import Folders
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import some
@@ -28,9 +28,7 @@ class AffectNet(ImageFiles):
         layout: ``annotations``, the only one.
         size: height and width to which images are resized, pixels; they are 224 as delivered.
         color: read RGB instead of grey.
-        on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
-            with a remark in the report.
-        options: those of every data set.
+        options: those of every data set of image files.
     """
 
     label_names = CLASSES
@@ -41,10 +39,9 @@ class AffectNet(ImageFiles):
         layout: str | None = None,
         size: int = 112,
         color: bool = True,
-        on_bad_image: OnBadImage = "raise",
         **options: Any,
     ) -> None:
-        super().__init__(root, size, color, on_bad_image, **options)
+        super().__init__(root, size, color, **options)
         self.layout = choose_layout("AffectNet", find, LAYOUTS, root, layout)
         self.root = self.layout.path
 

@@ -4,13 +4,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ferlightning.data.datamodule import FaceData, Split
-from ferlightning.data.sources.files import Listed, read_listed
+from ferlightning.data.sources.files import Listed, OnBadImage, read_listed
 from ferlightning.data.sources.folder import Folders, class_name
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import split_of
@@ -44,22 +45,32 @@ class FER2013(FaceData):
         root: a folder with the data, or the folder above it, or the csv itself; null: the environment variable
             FERL_DATA.
         layout: ``csv``, ``icml``, ``challenge`` or ``folders``; null: the first of these that is there.
+        on_bad_image: what to do with image files that are missing or cannot be read: ``raise`` an error that counts and
+            names them, or ``skip`` them with a remark in the report.
         options: those of every data set.
     """
 
     label_names = CLASSES
 
-    def __init__(self, root: str | None = None, layout: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        layout: str | None = None,
+        on_bad_image: OnBadImage = "raise",
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.root = root
         self.layout = layout
+        self.on_bad_image = on_bad_image
 
     def read(self) -> Store:
         try:
-            layout = choose_layout("FER2013", find, LAYOUTS, self.root, self.layout)
+            own = partial(find, on_bad_image=self.on_bad_image)
+            layout = choose_layout("FER2013", own, LAYOUTS, self.root, self.layout)
         except FerlError as error:
             raise FerlError(f"{error}{_why_not_folders(self.root or os.environ.get('FERL_DATA'))}") from None
-        return layout.open("FER2013")
+        return layout.open("FER2013", on_bad_image=self.on_bad_image)
 
     def notes(self, split: Split) -> list[str]:
         found = super().notes(split)
@@ -71,7 +82,7 @@ class FER2013(FaceData):
         return found
 
 
-def find(path: Path) -> list[Layout]:
+def find(path: Path, on_bad_image: OnBadImage = "raise") -> list[Layout]:
     """Find the layouts of FER2013 in a folder, or that of a csv."""
     if path.is_file():
         name = "icml" if path.name == "icml_face_data.csv" else "csv"
@@ -92,8 +103,11 @@ def find(path: Path) -> list[Layout]:
     if {class_name(part.name) for parts in _class_folders(path).values() for part in parts} == set(CLASSES):
         claims = frozenset(folder.name for folder in split_folders(path))
         found.append(
-            Layout("folders", path, lambda: [x.path for x in _list(path)], lambda: _read_folders(path), 2, claims)
-        )
+            Layout(
+                "folders", path, lambda: [x.path for x in listed_images(path)],
+                lambda: _read_folders(path, on_bad_image), 2, claims,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -195,7 +209,8 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _list(root: Path) -> list[Listed]:
+def listed_images(root: Path) -> list[Listed]:
+    """The images of split folders."""
     return [
         Listed(path, class_name(part.name), split)
         for split, parts in _class_folders(root).items()
@@ -204,7 +219,7 @@ def _list(root: Path) -> list[Listed]:
     ]
 
 
-def _read_folders(root: Path) -> Store:
+def _read_folders(root: Path, on_bad_image: OnBadImage) -> Store:
     beside = Folders.of(root)  # refuses two folders of one split, and those of splits that are not unpacked
     if odd := [path for path in beside.folders if path not in beside.splits and class_name(path.name) in EMOTIONS]:
         raise FerlError(
@@ -224,7 +239,7 @@ def _read_folders(root: Path) -> Store:
             f"{flat[0]}: is named after a split and has no class folders. Images without labels are for predict, by "
             "--data.predict_folder: move them"
         )
-    listed = _list(root)
+    listed = listed_images(root)
     there = {(file.split, file.name) for file in listed}
     empty = [(split, name) for split in _class_folders(root) for name in CLASSES if (split, name) not in there]
     if missing := [name for split, name in empty if split == "train"]:
@@ -245,4 +260,4 @@ def _read_folders(root: Path) -> Store:
             f"{other}: other files are named by usage, such as PublicTest_123.jpg, but this one is not. Rename or move "
             "it"
         )
-    return read_listed(root, listed, CLASSES, SIDE, False, remarks=remarks)
+    return read_listed(root, listed, CLASSES, SIDE, False, on_bad_image, remarks)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
@@ -16,11 +16,13 @@ from ferlightning.contracts.modules import Batch
 from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import fer2013
+from ferlightning.data.sources.files import OnBadImage, decode_all
 from ferlightning.data.sources.layouts import Layout, choose_layout
+from ferlightning.data.sources.names import readable
 from ferlightning.data.sources.text_lines import first_line, read_cells
 from ferlightning.data.store import SPLITS, UNLABELLED, Store
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import list_images, read_image
+from ferlightning.images.decode import Box, list_images, read_image
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 CLASSES = list(VOTES[:8])
@@ -50,6 +52,8 @@ class FERPlus(FaceData):
         fer2013_labels: give training images FER2013's own label, too, as ``label_fer2013`` for ``AuxiliaryHead``, and
             keep those that the filter leaves out, but not blank ones: they have no label of FER+ then. Needs
             ``target: cross_entropy``.
+        on_bad_image: what to do with image files that are missing or cannot be read: ``raise`` an error that counts and
+            names them, or ``skip`` them with a remark in the report.
         options: those of every data set.
     """
 
@@ -61,6 +65,7 @@ class FERPlus(FaceData):
         layout: str | None = None,
         target: Literal["majority", "probability", "cross_entropy", "multi_target"] = "majority",
         fer2013_labels: bool = False,
+        on_bad_image: OnBadImage = "raise",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -68,6 +73,7 @@ class FERPlus(FaceData):
         self.layout = layout
         self.target = target
         self.fer2013_labels = fer2013_labels
+        self.on_bad_image = on_bad_image
         if fer2013_labels and target != "cross_entropy":
             raise FerlError(
                 f"data.fer2013_labels needs data.target=cross_entropy, not {target}: an image that FER+ leaves out has "
@@ -75,11 +81,11 @@ class FERPlus(FaceData):
             )
 
     def read(self) -> Store:
-        return self._layout.open("FERPlus")
+        return self._layout.open("FERPlus", on_bad_image=self.on_bad_image)
 
     @cached_property
     def _layout(self) -> Layout:
-        return choose_layout("FER+", find, LAYOUTS, self.root, self.layout)
+        return choose_layout("FER+", partial(find, on_bad_image=self.on_bad_image), LAYOUTS, self.root, self.layout)
 
     @cached_property
     def items(self) -> dict[Split, NDArray[np.int64]]:
@@ -97,7 +103,7 @@ class FERPlus(FaceData):
         if layout.name == "png":
             raise FerlError(f"data.fer2013_labels: {layout.path} has no labels of FER2013; use another layout")
         # Its images, and so their order, are those of FER2013 in the same layout.
-        own = choose_layout("FER2013", fer2013.find, fer2013.LAYOUTS, self.root, layout.name).open("FER2013").label
+        own = fer2013.FER2013(self.root, layout.name, self.on_bad_image).raw.label
         return {"fer2013": np.eye(len(fer2013.CLASSES) + 1, len(fer2013.CLASSES), dtype=np.float32)[own]}
 
     @property
@@ -155,15 +161,15 @@ def _counted(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
 # --- readers --------------------------------------------------------------------------------------------------------
 
 
-def find(path: Path) -> list[Layout]:
+def find(path: Path, on_bad_image: OnBadImage = "raise") -> list[Layout]:
     """Find the layouts of FER+ in a folder."""
     if not path.is_dir():
         return []
     found, votes = [], path / VOTES_FILE
     if votes.is_file():
-        found = [_beside(votes, images) for images in fer2013.find(path)]
+        found = [_beside(votes, images) for images in fer2013.find(path, on_bad_image)]
     if any((path / name / "label.csv").is_file() for name in PNG_FOLDERS):
-        found.append(Layout("png", path, lambda: _png_files(path), lambda: _read_png(path)))
+        found.append(Layout("png", path, lambda: _png_files(path), lambda: _read_png(path, on_bad_image)))
     return found
 
 
@@ -237,14 +243,18 @@ def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) 
         split = np.where(split > 0, usage[order], split) if len(order) == len(store) else split
     elif layout == "folders":
         # The k-th image of a usage, by the number in its name, is the k-th row of that usage.
-        names = [fer2013.NAMED_BY_USAGE.match(Path(name).name) for name in store.name.tolist()]
+        paths = [file.path for file in fer2013.listed_images(path.parent)]  # those that were left out, too
+        names = [fer2013.NAMED_BY_USAGE.match(path.name) for path in paths]
         if not all(names):
             raise FerlError(_not_aligned(path, "the images are not named by usage and row, such as Training_123.jpg"))
-        by_number = np.lexsort((np.array([int(name[2]) for name in names if name]), split))
+        own = np.array([SPLITS.index(fer2013.USAGES[name[1]]) for name in names if name])
+        by_number = np.lexsort((np.array([int(name[2]) for name in names if name]), own))
         by_usage = np.argsort(usage, kind="stable")
         if len(by_usage) == len(by_number):
             order = np.empty_like(by_usage)
             order[by_number] = by_usage
+            there = set(store.name.tolist())
+            order = order[[readable(os.path.relpath(x, path.parent)) in there for x in paths]]
     counts = [f"{np.bincount(x[x >= 0], minlength=3).tolist()}" for x in (usage, split)]
     if len(order) != len(store) or not (usage[order] == split).all():
         what = f"Training / PublicTest / PrivateTest are {counts[0]} in it and {counts[1]} among the images"
@@ -276,9 +286,9 @@ def _png_files(root: Path) -> list[Path]:
     return [path for folder in _png_folders(root) for path in [*folder.glob("label.csv"), *list_images(folder)]]
 
 
-def _read_png(root: Path) -> Store:
+def _read_png(root: Path, on_bad_image: OnBadImage) -> Store:
     """Read the folders that FER+'s own script writes: ``label.csv`` has the name, the face box and ten votes."""
-    images, votes, split, names, remarks = [], [], [], [], []
+    places, votes, split, names, remarks = [], [], [], [], []
     for folder, number in _png_folders(root).items():
         path = folder / "label.csv"
         if not path.is_file():
@@ -294,30 +304,37 @@ def _read_png(root: Path) -> Store:
                     f"{path}, line {line}: the image {name[:200]!r} is outside of {folder}: the names in label.csv are "
                     "those of files beside it, which are no links to elsewhere. Move the image there"
                 )
-            if not os.path.isfile(folder / name):  # noqa: PTH113 (is_file raises for a long name)
-                raise FerlError(
-                    f"{path}, line {line}: there is no image {str(folder / name)[:400]}. Write the images again"
-                )
             if not (found := BOX.fullmatch(box)):
                 raise FerlError(f"{path}, line {line}: the box is {box[:80]!r}, expected one such as (0, 0, 48, 48)")
             left, top, right, bottom = map(int, found.groups())
-            images.append(read_image(folder / name, fer2013.SIDE, False, (left, top, right, bottom)))
+            places.append((folder / name, (left, top, right, bottom), f"{path}, line {line}"))
             votes.append(counts)
             split.append(number)
             names.append(f"{folder.name}/{name}")
         if extra := {file.name for file in list_images(folder)} - listed:
             remarks.append(f"{len(extra):,} images in {folder.name} have no row in its label.csv and were left out.")
-    if not images:
+    if not places:
         raise FerlError(f"{root}: no rows in any label.csv. Fetch FER+ again")
-    counted = np.stack(votes)
+    images, good, more = decode_all(
+        [image for image, *_ in places],
+        lambda n: _read_image(*places[n]),
+        fer2013.SIDE, False, on_bad_image, root,
+    )  # fmt: skip
+    counted = np.stack(votes)[good]
     return Store.of(
-        np.stack(images),
+        images,
         majority_label(counted),
-        np.array(split, np.int8),
-        np.array(names),
+        np.array(split, np.int8)[good],
+        np.array(names)[good],
         votes=counted,
-        remarks=remarks,
+        remarks=[*remarks, *more],
     )
+
+
+def _read_image(image: Path, box: Box, where: str) -> NDArray[np.uint8]:
+    if not os.path.isfile(image):  # noqa: PTH113 (is_file raises for a long name)
+        raise FerlError(f"{where}: there is no image {str(image)[:400]}. Write the images again")
+    return read_image(image, fer2013.SIDE, False, box)
 
 
 def _is_inside(folder: Path, root: Path, name: str) -> bool:

@@ -2,16 +2,18 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.layouts import Layout
 from ferlightning.data.sources.names import readable, some
-from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
+from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import Box, read_image
 
@@ -37,8 +39,8 @@ class ImageFiles(FaceData, ABC):
         root: the folder; null: the environment variable FERL_DATA.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        on_bad_image: what to do with images that cannot be read: ``raise`` an error that names them, or ``skip`` them
-            with a remark in the report.
+        on_bad_image: what to do with images that are missing or cannot be read: ``raise`` an error that counts and
+            names them, or ``skip`` them with a remark in the report.
         options: those of every data set.
     """
 
@@ -84,13 +86,60 @@ class ImageFiles(FaceData, ABC):
         return read_listed(self.root, files, self.label_names, self.size, self.color, self.on_bad_image, self.remarks)
 
 
+def decode_all(
+    paths: Sequence[Path],
+    read: Callable[[int], NDArray[np.uint8]],
+    size: int,
+    color: bool,
+    on_bad_image: OnBadImage,
+    root: Path,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
+    """Decode images one after another, onto the disk.
+
+    Args:
+        paths: their files, for messages.
+        read: reads the image of a number.
+        size: its height and width, pixels.
+        color: it is RGB instead of grey.
+        on_bad_image: ``raise`` an error that counts and names all that are missing or cannot be read, or ``skip`` them.
+        root: of the data, for messages.
+
+    Returns:
+        The images; which of the files they are, (n,); and remarks on those left out.
+
+    Raises:
+        FerlError: images cannot be read, and ``on_bad_image`` is ``raise``, or there are no others.
+    """
+    images = room((len(paths), size, size) + (3,) * color)
+    good = np.zeros(len(paths), bool)
+    errors: list[str] = []
+    kept = 0
+    for n in range(len(paths)):
+        try:
+            images[kept] = read(n)
+        except FerlError as error:
+            errors.append(str(error))
+        else:
+            good[n], kept = True, kept + 1
+    if not errors:
+        return images, good, []
+    named = some([str(path)[:400] for path, read_well in zip(paths, good, strict=True) if not read_well], 20)
+    what = f"{len(errors):,} of {len(paths):,} images cannot be read"
+    if on_bad_image == "raise" or not kept:
+        option = ", or leave {} out with --data.on_bad_image=skip" if kept else ""
+        if len(errors) == 1:
+            raise FerlError(errors[0] + option.format("it"))
+        raise FerlError(f"{root}: {what}: {named}. First: {errors[0]}{option.format('them')}")
+    return images[:kept], good, [f"{what} and were left out: {named}."]
+
+
 def read_listed(
     root: Path,
     files: list[Listed],
     label_names: list[str],
     size: int,
     color: bool,
-    on_bad_image: OnBadImage | None = None,
+    on_bad_image: OnBadImage,
     remarks: Sequence[str] = (),
 ) -> Store:
     """Decode listed images.
@@ -101,32 +150,18 @@ def read_listed(
         label_names: the classes; a label is an index into them.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        on_bad_image: as in ``ImageFiles``; None raises, too, where there is no such option.
+        on_bad_image: as in ``ImageFiles``.
         remarks: on the list.
 
     Raises:
         FerlError: images cannot be read; the message counts and names them.
     """
-    images = np.empty((len(files), size, size) + (3,) * color, np.uint8)
-    bad: dict[int, str] = {}
-    for n, file in enumerate(files):
-        try:
-            images[n] = read_image(file.path, size, color, file.box)
-        except FerlError as error:
-            bad[n] = str(error)
-    remarks = list(remarks)
-    if bad:
-        named = some([str(files[n].path) for n in bad], 20)
-        if on_bad_image != "skip" or len(bad) == len(files):
-            option = ", or leave them out with --data.on_bad_image=skip" if on_bad_image else ""
-            if len(bad) == 1:
-                raise FerlError(next(iter(bad.values())) + option.replace("them", "it"))
-            raise FerlError(
-                f"{root}: {len(bad):,} of {len(files):,} images cannot be read: {named}. Replace or remove them{option}"
-            )
-        remarks.append(f"{len(bad):,} of {len(files):,} images cannot be read and were left out: {named}.")
-        good = np.array([n not in bad for n in range(len(files))])
-        images, files = images[good], [file for n, file in enumerate(files) if n not in bad]
+    images, good, more = decode_all(
+        [file.path for file in files],
+        lambda n: read_image(files[n].path, size, color, files[n].box),
+        size, color, on_bad_image, root,
+    )  # fmt: skip
+    files = list(compress(files, good))
     index = {name: k for k, name in enumerate(label_names)}
     return Store.of(
         images=images,
@@ -134,5 +169,5 @@ def read_listed(
         split=np.array([SPLITS.index(file.split) if file.split else UNDECIDED for file in files], np.int8),
         name=np.array([readable(os.path.relpath(file.path, root)) for file in files]),
         subject=np.array([file.subject for file in files]),
-        remarks=remarks,
+        remarks=[*remarks, *more],
     )

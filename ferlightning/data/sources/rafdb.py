@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ferlightning.data.sources.files import ImageFiles, Listed, OnBadImage
+from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import split_of
 from ferlightning.emotions import NUMBERINGS, canonical
@@ -35,9 +35,7 @@ class RAFDB(ImageFiles):
         layout: ``basic``, or ``compound`` for the 11 compound expressions; null: the first of these that is there.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
-        on_bad_image: what to do with images that are missing or cannot be read: ``raise`` an error that names them, or
-            ``skip`` them with a remark in the report.
-        options: those of every data set.
+        options: those of every data set of image files.
     """
 
     def __init__(
@@ -46,10 +44,9 @@ class RAFDB(ImageFiles):
         layout: str | None = None,
         size: int = 100,
         color: bool = True,
-        on_bad_image: OnBadImage = "raise",
         **options: Any,
     ) -> None:
-        super().__init__(root, size, color, on_bad_image, **options)
+        super().__init__(root, size, color, **options)
         self.layout = choose_layout("RAF-DB", find, LAYOUTS, root, layout)
         self.root = self.layout.path
         self.label_names = CLASSES[self.layout.name]

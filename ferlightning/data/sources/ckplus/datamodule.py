@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.sources.ckplus.readers import CSV, LAYOUTS, find
 from ferlightning.data.sources.ckplus.recordings import CLASSES, Content
+from ferlightning.data.sources.files import OnBadImage
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.splits import image_folds, stratified_subject_folds, subject_folds
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
@@ -44,6 +45,8 @@ class CKPlus(FaceData):
             ``eyes``: rotate, scale and shift so that the eyes are at 35 and 65 % of the width and 30 % of the height;
             each frame by its own landmarks if CK+'s folder Landmarks is there, else all frames of a sequence alike, by
             the eyes that OpenCV's cascade finds in the first one, or like true if it finds none. False: no crop.
+        on_bad_image: what to do with images that are missing or cannot be read: ``raise`` an error that counts and
+            names them, or ``skip`` them with a remark in the report; a clip goes on without its bad frames.
         options: those of every data set.
     """
 
@@ -63,6 +66,7 @@ class CKPlus(FaceData):
         size: int = 48,
         color: bool = False,
         crop: bool | Literal["eyes"] = True,
+        on_bad_image: OnBadImage = "raise",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -88,7 +92,7 @@ class CKPlus(FaceData):
         self.folds = folds
         self.folds_by = folds_by
         self.folds_file = folds_file
-        self.content = Content(clips, last, neutral_first, size, color, crop)
+        self.content = Content(clips, last, neutral_first, size, color, crop, on_bad_image)
 
     @cached_property
     def source(self) -> Layout:

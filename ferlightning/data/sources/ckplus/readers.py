@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ferlightning.data.sources.ckplus.recordings import CLASSES, STILLS, Content, Recording, read_recordings
 from ferlightning.data.sources.folder import class_name
 from ferlightning.data.sources.layouts import Layout
-from ferlightning.data.sources.names import split_of
+from ferlightning.data.sources.names import some, split_of
 from ferlightning.data.sources.pixel_csv import read_pixel_csv
 from ferlightning.data.store import UNLABELLED, Store
 from ferlightning.emotions import probably_meant
@@ -114,21 +114,29 @@ def _read_original(root: Path, images: Path, content: Content) -> Store:
     recordings, aligned = [], _with_subjects(root, LANDMARK_FOLDERS) if _landmark_files(root, content) else None
     for folder in sorted(path for path in images.glob("S*/*") if path.is_dir() and path.name[0] != "."):
         frames, name = list_images(folder), _folder_name(folder)
+        if not frames and content.on_bad_image == "skip":
+            continue
         if not frames:
             raise FerlError(
                 f"{folder}: no frames in this folder, expected {name}_00000001.png and so on. Unpack "
-                "extended-cohn-kanade-images.zip again, or remove the folder"
+                "extended-cohn-kanade-images.zip again, remove the folder, or skip it by --data.on_bad_image=skip"
             )
         label = _read_emotion(emotions.pop(name)) if name in emotions else UNLABELLED
         landmarks = aligned / folder.parent.name / folder.name if aligned else None
         recordings.append(Recording(folder.parent.name, name, label, _in_order(frames, name), landmarks))
-    if emotions:
+    remarks = []
+    if emotions and content.on_bad_image == "skip":
+        remarks.append(
+            f"{len(emotions):,} sequences have an emotion and no images, and were left out: {some([*emotions])}."
+        )
+    elif emotions:
         path = next(iter(emotions.values()))
         raise FerlError(
             f"{path}: the images of this sequence are missing, expected them in "
-            f"{images / path.parent.parent.name / path.parent.name}. Unpack extended-cohn-kanade-images.zip again"
+            f"{images / path.parent.parent.name / path.parent.name}. Unpack extended-cohn-kanade-images.zip again, or "
+            "leave it out with --data.on_bad_image=skip"
         )
-    return read_recordings(recordings, content, content.crop)
+    return read_recordings(root, recordings, content, content.crop, remarks)
 
 
 def _folder_name(folder: Path) -> str:
@@ -209,15 +217,13 @@ def _read_ck48(parts: list[Path], content: Content) -> Store:
         Recording(name.partition("_")[0], name, CLASSES.index(labels[name]), _in_order(frames[name], name))
         for name in sorted(frames)
     ]
-    store = read_recordings(recordings, content, crop=False)
-    if len(parts) == 1:
-        return store
+    root = parts[0] if len(parts) == 1 else parts[0].parent
     named = [part.name for part in parts]
     remark = (
         f"The folders {', '.join(named)} were read together, since CK+ is split by data.fold. To train and test on "
         "these folders as they are, use --data=ImageFolder."
     )
-    return Store(**(vars(store) | {"remarks": np.array([*store.remarks.tolist(), remark], np.str_)}))
+    return read_recordings(root, recordings, content, False, [remark] if len(parts) > 1 else [])
 
 
 # --- ckextended.csv -------------------------------------------------------------------------------------------------

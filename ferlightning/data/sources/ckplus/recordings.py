@@ -1,5 +1,6 @@
 """From sequences of CK+ on disk to the stills or clips of a store."""
 
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from cv2.data import haarcascades
 from numpy.typing import NDArray
 
+from ferlightning.data.sources.files import OnBadImage, decode_all
 from ferlightning.data.store import UNDECIDED, UNLABELLED, Store
 from ferlightning.errors import FerlError
 from ferlightning.images.align import Eyes, align_eyes, find_eyes, read_eyes
@@ -29,6 +31,7 @@ class Content(NamedTuple):
     size: int = 48
     color: bool = False
     crop: bool | Literal["eyes"] = True
+    on_bad_image: OnBadImage = "raise"
 
 
 STILLS = Content()
@@ -56,32 +59,51 @@ class Item(NamedTuple):
     recording: Recording
 
 
-def read_recordings(recordings: list[Recording], content: Content, crop: bool | Literal["eyes"]) -> Store:
+def read_recordings(
+    root: Path, recordings: list[Recording], content: Content, crop: bool | Literal["eyes"], remarks: list[str]
+) -> Store:
     """Choose the items, cut out the faces, and decode.
 
     Args:
+        root: the folder of the data, for messages.
         recordings: in the order of the items.
         content: what becomes an item.
         crop: how to cut out faces; False if the pictures show nothing else.
+        remarks: on the recordings; more are added.
 
     Raises:
-        FerlError: an image or a landmark file is damaged, or there are fewer frames than ``content`` needs.
+        FerlError: an image or a landmark file is damaged and ``content`` does not skip it, or there are fewer frames
+            than it needs.
     """
-    remarks = []
     unlabelled = sum(recording.label == UNLABELLED for recording in recordings)
     if unlabelled:
-        remarks.append(f"{unlabelled:,} of {len(recordings):,} sequences have no emotion label and are in no split.")
+        remarks = [
+            *remarks,
+            f"{unlabelled:,} of {len(recordings):,} sequences have no emotion label and are in no split.",
+        ]
     places: dict[str, Box | Eyes] = {}
+    bad: list[str] = []
     if crop:
         searched = [recording for recording in recordings if recording.landmarks is None]
-        places, more = _find_faces(searched, eyes=crop == "eyes")
-        remarks += more
+        places, found = _find_faces(searched, crop == "eyes", bad)
+        remarks = [*remarks, *found]
     items = [item for recording in recordings for item in _items(recording, content)]
-    lengths = [len(item.frames) for item in items]
-    images = np.empty((sum(lengths), content.size, content.size) + (3,) * content.color, np.uint8)
-    frames = ((path, item.recording) for item in items for path in item.frames)
-    for n, (path, recording) in enumerate(frames):
-        images[n] = _read_frame(path, recording, places.get(recording.name), content)
+    frames = [(path, item.recording) for item in items for path in item.frames]
+    images, good, more = decode_all(
+        [path for path, _ in frames],
+        lambda n: _read_frame(*frames[n], places.get(frames[n][1].name), content),
+        content.size, content.color, content.on_bad_image, root,
+    )  # fmt: skip
+    if bad and content.on_bad_image == "raise":
+        raise FerlError(
+            f"{root}: {len(bad):,} frames cannot be read in which the face is searched for. First: {bad[0]}, or search "
+            "in the frames after them with --data.on_bad_image=skip"
+        )
+    if bad:
+        more.append(f"{len(bad):,} frames cannot be read, so the face was searched for in the ones after them.")
+    owner = np.repeat(np.arange(len(items)), [len(item.frames) for item in items])
+    counts = np.bincount(owner[good], minlength=len(items))
+    items, lengths = list(compress(items, counts)), counts[counts > 0]
     return Store.of(
         images,
         label=np.array([item.label for item in items], np.int64),
@@ -90,7 +112,7 @@ def read_recordings(recordings: list[Recording], content: Content, crop: bool | 
         start=np.cumsum([0, *lengths], dtype=np.int64),
         subject=np.array([item.recording.subject for item in items]),
         sequence=np.array([item.recording.name for item in items]),
-        remarks=remarks,
+        remarks=[*remarks, *more],
     )
 
 
@@ -119,13 +141,28 @@ def _read_frame(path: Path, recording: Recording, place: Box | Eyes | None, cont
     return read_image(path, content.size, content.color, place)
 
 
-def _find_faces(recordings: list[Recording], eyes: bool) -> tuple[dict[str, Box | Eyes], list[str]]:
-    """Find the face box, or the eyes, in the first frame of each sequence, by its name; and remark what is missing."""
+def _first_image(recording: Recording, bad: list[str]) -> NDArray[np.uint8] | None:
+    """The first frame of a sequence that can be read, or None; errors on those before are added to ``bad``."""
+    for path in recording.frames:
+        try:
+            return decode_image(path, color=False)
+        except FerlError as error:
+            bad.append(str(error))
+    return None
+
+
+def _find_faces(recordings: list[Recording], eyes: bool, bad: list[str]) -> tuple[dict[str, Box | Eyes], list[str]]:
+    """Find the face box, or the eyes, in the first frame of each sequence, by its name; and remark what is missing.
+
+    Errors in frames that cannot be read are added to ``bad``; the next frame takes their place.
+    """
     cascade = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
     places: dict[str, Box | Eyes] = {}
     without_face, without_eyes = [], []
     for recording in recordings:
-        image = decode_image(recording.frames[0], color=False)
+        image = _first_image(recording, bad)
+        if image is None:
+            continue
         box, found = _face_box(image, cascade)
         places[recording.name] = box
         if not found:
