@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from ferlightning.bench.suite import KEYS, Budget, Cell, Key, Step, Suite, cells, parse_suite, read_json
+from ferlightning.bounded_yaml import load
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Array, Interval
 from ferlightning.files import replacing
@@ -244,11 +245,16 @@ def _renamed(suite: Suite, shown: dict[str, str]) -> Suite:
 
 def read_run(path: Path) -> tuple[Suite, str, Budget]:
     """Read the suite that was run, and the name and the value of its budget."""
+    from jsonargparse import ArgumentError
+
     if not path.is_file():
         raise FerlError(f"there is no {path}, the suite that was run; give a folder or a csv of `ferl bench run`")
-    made = yaml.safe_load(path.read_text("utf-8"))
-    suite = parse_suite(made["suite"])
-    return suite, made["budget"], suite.budgets[made["budget"]]
+    try:
+        made = load(path.read_text("utf-8"))
+        suite = parse_suite(made["suite"])
+        return suite, made["budget"], suite.budgets[made["budget"]]
+    except (ArgumentError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FerlError(f"{path} is not what `ferl bench run` wrote: {error}") from None
 
 
 def _overlap(fold: int | None, line: dict[str, str]) -> float:

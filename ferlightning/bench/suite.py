@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from ferlightning.bounded_yaml import load
 from ferlightning.errors import FerlError
 
 SEVERITIES = range(1, 6)
@@ -219,10 +220,10 @@ def read_suite(path: Path) -> Suite:
     if not path.is_file():
         raise FerlError(f"there is no suite {path}; those of the project are in benchmarks/suites")
     try:
-        suite = parse_suite(yaml.safe_load(path.read_text("utf-8")))
+        suite = parse_suite(load(path.read_text("utf-8")))
     except UnicodeDecodeError as error:
         raise FerlError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (ArgumentError, yaml.YAMLError, TypeError, ValueError, OverflowError) as error:
         raise FerlError(f"{path}: {error}") from None
     for kind in ("rows", "columns", "budgets"):
         if not getattr(suite, kind):

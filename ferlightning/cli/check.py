@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ferlightning.bounded_yaml import load
 from ferlightning.cli import index
-from ferlightning.cli.configs import load, read
+from ferlightning.cli.configs import read
 from ferlightning.cli.index import Option, Part
 from ferlightning.cli.messages import meant, slot_of, unknown_part
 from ferlightning.cli.run_folder import run_of

@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
+from ferlightning.bounded_yaml import load
 from ferlightning.errors import FerlError
 
 PACKAGE = Path(__file__).parents[1]
 CONFIGS, SUITES, SWEEPS = "configs", "benchmarks/suites", "configs/sweeps"
-VALUES = 100_000
-"""The most values in a configuration, each alias counted as what it stands for."""
 
 
 def find(name: str, folder: str, what: str) -> str:
@@ -84,37 +83,3 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise FerlError(f"{path} holds no options; they are written as `key: value`, such as `trainer:`")
     return {str(key): value for key, value in values.items()}
-
-
-def load(text: str) -> Any:
-    """A value from YAML. Its size is counted first, because merged aliases multiply while the value is made.
-
-    Raises:
-        OverflowError: it has more than ``VALUES`` values, is nested too deeply, or has a number of thousands of digits.
-        yaml.YAMLError: it is no YAML.
-    """
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _size(node, {}) > VALUES:
-            raise OverflowError(f"its aliases stand for more than {VALUES} values; write them out")
-        return loader.construct_document(node)
-    except RecursionError:
-        raise OverflowError("it is nested too deeply") from None
-    except ValueError as error:
-        if "digits" in str(error):
-            raise OverflowError("it has a number of thousands of digits") from None
-        raise yaml.YAMLError(str(error)) from None  # such as a date that no calendar has
-    finally:
-        loader.dispose()
-
-
-def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Number of values below a node, each alias counted as what it stands for; endless for one that holds itself."""
-    if id(node) not in sizes:
-        sizes[id(node)] = float("inf")
-        below = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in below if isinstance(part, yaml.Node))
-    return sizes[id(node)]

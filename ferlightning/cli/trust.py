@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import LambdaCallback
 
+from ferlightning.bounded_yaml import load
 from ferlightning.checkpoint import trusted_packages
-from ferlightning.cli.configs import load
 from ferlightning.errors import FerlError
 
 SECTIONS = ("seed_everything", "trainer", "model", "data", "test_after_fit")

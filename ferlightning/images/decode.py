@@ -3,6 +3,8 @@
 import io
 import os
 import re
+import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ FIRST_BYTES = re.compile(
     re.DOTALL,
 )
 """How JPEG, PNG, GIF, WebP, TIFF, AVIF and HEIC begin."""
+MOST_PIXELS = 64_000_000
+"""Pixels of an image that is read, unless FERL_MAX_PIXELS says more: a file of a few bytes may claim any number."""
 LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 
 
@@ -67,7 +71,7 @@ def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
     """Decode an image in its own size, of an animation the first frame. Shape: (H, W), or (H, W, 3) RGB.
 
     Raises:
-        FerlError: the file is not an image that OpenCV or Pillow reads, or has more pixels than they take (2 ** 30).
+        FerlError: the file is not an image that OpenCV or Pillow reads, or has more than ``MOST_PIXELS``.
     """
     # Not cv2.imread: it fills a file that is cut short with grey, and on Windows takes ASCII paths only.
     try:
@@ -88,6 +92,13 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     Raises:
         FerlError: the same as of ``decode_image``.
     """
+    allowed = os.environ.get("FERL_MAX_PIXELS", "")
+    most = int(allowed) if allowed.isdecimal() else MOST_PIXELS
+    if (pixels := _pixels(content)) > most:
+        raise FerlError(
+            f"{name}: has {pixels / 1e6:,.1f} megapixels, more than {most / 1e6:,.1f}; replace or remove it, or "
+            "set the environment variable FERL_MAX_PIXELS to a larger number"
+        )
     data = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = None
     if re.match(rb"GIF8|....ftyp", content, re.DOTALL):  # OpenCV lacks these in some of its builds
@@ -100,6 +111,22 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     if image is None:
         raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
     return image.astype(np.uint8, copy=False)
+
+
+def _pixels(content: bytes) -> float:
+    """The number of pixels that the header of an image claims; 0 where Pillow cannot tell."""
+    from PIL import Image
+
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(content)) as image,
+        ):
+            return image.width * image.height
+    except Image.DecompressionBombError as error:  # its own limit; the message has the number
+        return float(re.findall(r"\d+", str(error))[0])
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, KeyError, struct.error):
+        return 0
 
 
 def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:

@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ferlightning.bounded_yaml import load
 from ferlightning.errors import FerlError
 
 Distribution = Literal[
@@ -261,14 +262,14 @@ def read(path: Path) -> Sweep:
         FerlError: the file cannot be read, or has a key or value that W&B would refuse or search differently.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = load(path.read_text(encoding="utf-8"))
         if isinstance(config, dict):
             config = {key: value for key, value in config.items() if key not in NOT_SEARCHED}
         return Sweep.model_validate(config)
     except OSError as error:
         raise FerlError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FerlError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OverflowError) as error:
+        raise FerlError(f"{path} is not YAML that can be read: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

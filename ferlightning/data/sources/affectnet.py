@@ -8,7 +8,7 @@ import numpy as np
 from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.folder import Folders
 from ferlightning.data.sources.layouts import Layout, choose_layout
-from ferlightning.data.sources.names import some
+from ferlightning.data.sources.names import some, strict_number
 from ferlightning.emotions import NUMBERINGS
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import list_images
@@ -77,12 +77,12 @@ class AffectNet(ImageFiles):
 
 def _read_number(path: Path) -> int:
     try:
-        number = int(float(str(np.load(path, allow_pickle=False).item())))
-    except (ValueError, OSError, EOFError):
-        number = -1
-    if not 0 <= number < len(CLASSES) + len(WITHOUT):
+        label = int(strict_number(str(np.load(path, allow_pickle=False).item())))
+    except (ValueError, OSError, EOFError, MemoryError):  # the last: of a shape that no memory has
+        label = -1
+    if not 0 <= label < len(CLASSES) + len(WITHOUT):
         raise FerlError(f"{path}: no number from 0 to {len(CLASSES) + len(WITHOUT) - 1}. Fetch the file again")
-    return number
+    return label
 
 
 def find(path: Path) -> list[Layout]:

@@ -77,6 +77,17 @@ def readable(name: str) -> str:
     return name
 
 
+def strict_number(text: str) -> float:
+    """A number as data files write them, not all that Python takes for one, such as 1_0, Arabic digits, or nan.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
+        raise ValueError(f"{text[:80]!r} is no number")
+    return float(text)
+
+
 def some(names: list[str], most: int = 5) -> str:
     """The first of many names, for a message."""
     return (

@@ -1,5 +1,6 @@
 """RAF-DB (Li et al. 2017, https://doi.org/10.1109/CVPR.2017.277) as it is delivered."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class RAFDB(ImageFiles):
         for line, text in enumerate(labels.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
             if not (words := text.split()):
                 continue
-            number = int(words[-1]) if words[-1].isdecimal() else 0
+            number = int(words[-1]) if re.fullmatch("[0-9]{1,2}", words[-1]) else 0
             split = split_of(words[0].partition("_")[0])
             if len(words) != 2 or split is None or not 1 <= number <= len(self.label_names):
                 raise FerlError(

@@ -5,13 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
-from ferlightning.data.sources.names import Names, no_such, some, split_of, splits_by_hand
+from ferlightning.data.sources.names import Names, no_such, some, split_of, splits_by_hand, strict_number
 from ferlightning.data.sources.rows import SUFFIX, Row, has_images, read_rows
 from ferlightning.emotions import NUMBERINGS, canonical
 from ferlightning.errors import FerlError
@@ -156,14 +156,19 @@ class Table(ImageFiles):
                         f"--data.split='{{test: {value}, ...}}'"
                     )
                 label = row.cells.get("label", "")
-                if re.fullmatch(r"\d+\.0*", label):
+                if re.fullmatch(r"[0-9]+\.0*", label):
                     label = label.partition(".")[0]
                 if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
                     label = ""
-                if self.numbers and label.isdecimal() and str(int(label)) not in self.numbers:
+                if self.numbers and _is_number(label) and str(int(label)) not in self.numbers:
                     raise FerlError(f"{where}: the label is {label}, data.numbers has {', '.join(self.numbers)}")
-                name = self.numbers.get(str(int(label)), label) if label.isdecimal() else canonical(label)
+                name = self.numbers.get(str(int(label)), label) if _is_number(label) else canonical(label)
                 path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
+                if not _is_inside(path, folder or self.images, row.cells["path"]):
+                    raise FerlError(
+                        f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
+                        "in a table are below its folder, or below that of --data.images. Move the images there"
+                    )
                 if by_value and split is None:
                     self.left_out.add(path)
                     continue
@@ -239,6 +244,13 @@ def _find(folder: Path, name: str) -> Path:
     return path
 
 
+def _is_inside(path: Path, folder: Path, name: str) -> bool:
+    """Whether a path of a table stays in its folder, links followed."""
+    written = Path(name.replace("\\", "/"))
+    own = not written.is_absolute() and not PureWindowsPath(name).anchor and ".." not in written.parts
+    return own and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def _by_name(folder: Path) -> dict[str, Path]:
     """The images of a folder, at any depth, by names that only one of them has."""
     images = list_images(folder)
@@ -251,12 +263,17 @@ def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
     if not all(sides):
         return None
     try:
-        left, top, width, height = (round(float(side)) for side in sides)
+        left, top, width, height = (round(strict_number(side)) for side in sides)
     except ValueError:
         raise FerlError(f"{where}: the face box is {sides}, expected numbers") from None
     return left, top, left + width, top + height
 
 
+def _is_number(text: str) -> bool:
+    """Whether a label is a number; what Python also takes for one, such as Arabic digits, is a name."""
+    return text.isascii() and text.isdecimal()
+
+
 def _natural(name: str) -> tuple[int, str]:
     """Sort numbers by value, then names."""
-    return (int(name), "") if name.isdecimal() else (1 << 62, name)
+    return (int(name), "") if _is_number(name) else (1 << 62, name)

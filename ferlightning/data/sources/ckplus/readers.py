@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ferlightning.data.sources.ckplus.recordings import CLASSES, STILLS, Content, Recording, read_recordings
 from ferlightning.data.sources.folder import class_name
 from ferlightning.data.sources.layouts import Layout
-from ferlightning.data.sources.names import some, split_of
+from ferlightning.data.sources.names import some, split_of, strict_number
 from ferlightning.data.sources.pixel_csv import read_pixel_csv
 from ferlightning.data.store import UNLABELLED, Store
 from ferlightning.emotions import probably_meant
@@ -148,7 +148,7 @@ def _read_emotion(path: Path) -> int:
     text = path.read_text(errors="replace").strip()
     codes = {float(code): code for code in range(len(CLASSES))}
     try:
-        return codes[float(text)]
+        return codes[strict_number(text)]
     except (ValueError, KeyError):
         raise FerlError(
             f"{path}: says {text[:40]!r}, expected a code from 0 to {len(CLASSES) - 1}, such as 3.0000000e+00. "
