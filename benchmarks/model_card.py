@@ -87,7 +87,8 @@ EXPORTED = """## As an ONNX file
 
 `{weights}.onnx` takes `image`, uint8 (N, 1, 48, 48), and gives `probabilities` of the eight classes and `fer2013` of
 the seven; their order is in the metadata `ferlightning`, as JSON. PublicTest without copies; milliseconds of CPU a face
-on one thread of ONNX Runtime, {processor}. int8 is what `ferl export {weights} --int8 --data=FER2013` writes.
+on one thread of ONNX Runtime, {processor}. int8 is what `ferl export {weights} --int8 --data=FER2013`
+writes.
 
 {rows}
 

@@ -61,8 +61,8 @@ class Ensemble(LightningModule):
     def notes(self) -> list[str]:
         """What a reader of its results must know."""
         images = " on each image and its mirror image" if self.network.mirror else ""
-        members = ", ".join(self.checkpoints)
-        return [f"An ensemble: the mean of the probabilities of {len(self.checkpoints)}{images}: {members}."]
+        n = sum(len(getattr(member, "members", [member])) for member in self.network.members)
+        return [f"An ensemble: the mean of the probabilities of {n}{images}: {', '.join(self.checkpoints)}."]
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
         """Classify clips, as ``NetworkEnsemble`` does: image (B, T, C, H, W) in [0, 1], mask (B, T) bool."""
