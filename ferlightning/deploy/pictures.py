@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import decode_bytes, decode_image
+from ferlightning.images.decode import MOST_PIXELS, decode_bytes, decode_image
 
 Order = Literal["rgb", "bgr"]
-MOST_PIXELS = 100_000_000
-"""Larger pictures are refused: three bytes a pixel, and as much again for each copy."""
 
 
 def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDArray[np.uint8]:
@@ -36,11 +34,6 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
         image = decode_bytes(bytes(picture), color=True, name=name)
     else:
         image = _array_as_rgb(*_from_pillow(picture, order), name)
-    if image.shape[0] * image.shape[1] > MOST_PIXELS:
-        raise FerlError(
-            f"{name} has {image.shape[1]} x {image.shape[0]} pixels, more than {MOST_PIXELS // 10**6} million: make it "
-            "smaller first"
-        )
     return image
 
 
@@ -67,6 +60,11 @@ def _array_as_rgb(picture: Any, order: Order, name: str) -> NDArray[np.uint8]:
         raise FerlError(f"{name} has the shape {array.shape}, expected (H, W), or (H, W, C) with C = 1, 3 or 4{hint}")
     if not array.size:
         raise FerlError(f"{name} has no pixels: its shape is {array.shape}")
+    if array.shape[0] * array.shape[1] > MOST_PIXELS:
+        raise FerlError(
+            f"{name} has {array.shape[1]} x {array.shape[0]} pixels, more than {MOST_PIXELS // 10**6} million: make it "
+            "smaller first"
+        )
     array = _as_bytes(array, name)
     if array.shape[2] == 1:
         return np.repeat(array, 3, 2)

@@ -114,8 +114,11 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
 
 
 def _pixels(content: bytes) -> float:
-    """The number of pixels that the header of an image claims; 0 where Pillow cannot tell."""
-    from PIL import Image
+    """The number of pixels that the header of an image claims; 0 where Pillow cannot tell, or is not here."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:  # a lean install
+        return 0
 
     try:
         with (
@@ -130,8 +133,10 @@ def _pixels(content: bytes) -> float:
 
 
 def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:
-    from PIL import Image
-
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise FerlError("GIF, AVIF and HEIC images need Pillow: pip install pillow") from None
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("RGB" if color else "L"))
