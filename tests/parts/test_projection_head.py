@@ -187,8 +187,11 @@ def test_two_processes_solve_one_projection(tmp_path: Path, monkeypatch: pytest.
         "losses.1.centers",
         "network.head.classify.weight",
     ):
+        # By the largest entry: LDA divides by the spread within a class, which magnifies what float32 rounds in batches
+        # of another size, so that axes of up to 90 differ by 0.004 where weights differ by 1e-7 (without gathering, by 99).
+        atol = 1e-3 * float(one[name].abs().max())
         torch.testing.assert_close(
-            two[name], one[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            two[name], one[name], rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
         )
     reports = [metrics(Path(name, "report_val")) for name in ("one", "two")]
     assert reports[1] == pytest.approx(reports[0], abs=1e-4)
