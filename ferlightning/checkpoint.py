@@ -15,7 +15,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -215,7 +215,9 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
                 "of ours. Save its state_dict alone and use that"
             ) from error
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
-    except (EOFError, OSError, RuntimeError, KeyError, TypeError, ValueError, BadZipFile, SafetensorError) as error:
+    except FerlError:
+        raise
+    except Exception as error:  # the unpickler raises whatever its stack meets in a damaged file
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
 
 

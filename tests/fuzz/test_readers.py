@@ -190,6 +190,8 @@ with zipfile.ZipFile(BytesIO(checkpoint())) as archive:
 
 @fuzz
 @example(content=resealed(b"cos\nsystem\n(S'echo ran'\ntR."))
+@example(content=resealed(PICKLE[32:]))  # IndexError of torch's unpickler
+@example(content=checkpoint()[31:])
 @given(content=spoilt(checkpoint()) | spoilt(PICKLE).map(resealed))
 def test_checkpoint(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"

@@ -188,7 +188,7 @@ def test_two_processes_solve_one_projection(tmp_path: Path, monkeypatch: pytest.
         "network.head.classify.weight",
     ):
         # By the largest entry: LDA divides by the spread within a class, which magnifies what float32 rounds in batches
-        # of another size, so that axes of up to 90 differ by 0.004 where weights differ by 1e-7 (without gathering, by 99).
+        # of another size. Axes of up to 90 differ by 0.004 where weights differ by 1e-7; without gathering, by 99.
         atol = 1e-3 * float(one[name].abs().max())
         torch.testing.assert_close(
             two[name], one[name], rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
