@@ -94,7 +94,8 @@ def speed(seen: Scene, crops: Image, labels: Image, name: str) -> dict[str, obje
         start = time.process_time()
         recognizer(seen.frames[0])
         single.append(time.process_time() - start)
-    model = OnnxModel(name, "fer2013" if name == "ferl-small" else None)
+    seven = len(recognizer.class_names) == 7
+    model = OnnxModel(name, None if seven else "fer2013")
     rgb = [np.repeat(crop[:, :, None], 3, 2) for crop in crops]
     one, right = [], []
     order = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
