@@ -143,7 +143,7 @@ def test_a_signal_ends_a_training_with_its_status(signum: int, status: int, ferl
 
 def epochs(run: Path) -> list[int]:
     """The epochs that a run has validated, in their order, over all its logs."""
-    logs = [*sorted(run.glob("metrics.*.csv")), run / "metrics.csv"]
+    logs = sorted(run.glob("metrics*.csv"))  # metrics.001.csv before metrics.csv
     return [int(row["epoch"]) for log in logs for row in csv.DictReader(log.open()) if row.get("val/accuracy")]
 
 
