@@ -344,7 +344,8 @@ class FerlCLI(LightningCLI):
                 options["classes"] = names
             elif names:  # in the model's order, without those that it does not know
                 given = {canonical(str(name)): new for name, new in given.items()}
-                options["classes"] = {name: name for name in names} | given | {OTHERS: None}
+                same = {name: name for name in names}
+                options["classes"] = {f"={name}": name for name in names} | same | given | {OTHERS: None}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save
