@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,8 @@ def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.Captu
 
 def start(*words: str, **options: Any) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "ferlightning", "recognize", *words, CROPPED]
+    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 

@@ -106,7 +106,7 @@ def test_a_trial_that_a_signal_ends_failed_and_the_others_go_on(folder: Path) ->
     """It has logged all its epochs by then, which does not make it complete."""
     found = search(write(parameters={"x": {"value": 1}, "y": {"values": ["SIGTERM", "SIGHUP", "SIGKILL", "a"]}}))
     assert dict(zip(found["y"], found["state"], strict=True)) == {
-        "SIGTERM": "fail", "SIGHUP": "fail", "SIGKILL": "fail", "a": "complete"
+        "SIGTERM": "failed", "SIGHUP": "failed", "SIGKILL": "failed", "a": "complete"
     }  # fmt: skip
 
 

@@ -102,13 +102,14 @@ def split_cells(line: str, delimiter: str) -> list[str]:
     """Split a line by Python's csv module, into cells without quotes and spaces around them.
 
     Raises:
-        ValueError: the quotes are wrong.
+        ValueError: the quotes are wrong, or a cell is larger than ``LONGEST``.
     """
     csv.field_size_limit(LONGEST)  # of all readers of the process; 131,072 by default, too few for a large image
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
-    except csv.Error:
-        raise ValueError("a quote is not closed, or closed amid a column") from None
+    except csv.Error as error:
+        large = "field limit" in str(error)
+        raise ValueError(str(error) if large else "a quote is not closed, or closed amid a column") from None
     return [cell.strip(" \r\n") for cell in cells]
 
 
