@@ -1,5 +1,6 @@
 """The command ``ferl``. Heavy imports happen inside the branch taken, so that ``ferl --help`` answers at once."""
 
+import errno
 import locale
 import os
 import re
@@ -83,8 +84,12 @@ def main(args: Sequence[str] | None = None) -> None:
             mistake = FerlError(f"a package is missing. {chain[-1]}; install it")
         if mistake is None and type(error).__module__.startswith("wandb."):
             mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
-        if mistake is None and isinstance(error, OSError) and error.filename:
-            mistake = FerlError(f"{error.filename}: {error.strerror}")
+        if (
+            mistake is None
+            and isinstance(error, OSError)
+            and (error.filename or error.errno in (errno.ENOSPC, errno.EFBIG))
+        ):
+            mistake = FerlError(f"{error.filename or 'what is written'}: {error.strerror}")
         if mistake is None and re.match(r"DataLoader worker .* is killed", str(error)):
             mistake = FerlError(
                 f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "

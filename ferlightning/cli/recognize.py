@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Never
 
@@ -62,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def recognize(args: Sequence[str]) -> None:
     """Run the command; it ends with status 1 if a source could not be read, 130 if it was interrupted."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - a file that is closed
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8; so they are JSON, too
     options = _parser().parse_args(args)
+    options.threads = min(options.threads, os.cpu_count() or 1)
     if options.anonymize and not options.save and not options.show:
         raise FerlError("--anonymize hides faces in what is saved or shown: give --save=DIR, too")
     if options.end is not None and options.end <= options.start:

@@ -27,6 +27,8 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
         raise FerlError(f"there is no folder {folder}")
     if target.resolve().is_relative_to(home.resolve()):
         raise FerlError(f"{out} is inside {folder}, whose pictures it would join: choose another folder")
+    if size < 1:
+        raise FerlError(f"size is {size}, expected a number of pixels from 1")
     find = build_detector(detector)
     pictures, left_out = list_images(home), []
     for path in pictures:
@@ -44,8 +46,6 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
         if upright and face.landmarks is not None:
             image, box = level(image, box, face.landmarks)
         name = path.relative_to(home)
-        write_picture(
-            target / name.with_name(f"{name.name.replace('.', '_')}.png"), crop_face(image, box, find.crop, size)
-        )
+        write_picture(target / name.with_name(f"{name.name}.png"), crop_face(image, box, find.crop, size))
     print(f"{len(pictures) - len(left_out)} of {len(pictures)} pictures have a face, cut out in {out}")
     print(*(f"  {line}" for line in left_out), sep="\n" if left_out else "", end="\n" if left_out else "")

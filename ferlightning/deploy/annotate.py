@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.deploy.recognizer import Face
+from ferlightning.deploy.sources import refuse_name
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
@@ -37,10 +38,9 @@ def draw(image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.uint8]:
 
 
 def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an RGB image, (H, W, 3), as the suffix says; as PNG if it says nothing that OpenCV writes."""
-    suffix = path.suffix if cv2.haveImageWriter(f"_{path.suffix}") else ".png"
-    _, code = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with replacing(path if suffix == path.suffix else path.with_name(f"{path.name}.png")) as temporary:
+    """Write an RGB image, (H, W, 3), as the suffix says."""
+    _, code = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with replacing(path) as temporary:
         temporary.write_bytes(code.tobytes())
 
 
@@ -69,6 +69,7 @@ class VideoFile:
             FerlError: the file cannot be written.
         """
         if self.writer is None:
+            refuse_name(self.partial)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.size = image.shape[1], image.shape[0]
             code = cv2.VideoWriter.fourcc(*"MJPG")
@@ -85,8 +86,18 @@ class VideoFile:
             self.written += 1
 
     def close(self) -> None:
-        """End the file and give it its name."""
+        """End the file and give it its name.
+
+        Raises:
+            FerlError: its end is missing, because the disk is full.
+        """
         if self.writer is not None:
             self.writer.release()
-            self.partial.replace(self.path)
             self.writer = None
+            written = cv2.VideoCapture(str(self.partial))  # OpenCV's writer does not tell that it failed
+            written.set(cv2.CAP_PROP_POS_FRAMES, self.written - 1)
+            whole = written.grab()
+            written.release()
+            if not whole:
+                raise FerlError(f"{self.partial}: the end could not be written: is the disk full?")
+            self.partial.replace(self.path)

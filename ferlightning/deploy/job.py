@@ -96,11 +96,10 @@ class Job:
         self._flush(pictures)
 
     def _refuse_overwriting(self, sources: list[Source]) -> None:
+        read = {Path(source.place).resolve() for source in sources if not is_live(source.place)}
         for source in sources:
-            if self.save is None or source.place == "-" or is_live(source.place):
-                continue
-            if (self.save / source.saved).resolve() == Path(source.place).resolve():
-                raise FerlError(f"--save={self.save} would replace {source.place}: choose another folder")
+            if self.save and (path := self.save / source.saved).resolve() in read:
+                raise FerlError(f"--save={self.save} would replace {path}: choose another folder")
 
     def _flush(self, pictures: list[tuple[Source, NDArray[np.uint8]]]) -> None:
         """Recognise the pictures that are held."""
@@ -118,6 +117,8 @@ class Job:
         pictures.clear()
 
     def _standard_input(self, source: Source) -> None:
+        if sys.stdin is None:
+            raise FerlError("standard input is closed")
         beginning = sys.stdin.buffer.read(16)
         if FIRST_BYTES.match(beginning) or beginning[:2] in (b"BM", b"P5", b"P6"):
             image = as_rgb(beginning + sys.stdin.buffer.read(), name="standard input")

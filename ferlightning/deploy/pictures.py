@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import MOST_PIXELS, decode_bytes, decode_image
+from ferlightning.images.decode import decode_bytes, decode_image, most_pixels
 
 Order = Literal["rgb", "bgr"]
 
@@ -33,7 +33,12 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
     elif isinstance(picture, bytes | bytearray | memoryview):
         image = decode_bytes(bytes(picture), color=True, name=name)
     else:
-        image = _array_as_rgb(*_from_pillow(picture, order), name)
+        try:
+            array, order = _from_pillow(picture, order)
+            array = np.asarray(array)
+        except (OSError, ValueError) as error:  # cut short, closed, or lists of several lengths
+            raise FerlError(f"{name}: cannot be read: {error}") from None
+        image = _array_as_rgb(array, order, name)
     return image
 
 
@@ -51,8 +56,9 @@ def _from_pillow(picture: Any, order: Order) -> tuple[Any, Order]:
     return np.asarray(turned.convert("RGB")), "rgb"
 
 
-def _array_as_rgb(picture: Any, order: Order, name: str) -> NDArray[np.uint8]:
-    array = np.asarray(picture)
+def _array_as_rgb(array: NDArray[Any], order: Order, name: str) -> NDArray[np.uint8]:
+    if order not in ("rgb", "bgr"):
+        raise FerlError(f"order is {order!r}, expected 'rgb' or 'bgr'")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -60,10 +66,9 @@ def _array_as_rgb(picture: Any, order: Order, name: str) -> NDArray[np.uint8]:
         raise FerlError(f"{name} has the shape {array.shape}, expected (H, W), or (H, W, C) with C = 1, 3 or 4{hint}")
     if not array.size:
         raise FerlError(f"{name} has no pixels: its shape is {array.shape}")
-    if array.shape[0] * array.shape[1] > MOST_PIXELS:
+    if array.shape[0] * array.shape[1] > most_pixels():
         raise FerlError(
-            f"{name} has {array.shape[1]} x {array.shape[0]} pixels, more than {MOST_PIXELS // 10**6} million: make it "
-            "smaller first"
+            f"{name} has {array.shape[1]} x {array.shape[0]} pixels, more than {most_pixels():,}: make it smaller first"
         )
     array = _as_bytes(array, name)
     if array.shape[2] == 1:
@@ -79,6 +84,8 @@ def _as_bytes(array: Any, name: str) -> Any:
         return (array >> 8).astype(np.uint8)  # as OpenCV does it with files
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "fiu":
+        raise FerlError(f"{name} is {array.dtype}, expected uint8, uint16, or floats from 0 to 1")
     low, high = float(array.min()), float(array.max())  # NaN if there is one
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.rint(array * 255).astype(np.uint8)

@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from ferlightning.deploy.sources import VIDEOS, is_live
-from ferlightning.images.decode import is_image, is_leftover, list_images
+from ferlightning.images.decode import is_image, is_leftover, is_pipe, list_images
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
     missing: list[str] = []
     for word in words:
         path = Path(word).expanduser()
-        if word == "-":
+        if not word:
+            missing.append("'': a source without a name")
+        elif word == "-":
             found.append(Source("-", "stdin.mkv", True))
         elif is_live(word):
             name = f"camera-{word}" if word.isdecimal() else Path(word.partition("?")[0]).stem or "stream"
@@ -63,10 +67,14 @@ def _videos(folder: Path) -> list[Path]:
         for here, folders, files in os.walk(folder)
         if not any(map(is_leftover, Path(here).relative_to(folder).parts))
         for name in files
-        if Path(name).suffix.lower() in VIDEOS and not is_leftover(name)
+        if Path(name).suffix.lower() in VIDEOS and not is_leftover(name) and not is_pipe(Path(here, name))
     ]
 
 
 def _file(path: Path, saved: str) -> Source:
     video = path.suffix.lower() in VIDEOS or not is_image(path)
-    return Source(str(path), str(Path(saved).with_suffix(".mkv")) if video else saved, video)
+    if video:
+        saved = str(Path(saved).with_suffix(".mkv"))
+    elif not cv2.haveImageWriter(f"_{Path(saved).suffix}"):
+        saved += ".png"
+    return Source(str(path), saved, video)

@@ -57,7 +57,17 @@ class Frame:
 def is_live(source: Any) -> bool:
     """Tell whether a source is a camera (a number) or a URL."""
     text = str(source)
-    return (text.isdecimal() and not Path(text).exists()) or bool(re.match(r"[a-z][a-z0-9+.-]+://", text))
+    return (text.isdecimal() and len(text) < 10 and not Path(text).exists()) or bool(
+        re.match(r"[a-z][a-z0-9+.-]+://", text)
+    )
+
+
+def refuse_name(path: Any) -> None:
+    """Refuse a name of a video at which OpenCV crashes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise FerlError(f"{path}: OpenCV takes no video whose name is not UTF-8: rename it") from None
 
 
 class Video:
@@ -85,6 +95,7 @@ class Video:
         self.source, self.every, self.start, self.end = source, every, start, end
         if not is_live(source) and not Path(source).exists():
             raise FerlError(f"there is no file {source}")
+        refuse_name(source)
         self.capture = self._open()
         if self.capture is None:
             text = str(source)
@@ -128,8 +139,9 @@ class Video:
                     first = False
                     yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index, seconds)
             index += 1
-        if first and not self.start:
-            raise FerlError(f"{self.source}: has no frame that can be read")
+        if first:
+            later = f" from {self.start:g} s on" if self.start else ""
+            raise FerlError(f"{self.source}: has no frame that can be read{later}")
 
     def _newest(self) -> Iterator[Frame]:
         """The frames of a camera, read by a thread of its own, of which the newest is kept."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.runtime import open_session
+from ferlightning.errors import FerlError
 from ferlightning.weights import YUNET, find_file
 
 Array = NDArray[Any]
@@ -38,6 +39,8 @@ class YuNet(FaceDetector):
         super().__init__(threads)
         self.session = open_session(Path(path) if path else find_file(YUNET, "yunet"), threads)
         self.names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+        if not {output.name for output in self.session.get_outputs()}.issuperset(self.names):
+            raise FerlError(f"{path} is not YuNet: it has no output {self.names[0]}")
 
     def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
         scale = min(1.0, size / max(image.shape[:2]))

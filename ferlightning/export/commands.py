@@ -41,9 +41,13 @@ def export(
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
     """
     sources = [model] if isinstance(model, str) else model
+    path = Path(out) if out else _place(sources, format)
+    if path.exists() and not path.is_file():
+        raise FerlError(f"out: {path} is a folder or device: give the name of a file")
+    if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
+        raise FerlError(f"out: {path} is read, and would be replaced: give another name")
     members = read_members(sources)
     state, header = weights_of(*members.values()) if len(members) == 1 else ensemble_of(members)
-    path = Path(out) if out else _place(sources, format)
     if format == "safetensors":
         save_weights(path, state, header)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

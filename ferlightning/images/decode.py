@@ -30,6 +30,12 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
+def is_pipe(path: Path) -> bool:
+    """Tell whether a path is a pipe or device, at which a reader may wait for ever."""
+    # Not Path.exists and is_file, which raise in a folder that may not be entered.
+    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
+
+
 def list_images(folder: Path) -> list[Path]:
     """List the image files of a folder at any depth, by suffix or first bytes, sorted; leftovers are left out.
 
@@ -48,7 +54,8 @@ def list_images(folder: Path) -> list[Path]:
             raise FerlError(f"{here}: this link leads to a folder that {folder} itself is in. Remove the link")
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_leftover(name))
-        found += [path for name in files if not is_leftover(name) and is_image(path := Path(here, name))]
+        paths = [Path(here, name) for name in files if not is_leftover(name)]
+        found += [path for path in paths if not is_pipe(path) and is_image(path)]
     return sorted(found)
 
 
@@ -81,6 +88,12 @@ def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
     return decode_bytes(content, color, str(path))
 
 
+def most_pixels() -> int:
+    """How many pixels an image that is read may have."""
+    allowed = os.environ.get("FERL_MAX_PIXELS", "")
+    return int(allowed) if allowed.isdecimal() else MOST_PIXELS
+
+
 def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     """Decode the content of an image file, turned as its EXIF entry says. Shape: (H, W), or (H, W, 3) RGB.
 
@@ -92,8 +105,7 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     Raises:
         FerlError: the same as of ``decode_image``.
     """
-    allowed = os.environ.get("FERL_MAX_PIXELS", "")
-    most = int(allowed) if allowed.isdecimal() else MOST_PIXELS
+    most = most_pixels()
     if (pixels := _pixels(content)) > most:
         raise FerlError(
             f"{name}: has {pixels / 1e6:,.1f} megapixels, more than {most / 1e6:,.1f}; replace or remove it, or "

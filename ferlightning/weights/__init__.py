@@ -97,11 +97,11 @@ def meant_weights(name: str) -> str:
 
 def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
     """Fetch a file from the first address that has it; what a broken connection left is gone on with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     failures = []
     for url in urls:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             _download(url, part)
         except OSError as error:
             failures.append(f"cannot fetch {url}: {error}")

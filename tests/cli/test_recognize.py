@@ -134,6 +134,55 @@ def test_nothing_that_is_read_is_replaced(capsys: pytest.CaptureFixture[str]) ->
     shutil.copy("a.png", "other/a.png")
     run(capsys, "a.png", "other/a.png", CROPPED, "--save=out")
     assert sorted(path.name for path in Path("out").iterdir()) == ["a-2.png", "a.png"]
+    _, err = run(capsys, "other/a.png", "a.png", CROPPED, "--save=.", status=2)  # not the one that it is a copy of
+    assert "would replace a.png" in err and Path("a.png").read_bytes() == before
+    shutil.copy("a.png", "a")
+    run(capsys, "a", "a.png", CROPPED, "--save=both")
+    assert sorted(path.name for path in Path("both").iterdir()) == ["a-2.png", "a.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where names are any bytes")
+def test_names_that_are_not_utf8_and_pipes_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    cv2.imwrite("a.png", face())
+    write_video("a.avi", 3)
+    shutil.copy("a.png", b"in/\xff.png")
+    shutil.copy("a.avi", b"in/\xff.avi")  # at whose name OpenCV crashes
+    for name in ("in/pipe.jpg", "in/pipe.mp4", "in/pipe"):
+        os.mkfifo(name)
+    done = start("in", "--format=jsonl", "--save=out", env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 1 and b"1 of 2 sources" in err and b"not UTF-8: rename it" in err
+    assert [os.fsencode(json.loads(line)["source"]) for line in out.splitlines()] == [b"in/\xff.png"]
+    assert [os.fsencode(path) for path in Path("out").iterdir()] == [b"out/\xff.png"]
+
+
+def test_a_video_of_which_no_frame_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write_video("film.avi", 30)
+    _, err = run(capsys, "film.avi", "", "99999999999999", CROPPED, "--start=100", status=1)
+    assert "3 of 3 sources" in err and "film.avi: has no frame that can be read from 100 s on" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes files")
+@pytest.mark.parametrize(
+    ("redirection", "status", "message"),
+    [
+        ("- <&-", 1, "standard input is closed"),
+        ("a.png >&-", 0, ""),
+        ("a.png 2>&-", 0, "a.png  face 1"),
+        pytest.param(
+            "a.png >/dev/full",
+            2,
+            "No space left",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full"),
+        ),
+    ],
+)
+def test_standard_files_may_be_closed(redirection: str, status: int, message: str) -> None:
+    cv2.imwrite("a.png", face())
+    command = f"{sys.executable} -m ferlightning recognize {CROPPED} --threads=100000000000 {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == status and message in done.stdout + done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -298,6 +347,26 @@ def test_the_lean_install_recognises(folder: Path) -> None:
     assert done.returncode == 2 and "pip install ferlightning" in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell that limits the size of files")
+def test_a_video_that_could_not_be_written_is_not_called_whole() -> None:
+    write_video("film.avi", 60)
+    command = f"ulimit -f 30; {sys.executable} -m ferlightning recognize film.avi {CROPPED} --save=out"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and "film.partial.mkv: the end could not be written" in done.stderr
+    assert [path.name for path in Path("out").iterdir()] == ["film.partial.mkv"]
+
+
+def test_no_face_that_is_cut_out_replaces_another(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name in ("in/a.b.png", "in/a_b.png"):
+        cv2.imwrite(name, face())
+    main(["data", "align", "in", "out", "--detector=none"])
+    assert len([*Path("out").iterdir()]) == 2 and "2 of 2" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "align", "in", "out", "--detector=none", "--size=0"])
+    assert "size is 0" in capsys.readouterr().err
+
+
 @needs_yunet
 def test_faces_are_cut_out_of_photographs_and_turned(capsys: pytest.CaptureFixture[str]) -> None:
     """A face turned by 25 degrees comes out as the same face does that was upright."""
@@ -315,7 +384,7 @@ def test_faces_are_cut_out_of_photographs_and_turned(capsys: pytest.CaptureFixtu
     assert "2 of 3 pictures have a face" in written and "in/none.png: no face was found" in written
     first, level, tilted = (
         cv2.GaussianBlur(cv2.imread(f"{name}.png", cv2.IMREAD_GRAYSCALE), (0, 0), 2)
-        for name in ("out/happy/a_png", "out/happy/b_jpg", "tilted/happy/b_jpg")
+        for name in ("out/happy/a.png", "out/happy/b.jpg", "tilted/happy/b.jpg")
     )
     # The detector's box is a few pixels off: the best of all shifts by up to 10.
     alike = [cv2.matchTemplate(first, face[10:-10, 10:-10], cv2.TM_CCOEFF_NORMED).max() for face in (level, tilted)]

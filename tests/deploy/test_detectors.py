@@ -8,6 +8,7 @@ import pytest
 
 from ferlightning import FerlError, Recognizer
 from ferlightning.deploy.detectors import build_detector
+from ferlightning.weights import find_weights
 from tests.deploy.common import HOPPER, YUNET, Blobs, Brightness, hopper, needs_yunet, overlap
 
 
@@ -48,6 +49,8 @@ def test_what_is_used_without_yunets_file_is_said(
     assert "Haar" in caplog.text and "--detector-path" in caplog.text and len(caplog.records) == 1
     with pytest.raises(FerlError, match="file:///nowhere/face_detection_yunet_2026may.onnx"):
         build_detector("yunet")
+    monkeypatch.setenv("FERL_CACHE", f"{__file__}/no-folder")  # nor can it be stored
+    assert type(build_detector()).__name__ == "Haar"
 
 
 def test_mistakes_are_named(tmp_path: object) -> None:
@@ -55,6 +58,8 @@ def test_mistakes_are_named(tmp_path: object) -> None:
         build_detector("yolo")
     with pytest.raises(FerlError, match="no file"):
         build_detector(path=f"{tmp_path}/no.onnx")
+    with pytest.raises(FerlError, match="is not YuNet"):
+        build_detector(path=find_weights("ferl-small.onnx"))
 
 
 def test_detectors_of_others_go_by_the_name_of_their_class() -> None:

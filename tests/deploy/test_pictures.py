@@ -1,5 +1,6 @@
 """One picture in whatever form gives the same bytes, and what is no picture is refused in words."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,6 @@ import pytest
 from PIL import Image as Pillow
 
 from ferlightning import FerlError
-from ferlightning.deploy import pictures
 from ferlightning.deploy.pictures import as_rgb
 
 
@@ -68,6 +68,9 @@ def test_every_orientation_of_exif_is_followed(orientation: int, tmp_path: Path)
         (b"GIF89a nothing", "cannot be read as an image"),
         ("no-such.png", "no-such.png: cannot be read: No such file"),
         (None, "has the shape"),
+        ([[1], [1, 2]], "cannot be read"),
+        (np.full((5, 5), "a"), "is <U1"),
+        (np.zeros((5, 5), "M8[s]"), "is datetime64"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_words(picture: object, message: str) -> None:
@@ -76,6 +79,15 @@ def test_what_is_no_picture_is_refused_in_words(picture: object, message: str) -
 
 
 def test_too_large_a_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 1_000_000)
-    with pytest.raises(FerlError, match="1100 x 1000 pixels, more than 1 million"):
+    monkeypatch.setenv("FERL_MAX_PIXELS", "1000000")  # which arrays and files go by alike
+    with pytest.raises(FerlError, match="1100 x 1000 pixels, more than 1,000,000"):
         as_rgb(np.zeros((1000, 1100), np.uint8))
+
+
+def test_a_pillow_image_that_is_cut_short_and_an_unknown_order_are_refused() -> None:
+    file = io.BytesIO()
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)).save(file, "png")
+    with pytest.raises(FerlError, match="cannot be read: .*truncated"):
+        as_rgb(Pillow.open(io.BytesIO(file.getvalue()[:4000])))
+    with pytest.raises(FerlError, match="order is 'BGR', expected 'rgb' or 'bgr'"):
+        as_rgb(np.zeros((5, 5, 3), np.uint8), order="BGR")  # type: ignore[arg-type]

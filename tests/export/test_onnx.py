@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from ferlightning import Network, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
+from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
 from ferlightning.export.onnx_file import write_onnx
 from ferlightning.parts import (
@@ -213,3 +214,13 @@ def test_int8_needs_the_training_data(ferl: Callable[..., Path], capsys: pytest.
     with pytest.raises(SystemExit):
         ferl("export", "ferl-small", "a.onnx", "--int8")
     assert "int8 needs the images that the network was trained on" in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(weights.find_weights("ferl-small").read_bytes())
+    before = path.read_bytes()
+    for out, message in ((path, "is read, and would be replaced"), (tmp_path, "is a folder or device")):
+        with pytest.raises(FerlError, match=message):
+            export(str(path), str(out))
+    assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
