@@ -108,9 +108,8 @@ class Captured:
                     self.result = self.function(self.batch)
                 finally:
                     graph.capture_end()
-        except (
-            Exception
-        ) as error:  # of many kinds; what is wrong without a graph, too, is raised again by the next call
+        except Exception as error:
+            # Of many kinds; what is wrong without a graph, too, is raised again by the next call.
             first: BaseException = error
             while first.__context__ is not None:  # the end of a capture that has failed raises as well
                 first = first.__context__

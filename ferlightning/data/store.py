@@ -109,9 +109,8 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     path = cache_dir() / f".{uuid4().hex}.npy"
     images: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     weakref.finalize(images, _remove, path)
-    if (
-        hasattr(os, "posix_fallocate") and images.size
-    ):  # else a full disk would kill the process while pages are written
+    # Else a full disk would kill the process while pages are written.
+    if hasattr(os, "posix_fallocate") and images.size:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
     return images
