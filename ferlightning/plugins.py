@@ -25,7 +25,7 @@ SLOTS = {
 }
 """Each slot and the class whose subclasses fit it."""
 
-BUILT_IN = ("ferlightning.parts", "ferlightning.data", "ferlightning.deploy.detectors")
+BUILT_IN = ("ferlightning.parts", "ferlightning.data", "ferlightning.images.detectors")
 """Importing these makes the parts we ship known."""
 
 

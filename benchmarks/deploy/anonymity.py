@@ -20,8 +20,8 @@ from frames import Image, paste, photograph
 from numpy.typing import NDArray
 
 from ferlightning.deploy.anonymise import hide
-from ferlightning.deploy.detectors import build_detector
 from ferlightning.images.crop import crop_face
+from ferlightning.images.detectors import build_detector
 
 HOWS = ("none", "box", "blur", "pixelate")
 

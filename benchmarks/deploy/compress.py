@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ferlightning import FER2013, FERPlus
-from ferlightning.deploy.runtime import open_session
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import scores, wilson_interval
+from ferlightning.runtime import open_session
 
 HEADER = """| file | MB | FER2013 | balanced | FER+ | balanced | ms at batch 1 | ms at batch 64 |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.deploy.yunet import YuNet
+from ferlightning.images.detectors.yunet import YuNet
 
 Image = NDArray[np.uint8]
 RATE = 30

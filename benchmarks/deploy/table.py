@@ -24,10 +24,10 @@ import numpy as np
 from frames import EMPTY, Image, Scene, photographs, real_faces, scene
 
 from ferlightning.deploy.classifier import OnnxModel
-from ferlightning.deploy.detectors import build_detector
 from ferlightning.deploy.recognizer import Recognizer
 from ferlightning.deploy.sources import Frame
 from ferlightning.deploy.tracking import overlap
+from ferlightning.images.detectors import build_detector
 
 HERE = Path(__file__).parent
 FERL = [sys.executable, "-m", "ferlightning", "recognize"]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ferlightning.deploy.annotate import write_picture
-from ferlightning.deploy.detectors import build_detector
 from ferlightning.deploy.pictures import as_rgb
 from ferlightning.errors import FerlError
 from ferlightning.images.crop import crop_face, level
 from ferlightning.images.decode import list_images
+from ferlightning.images.detectors import build_detector
 
 
 def align(folder: str, out: str, size: int = 112, detector: str | None = None, upright: bool = True) -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ferlightning import images
 from ferlightning.contracts.images import Preprocess
-from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import resize_to_square
+from ferlightning.runtime import open_session
 from ferlightning.weights import REGISTRY, find_file, find_weights, meant_weights
 
 Image = NDArray[np.uint8]

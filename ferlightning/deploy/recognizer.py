@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.classifier import FaceModel, OnnxModel
-from ferlightning.deploy.detectors import build_detector
 from ferlightning.deploy.pictures import Order, as_rgb, looks_bgr
 from ferlightning.deploy.sources import Frame, Video
 from ferlightning.deploy.tracking import Tracker
 from ferlightning.images.crop import crop_face, level
+from ferlightning.images.detectors import build_detector
 
 Image = NDArray[np.uint8]
 SMOOTHED = 0.3

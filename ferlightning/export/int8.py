@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.data.datamodule import FaceData
-from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 from ferlightning.export.onnx_file import quiet
 from ferlightning.files import replacing
+from ferlightning.runtime import open_session
 
 Inputs = dict[str, NDArray[Any]]
 

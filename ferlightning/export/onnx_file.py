@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.export import Dim
 
 from ferlightning.checkpoint import HEADER, OURS
-from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
 from ferlightning.export.recurrent import with_onnx_stages
 from ferlightning.files import replacing
+from ferlightning.runtime import open_session
 
 TOLERANCE = 1e-5
 """Largest difference of a probability from torch's."""

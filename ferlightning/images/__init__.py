@@ -3,7 +3,7 @@
 Nothing here imports torch, so that a recogniser in use can prepare images as the training did.
 """
 
-from ferlightning.images.align import align_eyes, find_eyes, read_eyes
+from ferlightning.images.align import AlignEyes, align_eyes, find_eyes, read_eyes
 from ferlightning.images.corruptions import (
     JPEG,
     EyesOcclusion,
@@ -31,6 +31,7 @@ from ferlightning.images.preprocess import (
 __all__ = [
     "CLAHE",
     "JPEG",
+    "AlignEyes",
     "CannyEdges",
     "EyesOcclusion",
     "GaussianBlur",

@@ -15,7 +15,9 @@ import numpy as np
 from cv2.data import haarcascades
 from numpy.typing import NDArray
 
+from ferlightning.contracts.images import FaceDetector, Preprocess
 from ferlightning.errors import FerlError
+from ferlightning.images.detectors import build_detector
 
 Eyes = tuple[complex, complex]
 """The centres of the eyes, the one further left in the picture first."""
@@ -34,6 +36,76 @@ SEEN = 240
 
 AGREE = 0.05
 """How far an eye may be from where it is found in the mirrored picture, as a share of the width."""
+
+LOOKED_AT = 240, 960
+"""Least and most pixels of a picture's longer side when a detector looks at it: YuNet turns small faces too little."""
+AROUND = 0.15
+"""Width of the repeated border around a picture, as a share of its side: a detector wants more than a tight crop."""
+
+
+class AlignEyes(Preprocess):
+    """Turn, scale and shift a face so that the eyes are at ``PLACES``, found by the landmarks of a face detector.
+
+    The largest face is taken, and looked for a second time once its eyes are level: detectors turn their landmarks too
+    little. In CK+48 rotated by known angles, YuNet finds all faces so, half of them to 0.9 degrees and none wrong by
+    more than 5. A picture without a face stays as it is. It belongs before parts that append channels.
+
+    Args:
+        detector: yunet, mtcnn, or a plug-in's class with landmarks.
+        size: height and width of the result in pixels; null for the height of the picture.
+    """
+
+    def __init__(self, detector: str = "yunet", size: int | None = None) -> None:
+        if size is not None and size < 1:
+            raise FerlError(f"AlignEyes: size is {size}, expected a number from 1")
+        if detector in ("haar", "none"):
+            raise FerlError(f"AlignEyes: the detector {detector} finds no landmarks: take yunet or mtcnn")
+        self.detector = detector
+        self.size = size
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        rgb = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, 2)
+        find = _detector(self.detector)
+        eyes = _eyes_of_largest(rgb, find, 0.0)
+        if eyes is not None:
+            eyes = _eyes_of_largest(rgb, find, cmath.phase(eyes[1] - eyes[0])) or eyes
+        size = self.size or len(image)
+        planes: list[Any] = list(cv2.split(image))
+        if eyes is None:
+            planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for plane in planes]
+        else:
+            planes = [align_eyes(plane, eyes, size) for plane in planes]
+        return np.stack(planes, 2).astype(np.uint8, copy=False)
+
+
+@cache
+def _detector(name: str) -> FaceDetector:
+    return build_detector(name)
+
+
+def _eyes_of_largest(image: NDArray[np.uint8], find: FaceDetector, turn: float) -> Eyes | None:
+    """Find the eyes of the largest face in a picture (H, W, 3), looked at turned by an angle in radians."""
+    least, most = LOOKED_AT
+    scale = min(max(1.0, least / max(image.shape[:2])), most / max(image.shape[:2]))
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    seen: Any = cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
+    border = round(AROUND * max(seen.shape[:2]))
+    seen = cv2.copyMakeBorder(seen, border, border, border, border, cv2.BORDER_REPLICATE)
+    middle = complex(seen.shape[1] - 1, seen.shape[0] - 1) / 2
+    if turn:
+        matrix = cv2.getRotationMatrix2D((middle.real, middle.imag), math.degrees(turn), 1)
+        seen = cv2.warpAffine(seen, matrix, seen.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    faces = [face for face in find(seen, max(seen.shape), find.min_score) if face.landmarks is not None]
+    if not faces:
+        return None
+    marks = max(faces, key=lambda face: face.box[3] - face.box[1]).landmarks
+    assert marks is not None
+    back = cmath.exp(1j * turn)
+    first, second = (
+        ((complex(*mark) - middle) * back + middle - border * (1 + 1j) + (0.5 + 0.5j)) / scale - (0.5 + 0.5j)
+        for mark in marks[:2].tolist()
+    )
+    return None if first == second else (first, second)
 
 
 def align_eyes(image: NDArray[np.uint8], eyes: Eyes, size: int) -> NDArray[np.uint8]:

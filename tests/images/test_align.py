@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
-from ferlightning.images.align import align_eyes, find_eyes, read_eyes
+from ferlightning.images.align import AlignEyes, align_eyes, find_eyes, read_eyes
 from tests.data.ckplus_layouts import Face, write_landmarks
+from tests.deploy.common import YUNET, hopper, needs_yunet
 
 REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
 
@@ -59,6 +60,40 @@ def test_the_chin_of_an_open_mouth_is_inside() -> None:
         left, right = (pose * eye for eye in face.eyes)
         marks = (pose * face.landmarks - left) * 0.3 / (right - left) + (0.35 + 0.3j)
         assert 0.7 < marks[8].imag < 1
+
+
+# --- the eyes of a photograph ---------------------------------------------------------------------------------------
+
+
+def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Correlation of two pictures without their finest detail."""
+    blurred = [cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.5).ravel() for image in (one, other)]
+    return float(np.corrcoef(blurred)[0, 1])
+
+
+@pytest.mark.parametrize("detector", [pytest.param("yunet", marks=needs_yunet), "mtcnn"])
+@pytest.mark.parametrize("turn", [0, 20])
+def test_a_photograph_is_aligned_as_by_hand(detector: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERL_WEIGHTS", str(YUNET.parent))
+    photo = hopper()
+    expected = align_eyes(photo, (222 + 191j, 307 + 190j), 96)  # marked by hand
+    matrix = cv2.getRotationMatrix2D((260, 200), turn, 1)
+    turned = cv2.warpAffine(photo, matrix, photo.shape[1::-1]).astype(np.uint8)
+    aligned = AlignEyes(detector, 96)(turned)
+    assert aligned.shape == (96, 96, 3)
+    assert likeness(aligned, expected) > 0.93  # 5 degrees or a tenth of the eyes' distance away: below 0.9
+    grey = turned[..., 1:2]
+    np.testing.assert_array_equal(
+        AlignEyes(detector, 96)(grey), AlignEyes(detector, 96)(np.repeat(grey, 3, 2))[..., :1]
+    )
+
+
+def test_a_picture_without_a_face_is_only_resized() -> None:
+    wall = np.tile(np.arange(96, dtype=np.uint8)[:, None, None], (1, 96, 1))
+    np.testing.assert_array_equal(AlignEyes("mtcnn")(wall), wall)
+    assert AlignEyes("mtcnn", 48)(wall).shape == (48, 48, 1)
+    with pytest.raises(FerlError, match="haar finds no landmarks"):
+        AlignEyes("haar")
 
 
 # --- files of landmarks ---------------------------------------------------------------------------------------------

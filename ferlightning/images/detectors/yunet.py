@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
-from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
+from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ferlightning import FerlError, Recognizer
-from ferlightning.deploy.detectors import build_detector
+from ferlightning.images.detectors import build_detector
 from ferlightning.weights import find_weights
 from tests.deploy.common import HOPPER, YUNET, Blobs, Brightness, hopper, needs_yunet, overlap
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from ferlightning import plugins
 from ferlightning.contracts.images import Detection, FaceDetector
-from ferlightning.deploy.haar import Haar
-from ferlightning.deploy.mtcnn import MTCNN
-from ferlightning.deploy.yunet import YuNet
 from ferlightning.errors import FerlError
+from ferlightning.images.detectors.haar import Haar
+from ferlightning.images.detectors.mtcnn import MTCNN
+from ferlightning.images.detectors.yunet import YuNet
 from ferlightning.weights import YUNET, find_file
 
 log = logging.getLogger(__name__)
