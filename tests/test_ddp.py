@@ -2,14 +2,18 @@
 
 import csv
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import SMALL, TINY
+from tests.conftest import NO_REPORT, SMALL, TINY
 
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
@@ -67,3 +71,56 @@ def test_two_processes_share_one_balanced_draw(tmp_path: Path, monkeypatch: pyte
     torch.testing.assert_close(
         one["network.head.classify.weight"], two["network.head.classify.weight"], rtol=1e-4, atol=1e-5
     )
+
+
+def node(rank: int, port: int, *words: str) -> subprocess.Popen[str]:
+    """One of two machines, as far as torchrun can tell: a launcher with one process."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={rank}", "--nproc-per-node=1"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={port}", "-m", "ferlightning", *words]
+    command += ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_does_and_neither_outlives_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm is frozen, so that they can; centre loss moves its centres by the items of both."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["fit", *TINY, *SMALL, "--model.lr_scale={backbone: 0}", "--model.losses=[CrossEntropy,CenterLoss]"]
+    words += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1", *NO_REPORT]
+    ferl(*words, "--trainer.max_epochs=2", "--data.batch_size=16", "--trainer.default_root_dir=one")
+    words.append("--data.batch_size=8")
+
+    refused = [node(rank, port, *words, "--trainer.max_epochs=2") for rank in (0, 1)]
+    for process in refused:  # neither waits for the other
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode and "give them one with --trainer.default_root_dir" in out
+
+    nodes = [node(rank, port, *words, "--trainer.max_epochs=2", "--trainer.default_root_dir=two") for rank in (0, 1)]
+    for process in nodes:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    one, two = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(
+            one[name], two[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+    nodes = [node(rank, port, *words, "--trainer.max_epochs=9999", "--trainer.default_root_dir=cut") for rank in (0, 1)]
+    while not Path("cut/checkpoints/last.ckpt").exists():
+        assert all(process.poll() is None for process in nodes)
+        time.sleep(0.2)
+    for process in subprocess.check_output(["pgrep", "-P", str(nodes[1].pid)], text=True).split():
+        os.kill(int(process), signal.SIGKILL)
+    nodes[1].kill()
+    out, _ = nodes[0].communicate(timeout=30)
+    assert (
+        nodes[0].returncode
+        and "another process of this training has ended" in out
+        and "Traceback" not in out.split("ferl: error")[0]
+    )
+    nodes[1].communicate()

@@ -95,6 +95,11 @@ def main(args: Sequence[str] | None = None) -> None:
                 f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "
                 "--ckpt_path=RUN/checkpoints/last.ckpt"
             )
+        if mistake is None and re.search(r"gloo|NCCL|Connection (reset|closed) by peer", str(error)):
+            mistake = FerlError(
+                "another process of this training has ended, so this one stops, too; the message of that one says "
+                f"why. Go on from the last whole epoch by --ckpt_path=RUN/checkpoints/last.ckpt ({str(error)[:200]})"
+            )
         if mistake is None and isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
             mistake = FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
         if mistake is None:

@@ -102,7 +102,7 @@ def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
     runs, job = _runs(args, checkpoint), _job(_without_checkpoint(args)) if args[0] == "fit" else None
     if job is not None and (_restarted() or not is_first()):
         return runs / job, False
-    if not is_first():
+    if not is_first() or os.environ.get("WORLD_SIZE", "1") != "1":  # the first stops, too: it would wait for the others
         if RUN_FOLDER not in os.environ:
             raise FerlError(
                 "several processes were started from outside, so each would choose a run folder of its own: give "
