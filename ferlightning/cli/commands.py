@@ -69,7 +69,8 @@ def export(args: Sequence[str]) -> None:
     words = list(args)
     if len(words) > 1 and not words[1].startswith("-"):
         words[1] = f"--out={words[1]}"  # the parser takes as positional only what is required
-    words = [f"{word}=true" if word in ("--int8", "--mirror", "--clips", "--trust") else word for word in words]
+    switches = ("--clips", "--fp16", "--int8", "--mirror", "--trust")
+    words = [f"{word}=true" if word in switches else word for word in words]
     import_lightning()
     from ferlightning.export.commands import export
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from torch import Tensor
+
 from ferlightning.checkpoint import checkpoint_of, digest
 from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import deployed, read_members
 from ferlightning.export.int8 import compare, quantise, training_inputs
-from ferlightning.export.onnx_file import write_onnx
+from ferlightning.export.traced import write_onnx, write_torch
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY
 
@@ -18,9 +20,10 @@ from ferlightning.weights import REGISTRY
 def export(
     model: str | list[str],
     out: str | None = None,
-    format: Literal["onnx", "safetensors"] = "onnx",
+    format: Literal["onnx", "torch", "safetensors"] = "onnx",
     clips: bool | None = None,
     mirror: bool = False,
+    fp16: bool = False,
     int8: bool = False,
     data: FaceData | None = None,
     trust: bool = False,
@@ -31,31 +34,38 @@ def export(
         model: a run folder, of which the best checkpoint is taken, a checkpoint, its safetensors file, or a name of
             shipped weights; of several, [A,B], an ensemble is made.
         out: the file that is written; null puts it beside the checkpoint, or into the working folder.
-        format: onnx for ONNX Runtime; safetensors for ``ferlightning.load``.
+        format: onnx for ONNX Runtime; torch for ``torch.export.load``; safetensors for ``ferlightning.load``.
         clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
             on.
         mirror: take the mean over mirror images, too.
+        fp16: round the weights to half precision, which halves the file; it computes in single precision still.
         int8: compute in 8-bit integers where it pays: a quarter of the size, and faster on most processors. What it
             changes, and how fast it is on this one, is measured on training images.
         data: the training data, for ``int8``.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
     """
     sources = [model] if isinstance(model, str) else model
-    path = Path(out) if out else _place(sources, format)
+    path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
+    if int8 and format != "onnx":
+        raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
     members = read_members(sources)
+    if fp16:
+        for member in members.values():
+            member["state_dict"] = {name: _halved(x).to(x.dtype) for name, x in member["state_dict"].items()}
     state, header = weights_of(*members.values()) if len(members) == 1 else ensemble_of(members)
     if format == "safetensors":
+        state = {name: _halved(x) for name, x in state.items()} if fp16 else state
         save_weights(path, state, header)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         return
     found, known = deployed(members, header, clips, mirror, trust)
     known |= {"weights": digest(state), "int8": int8}
     if not int8:
-        gap = write_onnx(found, known, path)
+        gap = (write_torch if format == "torch" else write_onnx)(found, known, path)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
         return
     if data is None:
@@ -72,6 +82,11 @@ def export(
         f"processor and one thread it is {measured['speedup_1']:.2f} times as fast at batch 1, "
         f"{measured['speedup_64']:.2f} at 64"
     )
+
+
+def _halved(x: Tensor) -> Tensor:
+    """In half precision, unless these are no fractions or are beyond its range."""
+    return x.half() if x.is_floating_point() and x.half().isfinite().all() else x
 
 
 def _place(sources: Sequence[str], end: str) -> Path:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
-from ferlightning.export.onnx_file import quiet
+from ferlightning.export.traced import quiet
 from ferlightning.files import replacing
 from ferlightning.runtime import open_session
 

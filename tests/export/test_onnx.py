@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
-from ferlightning.export.onnx_file import write_onnx
+from ferlightning.export.traced import write_onnx
 from ferlightning.parts import (
     CBAM,
     GRU,
@@ -91,6 +93,25 @@ def small(**parts: Any) -> Network:
         loss.backward()
         optimizer.step()
     return network.eval()
+
+
+@torch.no_grad()
+def test_torch_alone_runs_its_own_file(tmp_path: Path) -> None:
+    export("ferl-small", str(tmp_path / "small.pt2"), format="torch")
+    code = """
+import sys, json, torch
+extra = {"ferlightning": ""}
+program = torch.export.load("small.pt2", extra_files=extra).module()
+torch.save((json.loads(extra["ferlightning"])["class_names"], program(torch.load("images.pt"))), "found.pt")
+assert "ferlightning" not in sys.modules
+"""
+    images = torch.from_numpy(drawn(5, 1)[:, 0].repeat(2, 2).repeat(2, 3))
+    torch.save(images, tmp_path / "images.pt")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    names, (eight, _) = torch.load(tmp_path / "found.pt")
+    network = load("ferl-small")
+    assert names == network.class_names
+    torch.testing.assert_close(eight, network(images[:, None] / 255).logits.softmax(1), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -186,7 +207,16 @@ def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None
     path = Path("run/checkpoints/best.onnx")
     known = metadata(path)
     assert known["input"]["clips"] and known["class_names"] == load("run").class_names
-    same(load("run"), path, True, 3, 6)
+    expected = same(load("run"), path, True, 3, 6)
+
+    ferl("export", "run", "half.onnx", "--fp16")
+    ferl("export", "run", "half.safetensors", "--fp16", "--format=safetensors")
+    whole, half = (load(file).state_dict() for file in ("run", "half.safetensors"))
+    for name, x in whole.items():
+        torch.testing.assert_close(half[name], x, rtol=2**-11, atol=2**-25)
+    found = same(load("half.safetensors"), Path("half.onnx"), True, 3, 6)
+    assert 0 < np.abs(found - expected).max() < 0.01
+    assert Path("half.safetensors").stat().st_size < 0.7 * Path("run/checkpoints/best.safetensors").stat().st_size
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""ONNX files: written by torch's exporter, checked against torch by ONNX Runtime, or not left at all."""
+"""Files that torch's exporter writes, for ONNX Runtime or torch: checked against the network, or not left at all."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,7 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
             from onnx_ir.passes.common import ClearMetadataAndDocStringPass
         except ModuleNotFoundError as error:
             raise FerlError(f"export needs {error.name}: pip install 'ferlightning[export]'") from error
-        dims = {0: Dim("batch"), 1: Dim("frames")} if model.clips else {0: Dim("batch")}
-        inputs = example(model, known, 3, 5)
-        shapes = dict(zip(inputs, (dims, dims), strict=False))
+        inputs, shapes = traced_inputs(model, known)
         twin = with_onnx_stages(model)
         try:
             with torch.no_grad():  # in two steps, because the exporter alone falls back on ways that fix the batch
@@ -64,7 +62,7 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
                     input_names=[*inputs], output_names=model.outputs,
                 )  # fmt: skip
         except Exception as error:
-            raise FerlError(_why(error, twin)) from error
+            raise FerlError(why(error, twin, "ONNX")) from error
         assert program is not None
         _halve(program.model)
         onnxscript.optimizer.optimize_ir(program.model)
@@ -72,16 +70,48 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
         program.model.metadata_props[HEADER] = json.dumps(known)
         with replacing(path) as temporary:
             program.save(temporary)
-            return check(temporary, model, known)
+            session = open_session(temporary, threads=1)
+            return check(
+                lambda inputs: session.run(None, {name: x.numpy() for name, x in inputs.items()}), model, known
+            )
 
 
-def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
-    """The largest difference of a probability between a file under ONNX Runtime and the model under torch.
+def write_torch(model: Deployed, known: dict[str, Any], path: Path) -> float:
+    """Write a model as a program of torch alone, once it gives the same probabilities; as ``write_onnx`` otherwise.
+
+    ``torch.export.load(path, extra_files={"ferlightning": ""}).module()`` takes it up, without ferlightning.
+    """
+    inputs, shapes = traced_inputs(model, known)
+    with quiet(), torch.no_grad():
+        try:
+            program = torch.export.export(model, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            raise FerlError(why(error, model, "torch")) from error
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.export.save(program, file, extra_files={HEADER: json.dumps(known)})
+            stored = torch.export.load(temporary.open("rb")).module()
+            return check(lambda inputs: [x.numpy() for x in stored(*inputs.values())], model, known)
+
+
+def traced_inputs(model: Deployed, known: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inputs to trace a model with, by name, and which of their dimensions may have any size."""
+    dims = {0: Dim("batch"), 1: Dim("frames")} if model.clips else {0: Dim("batch")}
+    inputs = example(model, known, 3, 5)
+    return inputs, dict.fromkeys(inputs, dims)
+
+
+def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[str, Any]) -> float:
+    """The largest difference of a probability between an exported network and the model.
+
+    Args:
+        run: gives the outputs of the exported one, as arrays.
+        model: what was exported.
+        known: as for ``write_onnx``.
 
     Raises:
-        FerlError: it is above ``TOLERANCE``, or the file does not run.
+        FerlError: it is above ``TOLERANCE``, or the network does not run.
     """
-    session = open_session(path, threads=1)
     worst = 0.0
     for b, t in SHAPES:
         inputs = example(model, known, b, t)
@@ -89,7 +119,7 @@ def check(path: Path, model: Deployed, known: dict[str, Any]) -> float:
             expected = model(*inputs.values())
         where = f"of {b} clips of {t} frames" if model.clips else f"of {b} images"
         try:
-            found = session.run(None, {name: x.numpy() for name, x in inputs.items()})
+            found = run(inputs)
         except Exception as error:
             raise FerlError(f"the exported network fails on a batch {where}: {str(error).splitlines()[0]}") from error
         for one, other in zip(found, expected, strict=True):
@@ -151,7 +181,7 @@ def quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def _why(error: BaseException, model: Deployed) -> str:
+def why(error: BaseException, model: Deployed, to: str) -> str:
     """What cannot be exported, as far as the error of torch's exporter tells."""
     while error.__cause__:
         error = error.__cause__
@@ -165,4 +195,4 @@ def _why(error: BaseException, model: Deployed) -> str:
     places = [names.get(id(frame.f_locals.get("self")), "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     place = next((place for place in reversed(places) if place), "")
     what = f"model.{place} ({type(modules[place]).__name__})" if place else "the network"
-    return f"{what} cannot be exported to ONNX: {line}"
+    return f"{what} cannot be exported to {to}: {line}"
