@@ -46,6 +46,17 @@ def canonical(name: str) -> str:
     return ALIASES.get(plain, plain if plain in EMOTIONS else name)
 
 
+def spelled(name: str) -> str:
+    """A data set's own class name as a person reads it: without a number before a name of the vocabulary.
+
+    >>> spelled("0_Angry"), spelled(" Wink ")
+    ('Angry', 'Wink')
+    """
+    name = unicodedata.normalize("NFC", name).strip()
+    plain = re.sub(r"^\d+[\W_]*", "", name)
+    return plain if canonical(plain) in EMOTIONS else name
+
+
 def probably_meant(name: str) -> str | None:
     """The emotion that a class name outside the vocabulary is probably a misspelling of; None if none is close.
 

@@ -35,11 +35,12 @@ STRAY = "give a configuration by --config FILE, photos by --data.predict_folder 
 PATHS = ("config", "c", "data.root", "data.predict_folder", "ckpt_path", "model.init_from")
 
 
-def check(args: Sequence[str]) -> list[str]:
+def check(args: Sequence[str], model_unknown: bool = False) -> list[str]:
     """Refuse a command that cannot work.
 
     Args:
         args: ``fit``, ``validate``, ``test`` or ``predict`` with its options; configurations by their paths.
+        model_unknown: weights say which parts there are.
 
     Returns:
         The arguments; one that asks for help on a slot, such as ``--model.help``, names the part that is in it.
@@ -52,7 +53,7 @@ def check(args: Sequence[str]) -> list[str]:
     checked = _Check(args[0])
     checkpoint = next((text for name, _, text in reversed(words) if name == "ckpt_path"), None)
     if checkpoint is None:
-        checked.take(read(DEFAULTS))
+        checked.take({key: value for key, value in read(DEFAULTS).items() if key != "model" or not model_unknown})
     else:  # the run says which parts there are; it was checked when it was made
         run = run_of(checkpoint)
         checked.strict = False
@@ -236,7 +237,8 @@ class _Check:
                 inside = ", ".join(part.strip() for part in str(value).split(","))
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
         elif key in PATHS and self.strict and not (str(value) in REGISTRY or str(value).startswith("hf:")):
-            self.paths[key] = Path(str(value)).expanduser()
+            for path in value if isinstance(value, list) else [value]:
+                self.paths[f"{key} {path}" if isinstance(value, list) else key] = Path(str(path)).expanduser()
 
 
 def _make_importable(value: Any) -> None:
@@ -287,4 +289,5 @@ def _absent(key: str, path: Path) -> str:
             f"data.root: looked in {path}{where}, which does not exist. Give the folder of the data by --data.root, or "
             "by the environment variable FERL_DATA"
         )
-    return f"--{key}: there is no {'folder' if key == 'data.predict_folder' else 'file'} {path}"
+    photos = key.startswith("data.predict_folder")
+    return f"--{key.split()[0]}: there is no {'folder' if photos else 'file'} {path}"

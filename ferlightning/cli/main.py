@@ -2,11 +2,13 @@
 
 import errno
 import locale
+import logging
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
 
 from ferlightning import __version__
@@ -135,13 +137,23 @@ def _train(args: list[str]) -> None:
     from ferlightning.cli.configs import expand
     from ferlightning.cli.deferred import import_lightning
     from ferlightning.cli.run_folder import go_on
+    from ferlightning.cli.short import spell_out
     from ferlightning.plugins import load_plugins
 
-    args = expand(args)
-    again = go_on(args)
-    args = check(args if again is None else again)
-    import_lightning()
-    load_plugins()
-    from ferlightning.cli.trainer import FerlCLI
+    args, exported, start = spell_out(expand(args))
+    quiet = "--quiet" in args
+    with redirect_stdout(None) if quiet else nullcontext():  # warnings and errors go elsewhere
+        if exported:
+            from ferlightning.cli.exported import predict
 
-    FerlCLI(args, again is not None)
+            predict(args, exported[0], exported[1:])
+            return
+        again = go_on(args)
+        args = check(args if again is None else again, start is not None)
+        import_lightning()
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
+        load_plugins()
+        from ferlightning.cli.trainer import FerlCLI
+
+        FerlCLI(args, again is not None, start)

@@ -142,8 +142,12 @@ def _new(runs: Path, name: str) -> Path:
 
 def _runs(args: Sequence[str], checkpoint: str | None = None) -> Path:
     """The folder of the runs of a configuration."""
+    name = next(reversed(values(args, "name")), None)
+    if name is not None and (not name or Path(name).name != name):
+        raise FerlError(f"--name is {name!r}; give the name of a folder in runs/, without slashes")
     configs = [value for value in values(args, "config", "c") if not value.startswith("{")]
-    return Path("runs", "+".join(Path(value).stem for value in configs) or Path(checkpoint or "default").stem).resolve()
+    stems = "+".join(Path(value).stem for value in configs[:2])  # all of them make names that nobody types
+    return Path("runs", name or stems or Path(checkpoint or "default").stem).resolve()
 
 
 def _job(args: Sequence[str]) -> str | None:

@@ -32,6 +32,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header
+from ferlightning.cli import index
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
 from ferlightning.cli.going_on import nothing_left, own, refuse_another_optimizer, stopped
@@ -40,6 +41,8 @@ from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
 from ferlightning.cli.run_folder import choose, is_first, remove_if_empty, run_of, without_added_lists
+from ferlightning.cli.short import NO_DATA, names_data
+from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, values
@@ -61,6 +64,8 @@ log = logging.getLogger(__name__)
 # Nothing that a user could act on. Lightning's advice on workers is wrong for data that are mapped into memory.
 warnings.filterwarnings("ignore", ".*LeafSpec.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
+warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists.*")  # an older log is renamed, not deleted
+warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 # Defaults of some of Lightning's callbacks, such as Timer's, are enumerations.
@@ -69,7 +74,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
-ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust")
+ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "quiet")
 """Arguments of one command; a saved configuration serves the others too."""
 
 
@@ -125,14 +130,16 @@ class FerlParser(Refusing, LightningArgumentParser):
 class FerlCLI(LightningCLI):
     """LightningCLI for our model and data, with a run folder for each fit."""
 
-    def __init__(self, args: Sequence[str], again: bool = False) -> None:
+    def __init__(self, args: Sequence[str], again: bool = False, start: str | None = None) -> None:
         """Run a command.
 
         Args:
             args: the command and its options.
             again: it was given before, and goes on from the checkpoint in it.
+            start: file of weights whose network is trained on, with images as it knows them, if nothing else is said.
         """
         self.command = args[0]
+        self.names_data = self.command != "fit" or names_data(args)
         self.ckpt_path = next(reversed(values(args, "ckpt_path")), None)
         self.header: dict[str, Any] = {}
         """What the checkpoint says of its network, or the first of an ensemble of its own."""
@@ -144,6 +151,8 @@ class FerlCLI(LightningCLI):
         if self.saved is not None:
             saved = without_added_lists(self.saved, args) if again else self.saved
             args[1:1] = ["--config", json.dumps(saved)]  # first, so that whatever the user types wins
+        if start is not None:
+            args = self._with_network(args, start)
         self.run_folder, made = choose(args, self.ckpt_path)
         for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
@@ -176,6 +185,8 @@ class FerlCLI(LightningCLI):
             action="store_true",
             help="Build whatever the run folder or checkpoint names: this runs its code.",
         )
+        parser.add_argument("--name", type=str | None, default=None, help="Run folder: runs/NAME/TIME.")
+        parser.add_argument("--quiet", action="store_true", help="Print warnings and errors only.")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -240,10 +251,28 @@ class FerlCLI(LightningCLI):
             made_of.pop("losses", None)
         return saved
 
+    def _with_network(self, args: list[str], start: str) -> list[str]:
+        """The words with the network of a file of weights, and with the images that it takes, before all others."""
+        path = find_weights(start)
+        header = read_header(read_checkpoint(path, device="meta"), path)
+        if "members" in header:
+            raise FerlError(f"--from: {start} is an ensemble, which is not trained on; start from one of its members")
+        made_of = {name: value for name, value in header["network"].items() if name not in LINKED}
+        _start_from_nothing(made_of)
+        config = vet({"model": {"class_path": "Classifier", "init_args": made_of}}, path, "--trust" in args)
+        kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
+        known, images = (index.options(kind) or {}) if kind else {}, header.get("input", {})
+        for name, value in {**images, "size": images.get("read_size")}.items():
+            if name in ("size", "color", "preprocess") and name in known and not values(args, f"data.{name}"):
+                args.append(f"--data.{name}={json.dumps(value)}")
+        return [args[0], "--config", json.dumps({"model": config["model"]}), *args[1:]]
+
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
 
     def before_instantiate_classes(self) -> None:
+        if not self.names_data:
+            raise FerlError(NO_DATA)
         config = self.config[self.command]
         model, checkpoint = config.model, self.ckpt_path
         name = model.class_path.rpartition(".")[2]
@@ -391,6 +420,7 @@ class FerlCLI(LightningCLI):
         if not is_first():
             return
         self.lock = own(self.run_folder)
+        print_summary(self.trainer, self.model, self.datamodule, self.run_folder, self.config.fit.trainer.accelerator)
         log = self.run_folder / "metrics.csv"
         if log.exists():  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
@@ -422,6 +452,8 @@ class FerlCLI(LightningCLI):
         trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if self.config[self.command].test_after_fit:
             trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+        if best and is_first():
+            print(next_commands(self.run_folder, self.config[self.command].test_after_fit))
 
 
 def _moved(value: Any, before: str, now: str) -> Any:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -69,10 +68,13 @@ class FaceData(LightningDataModule):
             subject where subjects are known.
         split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
         tested: the split that ``test`` evaluates; ``train`` tells how well training images are remembered.
-        predict_folder: folder of images, at any depth, or one image, that ``predict`` reads instead of the test split.
+        predict_folder: folder of images, at any depth, or one image, or a list of these; ``predict`` reads them instead
+            of the test split.
     """
 
     label_names: list[str]
+    spelling: dict[str, str] = {}
+    """How the source writes its classes, by the names in ``label_names``, for whoever reads a result."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class FaceData(LightningDataModule):
         val_fraction: float = 0.15,
         split_seed: int = 0,
         tested: Literal["train", "test"] = "test",
-        predict_folder: str | None = None,
+        predict_folder: list[str] | str | None = None,
     ) -> None:
         super().__init__()
         if not 0 < val_fraction < 1:
@@ -252,7 +254,8 @@ class FaceData(LightningDataModule):
         """What images a model is trained on: how they are read and preprocessed, and their size after that.
 
         Plain values: ``read_size``, pixels; ``color``; ``preprocess``, class paths with arguments; ``size``, height and
-        width; ``channels``; ``clips``, whether items have several frames. A checkpoint keeps them.
+        width; ``channels``; ``clips``, whether items have several frames; ``spelling`` of the classes, if it is another
+        one. A checkpoint keeps them.
         """
         shape = self.store.images.shape
         return {
@@ -262,7 +265,7 @@ class FaceData(LightningDataModule):
             "size": list(shape[1:3]),
             "channels": shape[3] if len(shape) == 4 else 1,
             "clips": len(self.store.images) > len(self.store),
-        }
+        } | ({"spelling": self.spelling} if self.spelling else {})
 
     def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
         """What a person would call each item of a split, or of what ``predict`` reads."""
@@ -478,7 +481,7 @@ class FaceData(LightningDataModule):
     @cached_property
     def _unlabelled(self) -> Store:
         """The images of ``predict_folder``, as large and as coloured as those of the data set."""
-        photos, unreadable = read_photos(Path(self.predict_folder or ""), self.input["read_size"], self.input["color"])
+        photos, unreadable = read_photos(self.predict_folder or "", self.input["read_size"], self.input["color"])
         self.unreadable.extend(unreadable)
         return photos
 

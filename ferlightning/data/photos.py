@@ -1,6 +1,8 @@
 """Photographs without labels, to be predicted."""
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,11 @@ OBLONG = 1.25
 log = logging.getLogger(__name__)
 
 
-def read_photos(place: Path, size: int, color: bool) -> tuple[Store, list[str]]:
-    """Read the images of a folder, at any depth, or a single image.
+def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[Store, list[str]]:
+    """Read the images of a folder, at any depth, or a single image, or several of these.
 
     Args:
-        place: the folder or file.
+        places: the folder or file, or several; of several the names of images are their whole paths.
         size: height and width to which images are resized, pixels.
         color: read RGB instead of grey.
 
@@ -28,21 +30,25 @@ def read_photos(place: Path, size: int, color: bool) -> tuple[Store, list[str]]:
     Raises:
         FerlError: there is no such place, or no image in it that can be read.
     """
-    place = place.expanduser()
-    if not place.exists():
-        raise FerlError(f"data.predict_folder: there is no folder or image {place}")
-    files = list_images(place) if place.is_dir() else [place]
-    if not files:
-        raise FerlError(f"data.predict_folder: there are no images in {place}")
+    given = [Path(place).expanduser() for place in ([places] if isinstance(places, str) else places)]
+    files: list[tuple[Path, str]] = []
+    for place in given:
+        if not place.exists():
+            raise FerlError(f"data.predict_folder: there is no folder or image {place}")
+        home = Path() if len(given) > 1 else place if place.is_dir() else place.parent
+        found = list_images(place) if place.is_dir() else [place]
+        if not found:
+            raise FerlError(f"data.predict_folder: there are no images in {place}")
+        files += [(path, os.path.relpath(path, home) if len(given) == 1 else str(path)) for path in found]
     images, names, oblong, unreadable = [], [], [], []
-    for path in files:
+    for path, name in files:
         try:
             image = decode_image(path, color)
         except (FerlError, OSError) as error:
             unreadable.append(str(error))
             continue
         images.append(resize_to_square(image, size))
-        names.append(str(path.relative_to(place)) if place.is_dir() else path.name)
+        names.append(name)
         height, width = image.shape[:2]
         if max(height, width) > OBLONG * min(height, width):
             oblong.append(f"{names[-1]} ({width} x {height})")
@@ -53,7 +59,9 @@ def read_photos(place: Path, size: int, color: bool) -> tuple[Store, list[str]]:
             len(oblong), len(files), oblong[0],
         )  # fmt: skip
     if not images:
-        raise FerlError(f"data.predict_folder: none of the {len(files)} images in {place} can be read: {unreadable[0]}")
+        raise FerlError(
+            f"data.predict_folder: none of the {len(files)} images in {places} can be read: {unreadable[0]}"
+        )
     n = len(images)
     photos = Store.of(np.stack(images), np.full(n, UNLABELLED), np.full(n, UNDECIDED, np.int8), np.array(names))
     return photos, unreadable

@@ -24,12 +24,14 @@ class FaceModel(Protocol):
     Attributes:
         class_names: the K classes.
         read_size: side of the faces that it takes, in pixels.
+        color: whether its network sees colours.
         margin: how much more of a face's surroundings it was trained on than FER2013 has, as a share of the side.
         clips: whether it takes clips of several frames instead of stills.
     """
 
     class_names: list[str]
     read_size: int
+    color: bool
     margin: float
     clips: bool
 
@@ -93,8 +95,9 @@ class OnnxModel:
         return probabilities
 
     def _prepare(self, face: Image) -> Image:
-        """One face as the network takes it. Shape: (S, S, 3) -> (C, H, W)."""
-        image = face if self.color else cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[:, :, None].astype(np.uint8, copy=False)
+        """One face as the network takes it. Shape: (S, S, 3), or (S, S) if it is grey already -> (C, H, W)."""
+        grey = face if face.ndim == 2 else cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+        image = face if self.color else grey[:, :, None].astype(np.uint8, copy=False)
         for part in self.preprocess:
             image = part(image)
         if list(image.shape[:2]) != self.size:

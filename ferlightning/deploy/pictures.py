@@ -42,6 +42,43 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
     return image
 
 
+def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], list[NDArray[np.uint8]]]:
+    """Faces that were cut out, each with a name: its path, or its number.
+
+    Args:
+        crops: a picture as of ``as_rgb``, or several in a list or an array (N, H, W[, C]).
+        color: RGB, (H, W, 3), instead of grey, (H, W).
+        order: of the colours of arrays.
+
+    Raises:
+        FerlError: one cannot be read, or is no such array.
+    """
+    single = isinstance(crops, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(crops, "getexif")
+    several = list(crops) if not single and not hasattr(crops, "ndim") else [crops]
+    if hasattr(crops, "ndim"):
+        array = np.asarray(crops)
+        if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (1, 3, 4):
+            raise FerlError(
+                f"the array has the shape {array.shape}: write one colour picture as (H, W, 3), or three grey ones as "
+                "a list"
+            )
+        stacked = array.ndim == 4 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+        several = list(array) if stacked else [array]
+    names, faces = [], []
+    for n, crop in enumerate(several):
+        is_path = isinstance(crop, str | os.PathLike)
+        name = os.fspath(crop) if is_path else str(n)
+        if is_path and not color:  # as `ferl predict` reads it: the grey of a JPEG file is not that of its colours
+            image = decode_image(Path(crop), color=False)
+        else:
+            image = as_rgb(crop, order, name if is_path else f"picture {n}")
+            if not color:
+                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+        names.append(name)
+        faces.append(image)
+    return names, faces
+
+
 def _from_pillow(picture: Any, order: Order) -> tuple[Any, Order]:
     """A Pillow image as an array and the order of its colours; anything else unchanged."""
     if not hasattr(picture, "getexif"):

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.classifier import FaceModel, OnnxModel
-from ferlightning.deploy.pictures import Order, as_rgb, looks_bgr
+from ferlightning.deploy.pictures import Order, as_faces, as_rgb, looks_bgr
 from ferlightning.deploy.sources import Frame, Video
 from ferlightning.deploy.tracking import Tracker
 from ferlightning.images.crop import crop_face, level
+from ferlightning.images.decode import resize_to_square
 from ferlightning.images.detectors import build_detector
+from ferlightning.predictions import Predictions
 
 Image = NDArray[np.uint8]
 SMOOTHED = 0.3
@@ -151,6 +153,20 @@ class Recognizer:
             log.warning("Skin looks blue: if the pictures come from OpenCV, say order='bgr'")
         rows = iter(self._classify([[crop] for crop in crops]))
         return [[self._face(face, row := next(rows), int(row.argmax())) for face in faces] for faces in found]
+
+    def predict(self, crops: Any, order: Order = "rgb") -> Predictions:
+        """What faces express that were cut out already, as ``ferl predict`` tells it of their files.
+
+        Args:
+            crops: a picture as of ``__call__``, or several in a list or an array (N, H, W[, C]); of any size.
+            order: of the colours of arrays; OpenCV's are ``bgr``.
+
+        Raises:
+            FerlError: one cannot be read, is empty, too large, or no such array.
+        """
+        names, faces = as_faces(crops, getattr(self.model, "color", True), order)
+        clips = [[resize_to_square(face, self.model.read_size)] for face in faces]
+        return Predictions(names, self.class_names, self._classify(clips))
 
     def detect(self, image: Image, size: int | None = None) -> list[Detection]:
         """The faces of an RGB image, (H, W, 3), not yet classified."""

@@ -4,9 +4,7 @@ Shapes: N items of the split, K classes.
 """
 
 import base64
-import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array
 from ferlightning.files import replacing
+from ferlightning.predictions import write_predictions
 
 CAPTIONS = {
     "confusion_matrix": "Counts; the shade is the share of the true class.",
@@ -78,35 +77,6 @@ def write_report(
     except OSError as error:
         raise FerlError(f"{folder}: cannot write the report: {error.strerror or error}") from error
     return [folder / path.name for path in pictures]
-
-
-def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:
-    """Write a row for each item: name, label if known, prediction, confidence and the probability of each class.
-
-    A name that a spreadsheet would take for a formula gets an apostrophe in front.
-
-    Args:
-        path: of the csv to write.
-        names: (N,) names of the items.
-        label: (N,) class index; None if unknown.
-        probs: (N, K) in [0, 1].
-        class_names: K names.
-    """
-    classes = [_plain_text(name) for name in class_names]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        known = [] if label is None else ["label"]
-        table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
-        for i, (name, p) in enumerate(zip(names, probs, strict=True)):
-            true = [] if label is None else [classes[label[i]]]
-            row = [_plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
-            table.writerow(row + [f"{x:.6g}" for x in p])
-
-
-def _plain_text(name: str) -> str:
-    """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``."""
-    is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not is_number else name
 
 
 def _label(name: str) -> str:

@@ -22,9 +22,10 @@ from ferlightning.evaluation import statistics
 from ferlightning.evaluation.explain import explain_items
 from ferlightning.evaluation.metrics import count_items, measure
 from ferlightning.evaluation.provenance import provenance
-from ferlightning.evaluation.render import print_report, write_predictions, write_report
+from ferlightning.evaluation.render import print_report, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
+from ferlightning.predictions import write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Report(Callback):
             path = Path(trainer.default_root_dir, "predictions.csv")
             path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
-            write_predictions(path, names, known, probs, _class_names(pl_module))
+            write_predictions(path, names, known, probs, _class_names(trainer, pl_module))
             print(f"Predictions: {path}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -119,7 +120,7 @@ class Report(Callback):
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
         names = _item_names(trainer, split, index)
-        class_names = _class_names(pl_module)
+        class_names = _class_names(trainer, pl_module)
 
         group = datamodule.item_subjects(split)[index] if hasattr(datamodule, "item_subjects") else np.array([""])
         group = group if (group != "").all() else None
@@ -170,8 +171,12 @@ def _item_names(trainer: Trainer, split: str, index: Array) -> Array:
     return np.array([_writable(str(name)) for name in datamodule.item_names(split)[index]])
 
 
-def _class_names(pl_module: LightningModule) -> list[str]:
-    return [_writable(name) for name in pl_module.class_names]  # type: ignore[union-attr]
+def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    """The classes as they are written in the data that the model was trained on."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    known = getattr(getattr(pl_module, "network", None), "input", None) or {}
+    spelling = known.get("spelling") or getattr(datamodule, "spelling", {})
+    return [_writable(spelling.get(name, name)) for name in pl_module.class_names]  # type: ignore[union-attr]
 
 
 def _writable(name: str) -> str:

@@ -118,7 +118,7 @@ def deployed(
     clips = shape.get("clips", members[0].network.frame_tokens) if clips is None else clips
     known = {
         "version": __version__,
-        "class_names": header["network"]["class_names"],
+        "class_names": [shape.get("spelling", {}).get(name, name) for name in header["network"]["class_names"]],
         "views": {name: view["class_names"] for name, view in header["views"].items()},
         "input": {"margin": 0.0, **shape, "clips": clips},
         "mirror": mirror,

@@ -1,10 +1,12 @@
 """Image files: listed, decoded, cut out and resized."""
 
 import io
+import math
 import os
 import re
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,27 @@ def _pixels(content: bytes) -> float:
         return float(re.findall(r"\d+", str(error))[0])
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, KeyError, struct.error):
         return 0
+
+
+def sizes_of(paths: Sequence[Path], most: int = 20) -> str:
+    """The sizes and colours of image files, of which a few are looked at, such as ``48 x 48 to 640 x 480, grey``.
+
+    Empty where none can be opened.
+    """
+    from PIL import Image
+
+    sizes, modes = [], set()
+    for path in paths[:: max(1, len(paths) // most)]:
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+                sizes.append((image.width, image.height))
+                modes.add("grey" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "colour")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+    if not sizes:
+        return ""
+    ends = [min(sizes, key=math.prod), max(sizes, key=math.prod)]
+    return " to ".join(f"{w} x {h}" for w, h in dict.fromkeys(ends)) + f", {' and '.join(sorted(modes))}"
 
 
 def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:

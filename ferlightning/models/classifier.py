@@ -150,6 +150,8 @@ class Classifier(LightningModule):
                 parameter.requires_grad_(False)
         self._init_frames: NDArray[np.uint64] | None = None
         """Hashes of the frames that the weights it starts from were trained on, if they tell."""
+        self.started_from = ""
+        """What was taken of ``init_from``, in words."""
         if init_from:
             self._init_from(Path(init_from))
         self.train()  # the trainer keeps the modes it finds, so what is frozen must be in eval mode from the start
@@ -496,11 +498,11 @@ class Classifier(LightningModule):
                 f"{_own_name(next(iter(own)))!r}"
             )
         self.load_state_dict(fitting, strict=False)
-        left = sorted(_own_name(name) for name in set(own) - set(fitting))
-        log.info(
-            "init_from %s: %d of %d tensors taken; left as initialised: %s",
-            path, len(fitting), len(own), left or "none",
-        )  # fmt: skip
+        left = sorted({".".join(_own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})
+        self.started_from = f"{path}: {len(fitting)} of {len(own)} tensors taken" + (
+            f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else ""
+        )
+        log.info("init_from %s", self.started_from)
 
 
 def _own_name(name: str) -> str:

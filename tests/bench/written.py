@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 
 from ferlightning.bench.suite import TRAINING, Cell, Step, Suite, cells, read_suite
-from ferlightning.evaluation.render import write_predictions
 from ferlightning.evaluation.statistics import confusion_scores, per_class_scores, wilson_interval
+from ferlightning.predictions import write_predictions
 
 CLASSES = ["anger", "<fear>", "happy_1"]
 CONFIG = {f"part_{i}": {"class_path": f"package.Part{i}", "init_args": {"width": i}} for i in range(100)}  # 9 kB

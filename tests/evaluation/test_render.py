@@ -13,8 +13,9 @@ import pytest
 
 import ferlightning
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.render import print_report, write_predictions, write_report
+from ferlightning.evaluation.render import print_report, write_report
 from ferlightning.evaluation.report import summarise
+from ferlightning.predictions import write_predictions
 
 LABEL, PROBS = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
 PROVENANCE = {name: 1 for name in ("config", "data", "seconds", "images_per_second", "parameters", "multiply_adds")}

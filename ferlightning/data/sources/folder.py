@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.data.sources.layouts import place
 from ferlightning.data.sources.names import Names, no_such, readable, some, split_of, splits_by_hand
-from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant
+from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
@@ -35,6 +35,9 @@ class ImageFolder(ImageFiles):
         super().__init__(root, **options)
         self.files, self.remarks = list_classes(self.root, splits_by_hand(split or {}))
         self.label_names = sorted({str(file.name) for file in self.files})
+        parts = {part for folder in {file.path.parent for file in self.files} for part in folder.parts}
+        written = {class_name(part): spelled(readable(part)) for part in sorted(parts, reverse=True)}
+        self.spelling = {name: written[name] for name in self.label_names if written[name] != name}
         self.remarks += odd_names([name for name in self.meaning.values() if name])
 
     def sources(self) -> list[Path]:

@@ -1,7 +1,6 @@
 """Photographs as a data set of their own: what a trained model predicts, without the data that it was trained on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ferlightning.data.datamodule import FaceData
@@ -10,10 +9,10 @@ from ferlightning.data.store import Store
 
 
 class Photos(FaceData):
-    """Images without labels in a folder, or one image, for ``predict``.
+    """Images without labels in a folder, or one image, or several of these, for ``predict``.
 
     Args:
-        folder: the folder, searched at any depth, or the image.
+        folder: the folder, searched at any depth, or the image; or a list of them.
         class_names: classes of the model.
         size: height and width to which images are resized, pixels, before ``preprocess``.
         color: read RGB instead of grey.
@@ -21,7 +20,12 @@ class Photos(FaceData):
     """
 
     def __init__(
-        self, folder: str, class_names: Sequence[str], size: int = 48, color: bool = False, **options: Any
+        self,
+        folder: list[str] | str,
+        class_names: Sequence[str],
+        size: int = 48,
+        color: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(**options, predict_folder=folder)
         self.label_names = list(class_names)
@@ -29,7 +33,7 @@ class Photos(FaceData):
         self.color = color
 
     def read(self) -> Store:
-        photos, self.unreadable = read_photos(Path(self.predict_folder or ""), self.size, self.color)
+        photos, self.unreadable = read_photos(self.predict_folder or "", self.size, self.color)
         return photos
 
     @property

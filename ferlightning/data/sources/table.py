@@ -13,7 +13,7 @@ from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import Names, no_such, some, split_of, splits_by_hand, strict_number
 from ferlightning.data.sources.rows import SUFFIX, Row, has_images, read_rows
-from ferlightning.emotions import NUMBERINGS, canonical
+from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
@@ -65,6 +65,7 @@ class Table(ImageFiles):
         self.images = self.root if images is None else Path(images).expanduser()
         self.left_out: set[Path] = set()  # by the option split
         self.folders: set[Path] = set()  # where the images of rows are
+        self.spelling = {}
         self.label_names = sorted({file.name for file in self.files if file.name is not None}, key=_natural)
         if len(self.label_names) < 2:
             raise FerlError(f"{self.place}: the labels are {self.label_names}, need at least 2 classes")
@@ -163,6 +164,8 @@ class Table(ImageFiles):
                 if self.numbers and _is_number(label) and str(int(label)) not in self.numbers:
                     raise FerlError(f"{where}: the label is {label}, data.numbers has {', '.join(self.numbers)}")
                 name = self.numbers.get(str(int(label)), label) if _is_number(label) else canonical(label)
+                if name and spelled(label) != name and not _is_number(label):
+                    self.spelling.setdefault(name, spelled(label))
                 path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
                 if not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(

@@ -1,0 +1,58 @@
+"""``ferl predict MODEL.onnx PHOTOS``: an exported model, which needs no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ferlightning.cli.run_folder import choose, remove_if_empty
+from ferlightning.cli.words import options
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import decode_image, list_images
+from ferlightning.predictions import Predictions
+
+TAKEN = ("name", "trainer.default_root_dir", "quiet")
+
+
+def predict(words: Sequence[str], model: str, places: Sequence[str]) -> None:
+    """Write what an exported model says of faces that were cut out, as for a checkpoint.
+
+    Args:
+        words: the command with its options.
+        model: the file, or a name of shipped weights that ends in ``.onnx``.
+        places: pictures and folders of pictures.
+
+    Raises:
+        FerlError: there is nothing to predict, or some of it cannot be read; the rest is written.
+    """
+    from ferlightning.deploy.recognizer import Recognizer
+
+    for name, _, _ in options(words[1:]):
+        if name not in TAKEN:
+            raise FerlError(f"--{name} is not for an exported model; ferl predict takes --{', --'.join(TAKEN)} with it")
+    recognizer = Recognizer(model, detector="none")
+    files = [
+        (path, str(path if len(places) > 1 else path.relative_to(place) if place.is_dir() else path.name))
+        for place in map(Path, places)
+        for path in (list_images(place) if place.is_dir() else [place])
+    ]
+    names, faces, unreadable = [], [], []
+    for path, name in files:
+        try:
+            faces.append(decode_image(path, recognizer.model.color))
+        except FerlError as error:
+            unreadable.append(str(error))
+        else:
+            names.append(name)
+    if not faces:
+        raise FerlError(
+            f"ferl predict: no image in {', '.join(places) or 'what is given'} can be read {unreadable[:1]}"
+        )
+    folder, made = choose(words, model)
+    try:
+        found = recognizer.predict(faces)
+        Predictions(names, found.class_names, found.probabilities).to_csv(folder / "predictions.csv")
+    finally:
+        if made:
+            remove_if_empty(folder)
+    print(f"Predictions: {folder / 'predictions.csv'}")
+    if unreadable:
+        raise FerlError(f"{len(unreadable)} image(s) were left out: " + "; ".join(unreadable))

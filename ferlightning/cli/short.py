@@ -1,0 +1,172 @@
+"""What people type, such as ``ferl fit PHOTOS`` or ``ferl predict RUN PHOTOS``, as the options that are meant."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ferlightning.cli import index
+from ferlightning.cli.configs import CONFIGS, read, shipped
+from ferlightning.cli.run_folder import LAST, last_checkpoint
+from ferlightning.cli.words import values
+from ferlightning.errors import FerlError
+from ferlightning.weights import REGISTRY
+
+FLAGS = ("--quiet", "--trust", "--help", "-h")
+"""Options without a value."""
+NO_DATA = (
+    "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit PHOTOS "
+    "(a folder for each class, or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet); a configuration, "
+    "ferl fit --config quickstart; or --data=SyntheticFaces for drawn faces"
+)
+
+
+class Spelled(NamedTuple):
+    """A command in long options."""
+
+    words: list[str]
+    exports: list[str]
+    """An ONNX file and the pictures that it is to predict, if that is what the command asks for."""
+    start: str | None = None
+    """File whose network is trained on, if ``--from`` names one and no configuration has a model."""
+
+
+def spell_out(args: Sequence[str]) -> Spelled:
+    """Replace what stands for a data set, a model or photographs by the options that are meant.
+
+    Args:
+        args: ``fit``, ``validate``, ``test`` or ``predict`` with its words; configurations by their paths.
+
+    Raises:
+        FerlError: a word names neither a file nor anything of ours, or there is nothing to train on.
+    """
+    command = args[0]
+    named, words = _apart(args[1:])
+    if {"--help", "-h"} & {*words} or any(word.partition("=")[0].endswith(".help") for word in words):
+        return Spelled([command, *named, *words], [])
+    words = [_model_in_place(word) for word in words]
+    if command == "fit":
+        words = _with_data(named, words)
+        return _with_start([command, *words])
+    if named and not values(words, "ckpt_path"):
+        model = checkpoint_in(named.pop(0))
+        if model.endswith(".onnx"):
+            if command != "predict":
+                raise FerlError(f"ferl {command} needs a checkpoint or a run folder; {model} is an export, for predict")
+            return Spelled([command, *words], [model, *named])
+        words = [f"--ckpt_path={model}", *words]
+    if named and command != "predict":
+        raise FerlError(f"ferl {command} takes one model, not {named[0]!r} too; other data are given by --data")
+    for path in named:
+        if not Path(path).exists():
+            raise FerlError(f"ferl predict: there is no file or folder {path}")
+    photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(named)
+    return Spelled([command, *words, *([f"--data.predict_folder={photos}"] if named else [])], [])
+
+
+def checkpoint_in(model: str) -> str:
+    """The file that is meant by a model: of a run folder its best checkpoint, else its last; any other stays.
+
+    Raises:
+        FerlError: a folder has no checkpoint.
+    """
+    folder = Path(model)
+    if model in REGISTRY or not folder.is_dir():
+        return model
+    best = folder / "checkpoints" / "best.ckpt"
+    found = best if best.is_file() else last_checkpoint(folder)
+    if found is None:
+        found_in = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/checkpoints/*.ckpt")]
+        runs = sorted(found_in, key=lambda path: path.stat().st_mtime)
+        hint = f"; did you mean {runs[-1].parents[1]}?" if runs else ""
+        raise FerlError(f"{model} is no run folder: it has no checkpoints{hint}")
+    return str(found)
+
+
+def names_data(words: Sequence[str]) -> bool:
+    """Whether the words of a fit, or a configuration among them, say anything of data."""
+    if any(re.match(r"--(data\b|ckpt_path|print_config)", word) for word in words):
+        return True
+    return any("data" in read(Path(path)) for path in values(words, "config", "c") if Path(path).is_file())
+
+
+def _apart(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that name something, and options with their values."""
+    named, words, rest = [], [], list(args)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            named.append(word)
+            continue
+        if "=" not in word and word not in FLAGS and rest and not rest[0].startswith("--"):
+            word = f"{'--config' if word == '-c' else word}={rest.pop(0)}"
+        words.append(word)
+    return named, words
+
+
+def _model_in_place(word: str) -> str:
+    """An option with the checkpoint in place of the run folder that it names."""
+    name, given, value = word.partition("=")
+    if given and name in ("--ckpt_path", "--from", "--model.init_from") and value not in ("", LAST):
+        return f"{name}={checkpoint_in(value)}"
+    return word
+
+
+def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
+    """The words of a fit with the data set that lies at the place which they name."""
+    places = list(named)
+    for i, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name == "--data" and value not in index.parts("data") and (Path(value).exists() or "/" in value):
+            places.append(value)
+            words[i] = ""
+    words = [word for word in words if word]
+    if not places:
+        if not words:  # else mistakes are told first
+            raise FerlError(NO_DATA)
+        return words
+    if len(places) > 1:
+        raise FerlError(f"ferl fit takes one data set, not {' and '.join(places)}")
+    place = places[0]
+    if not Path(place).exists():
+        ours = place.removesuffix(".yaml") in shipped(CONFIGS)
+        raise FerlError(
+            f"there is no file or folder {place} to train on" + (f"; did you mean --config {place}?" if ours else "")
+        )
+    if place.endswith((".yaml", ".yml")):
+        raise FerlError(f"{place} is no data; did you mean --config {place}?")
+    if not values(words, "config", "c", "name", "trainer.default_root_dir"):
+        words.insert(0, f"--name={Path(place).resolve().stem}")
+    return [*_data_at(place), *words]
+
+
+def _data_at(place: str) -> list[str]:
+    """The options of the data set at a place, which ``ferl data inspect`` would show."""
+    from ferlightning.cli.deferred import import_lightning
+
+    import_lightning()
+    from ferlightning.data.inspection import recognise
+
+    found = recognise(Path(place))
+    kinds = list(dict.fromkeys(source.data_set for source in found))
+    if len(kinds) > 1:
+        which = " or ".join(f"--data={kind} --data.root={place}" for kind in kinds)
+        raise FerlError(f"{place} has several data sets; say which to train on: {which}")
+    return [f"--data={kinds[0]}", f"--data.root={place}"]
+
+
+def _with_start(args: list[str]) -> Spelled:
+    """The words of a fit with ``model.init_from`` in place of ``from``, and whether the weights say the network."""
+    start = next(reversed(values(args, "from")), None)
+    if start is None:
+        return Spelled(args, [])
+    words = [word for word in args if not word.startswith("--from=")]
+    configs = [read(Path(path)) for path in values(words, "config", "c") if Path(path).is_file()]
+    return Spelled(
+        [*words, f"--model.init_from={start}"], [], None if any("model" in config for config in configs) else start
+    )
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("'", "''")
+    return f"'{escaped}'"

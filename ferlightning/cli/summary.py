@@ -1,0 +1,98 @@
+"""What a training is about to do, as a short table, and what to type when it is done."""
+
+import math
+import os
+import shlex
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ferlightning.cli.precision import device
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.sources.files import ImageFiles
+from ferlightning.evaluation.provenance import device_name, multiply_adds
+from ferlightning.images.decode import sizes_of
+from ferlightning.models.classifier import Classifier
+
+
+def print_summary(trainer: Trainer, model: LightningModule, data: FaceData, folder: Path, accelerator: str) -> None:
+    """Print data, images, network, device and steps of a training that is about to start."""
+    counts = Table(title="Training on", title_justify="left")
+    counts.add_column("class")
+    splits = ["train", "val", *([] if data.items["test"] is data.items["val"] else ["test"])]
+    for split in splits:
+        counts.add_column(split, justify="right")
+    label = {split: torch.from_numpy(data.label[data.items[split]]) for split in splits}  # type: ignore[index]
+    by_class = {split: x.bincount(minlength=len(data.class_names)).tolist() for split, x in label.items()}
+    for k, name in enumerate(data.class_names):
+        counts.add_row(escape(data.spelling.get(name, name)), *(f"{by_class[split][k]:,}" for split in splits))
+    counts.add_section()
+    counts.add_row("all", *(f"{len(label[split]):,}" for split in splits))
+
+    facts = Table(show_header=False, box=None)
+    for name, value in _facts(trainer, model, data, accelerator).items():
+        facts.add_row(name, value)
+    facts.add_row("run folder", shown(folder))
+    console = Console()
+    console.print(counts, facts, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator: str) -> dict[str, str]:
+    taken, root = data.input, getattr(data, "root", None)
+    (height, width), color = taken["size"], "grey" if taken["channels"] == 1 else "colour"
+    used = f"used {width} x {height}, {color}"
+    if isinstance(data, ImageFiles) and (stored := sizes_of(data.sources())):
+        used = f"stored {stored}; {used}"
+    where = "cuda" if device(accelerator) == "cuda" else device(accelerator)
+    batches, epochs = _batches(trainer, data), trainer.max_epochs
+    steps = f"{batches:,} of up to {data.batch_size} images an epoch"
+    if epochs not in (None, -1):
+        steps += f", {epochs} epochs, {math.ceil(batches / trainer.accumulate_grad_batches) * epochs:,} in all"
+    return {
+        "data": type(data).__name__ + (f", {root}" if root else ""),
+        "images": used,
+        **(_network(model, data) if isinstance(model, Classifier) else {"model": type(model).__name__}),
+        "device": device_name(torch.device(where)) + (f" x {trainer.world_size}" if trainer.world_size > 1 else ""),
+        "precision": str(trainer.precision),
+        "steps": steps,
+    }
+
+
+def _network(model: Classifier, data: FaceData) -> dict[str, str]:
+    parts = [getattr(model.network, slot) for slot in ("restorer", "backbone", "sequence", "attention", "head")]
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    size = f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")
+    try:
+        image = torch.zeros(1, 1, data.input["channels"], *data.input["size"])
+        size += f", {multiply_adds(model, image) / 1e6:,.1f} M multiply-adds an image"
+    except (RuntimeError, ValueError, TypeError, LookupError):  # the training says it better
+        pass
+    network = " → ".join(type(part).__name__ for part in parts if part is not None)
+    start = {"start": model.started_from} if model.started_from else {}
+    return {"network": network, "size": size, **start}
+
+
+def _batches(trainer: Trainer, data: FaceData) -> int:
+    """Batches of an epoch in each process."""
+    own = math.ceil(len(data.items["train"]) / trainer.world_size)
+    batches = own // data.batch_size if own > data.batch_size else 1
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else max(int(batches * (limit or 1.0)), 1)
+
+
+def next_commands(folder: Path, tested: bool) -> str:
+    """What to type when a training is done."""
+    run = shlex.quote(shown(folder))
+    lines = [] if tested else [f"  ferl test {run}  # measure it on the test split"]
+    return "\n".join(["Next:", *lines, f"  ferl predict {run} PHOTOS  # faces, cut out; writes predictions.csv"])
+
+
+def shown(folder: Path) -> str:
+    """A folder as one types it from here."""
+    short = os.path.relpath(folder)
+    return str(folder) if short.startswith("..") else short

@@ -1,0 +1,91 @@
+"""What a model says of items: names, classes and probabilities, as a table of a file, a notebook or pandas."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferlightning.files import replacing
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N items.
+
+    Attributes:
+        names: (N,) what the items are called.
+        class_names: the K classes.
+        probabilities: (N, K), rows sum to 1.
+    """
+
+    names: Sequence[str]
+    class_names: Sequence[str]
+    probabilities: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable class of each item."""
+        return [self.class_names[k] for k in self.probabilities.argmax(1)]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write what ``ferl predict`` writes."""
+        write_predictions(Path(path), np.array(self.names), None, self.probabilities, list(self.class_names))
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with the columns of ``to_csv``; needs pandas."""
+        import pandas as pd
+
+        shares = {f"p_{name}": self.probabilities[:, k] for k, name in enumerate(self.class_names)}
+        sure = self.probabilities.max(1)
+        return pd.DataFrame({"name": list(self.names), "prediction": self.labels, "confidence": sure, **shares})
+
+    def _repr_html_(self) -> str:
+        heads = "".join(f"<th>{escape(name)}</th>" for name in ("", "prediction", *self.class_names))
+        rows = "".join(
+            f"<tr><td>{escape(str(name))}</td><td><b>{escape(label)}</b></td>"
+            + "".join(f"<td>{share:.3f}</td>" for share in row)
+            + "</tr>"
+            for name, label, row in zip(self.names, self.labels, self.probabilities[:50], strict=False)
+        )
+        more = f"<p>{len(self) - 50} more</p>" if len(self) > 50 else ""
+        return f"<table><tr>{heads}</tr>{rows}</table>{more}"
+
+
+def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:
+    """Write a row for each item: name, label if known, prediction, confidence and the probability of each class.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Args:
+        path: of the csv to write.
+        names: (N,) names of the items.
+        label: (N,) class index; None if unknown.
+        probs: (N, K) in [0, 1].
+        class_names: K names.
+    """
+    classes = [_plain_text(name) for name in class_names]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        known = [] if label is None else ["label"]
+        table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
+        for i, (name, p) in enumerate(zip(names, probs, strict=True)):
+            true = [] if label is None else [classes[label[i]]]
+            row = [_plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
+            table.writerow(row + [f"{x:.6g}" for x in p])
+
+
+def _plain_text(name: str) -> str:
+    """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``."""
+    is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not is_number else name

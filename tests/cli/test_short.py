@@ -1,0 +1,138 @@
+"""Commands as people type them: a folder to train on, a model and photographs by their places."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlightning.cli.main import main
+from ferlightning.cli.short import spell_out
+from ferlightning.data import SyntheticFaces
+from tests.conftest import NO_REPORT, SMALL
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with photographs of three classes, written as people write them."""
+    monkeypatch.chdir(tmp_path)
+    faces = SyntheticFaces(items_per_class=6, subjects=6)
+    for i, label in enumerate(faces.label):
+        if label < 3:
+            path = Path("photos", ["Happy", "0_Sad", "Rolling Eyes"][label], f"{i}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(faces.store.images[i], (60, 70)))
+    for run in ("runs/photos/one", "broken"):
+        Path(run, "checkpoints").mkdir(parents=True)
+    Path("runs/photos/one/checkpoints/best.ckpt").touch()
+    Path("small.onnx").touch()
+    return tmp_path
+
+
+def test_places_become_options(home: Path) -> None:
+    best = "--ckpt_path=runs/photos/one/checkpoints/best.ckpt"
+    folder = ["--data=ImageFolder", "--data.root=photos/"]
+    for words, options in {
+        "fit photos/ --trainer.max_epochs 3": ["fit", *folder, "--name=photos", "--trainer.max_epochs=3"],
+        "fit --data photos/ --name=a": ["fit", *folder, "--name=a"],
+        "fit --data=SyntheticFaces": ["fit", "--data=SyntheticFaces"],
+        "test runs/photos/one": ["test", best],
+        "validate runs/photos/one/checkpoints/best.ckpt --quiet": ["validate", best, "--quiet"],
+        "test --ckpt_path runs/photos/one": ["test", best],
+        "predict ferl-small photos": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=photos"],
+        "predict ferl-small a.png": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=a.png"],
+        "predict runs/photos/one --data.batch_size 2": ["predict", best, "--data.batch_size=2"],
+        "predict ferl-small a.png photos": [
+            "predict", "--ckpt_path=ferl-small", "--data.predict_folder=['a.png', 'photos']",
+        ],
+    }.items():  # fmt: skip
+        Path("a.png").touch()
+        spelled = spell_out(words.split())
+        assert spelled.words == options and not spelled.exports and spelled.start is None, words
+    assert spell_out(["predict", "small.onnx", "photos"])[:2] == (["predict"], ["small.onnx", "photos"])
+
+
+def test_from_starts_from_weights_and_takes_their_network_where_no_configuration_has_one(home: Path) -> None:
+    Path("m.yaml").write_text("model: {backbone: ConvStack}")
+    given = ["fit", "--data=SyntheticFaces", "--from", "runs/photos/one"]
+    best = "runs/photos/one/checkpoints/best.ckpt"
+    assert spell_out(given) == (["fit", "--data=SyntheticFaces", f"--model.init_from={best}"], [], best)
+    assert spell_out([*given, "--config=m.yaml"]).start is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    {
+        "fit": ["drawn faces", "ferl fit PHOTOS", "--config quickstart"],
+        "fit --model.backbone=ResNet": ["ferl fit PHOTOS"],
+        "fit nowhere": ["no file or folder nowhere"],
+        "fit quickstart": ["--config quickstart"],
+        "fit photos other": ["one data set"],
+        "test runs": ["runs is no run folder", "did you mean runs/photos/one?"],
+        "test broken": ["broken is no run folder"],
+        "test small.onnx": ["export", "predict"],
+        "test runs/photos/one photos": ["one model", "--data"],
+        "predict runs/photos/one nowhere": ["no file or folder nowhere"],
+        "predict small.onnx photos --data.batch_size=2": ["--data.batch_size"],
+    }.items(),
+)
+def test_what_cannot_be_meant_is_answered_in_words(words: str, expected: list[str], home: Path, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    error = capsys.readouterr().err
+    assert all(part in error for part in expected), error
+    assert error.count("\n") == 1
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "predictions.csv").open()))
+
+
+def test_a_folder_is_trained_on_and_the_names_of_its_classes_stay(home: Path, capsys) -> None:
+    main(["fit", "photos", *SMALL, "--trainer.max_epochs=1", "--data.batch_size=8"])
+    (run,) = Path("runs/photos").glob("20*")
+    shown = capsys.readouterr().out
+    for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", str(run),
+                 f"ferl test {run}", f"ferl predict {run} PHOTOS"):  # fmt: skip
+        assert part in shown
+    with (run / "report_val" / "predictions.csv").open() as file:
+        assert csv.DictReader(file).fieldnames[-3:] == ["p_Happy", "p_Rolling Eyes", "p_Sad"]
+
+    sad = str(next(iter(Path("photos/0_Sad").glob("*.png"))))
+    main(["predict", str(run), "photos/Happy", sad, "--quiet"])
+    assert capsys.readouterr().out == ""
+    found = rows(run)
+    assert [row["name"] for row in found][-1] == sad and len(found) == 7
+    assert {row["prediction"] for row in found} <= {"Happy", "Rolling Eyes", "Sad"}
+
+
+def test_an_export_predicts_what_its_checkpoint_predicts_and_so_do_arrays(home: Path) -> None:
+    from ferlightning import Recognizer
+
+    Path("photos/Happy/no.png").write_bytes(b"no image")
+    for model in ("ferl-small", "ferl-small.onnx"):
+        with pytest.raises(SystemExit, match="2"):  # one image is left out
+            main(["predict", model, "photos/Happy", f"--name={model.replace('.', '')}"])
+    one, other = (next(iter(Path("runs", name).glob("20*"))) for name in ("ferl-small", "ferl-smallonnx"))
+    for row, same in zip(rows(one), rows(other), strict=True):
+        assert row["name"] == same["name"] and row["prediction"] == same["prediction"]
+        assert float(row["confidence"]) == pytest.approx(float(same["confidence"]), abs=1e-5)
+
+    recognizer = Recognizer("ferl-small", detector="none")
+    files = [Path("photos/Happy", row["name"]) for row in rows(one)]
+    grey = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in files]
+    expected = recognizer.predict(files)
+    assert expected.labels == [row["prediction"] for row in rows(one)]
+    for arrays in (grey, np.stack(grey), [x / 255 for x in grey], [x[:, :, None] for x in grey],
+                   [np.repeat(x[:, :, None], 3, 2) for x in grey]):  # fmt: skip
+        np.testing.assert_allclose(recognizer.predict(arrays).probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(recognizer.predict(grey[0]).probabilities, expected.probabilities[:1], atol=1e-6)
+    assert recognizer.predict([]).probabilities.shape == (0, 8)
+
+
+def test_a_fit_from_weights_says_how_many_tensors_it_took(home: Path, capsys) -> None:
+    main(["fit", "photos", "--from", "ferl-small", "--trainer.fast_dev_run=1", *NO_REPORT])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ResNet → LinearHead" in shown and "ferl-small: 86 of 88 tensors taken" in shown
+    assert "left as initialised: head.classify" in shown
