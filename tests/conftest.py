@@ -60,7 +60,8 @@ def ferl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path 
 
     def run(*words: str) -> Path | None:
         main(words)
-        runs = sorted(Path("runs").glob("*/*"), key=lambda folder: folder.stat().st_mtime)
+        folders = [folder for folder in Path("runs").glob("*/*") if not folder.is_symlink()]  # latest
+        runs = sorted(folders, key=lambda folder: folder.stat().st_mtime)
         return runs[-1].resolve() if runs else None
 
     return run

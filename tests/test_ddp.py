@@ -30,7 +30,7 @@ def test_two_processes_evaluate_to_what_one_does(tmp_path: Path, monkeypatch: py
     # 9 items a class leave the splits uneven, so that a sampler that repeats items would be found out.
     words = [*TINY, *SMALL, "--data.items_per_class=9", "--model.sequence=LSTM", "--trainer.max_epochs=2"]
     ferl("fit", *words, *TWO, "--test_after_fit=true")
-    (run,) = tmp_path.glob("runs/default/*")  # one folder for both processes
+    (run,) = tmp_path.glob("runs/default/20*")  # one folder for both processes
     assert len(list(csv.DictReader((run / "metrics.csv").open()))) > 0
     reports = [json.loads((run / "report" / "metrics.json").read_text())]
     for devices in (["--trainer.devices=1", "--trainer.strategy=auto"], TWO):
@@ -52,7 +52,7 @@ def test_two_processes_log_reduced_metrics(tmp_path: Path, monkeypatch: pytest.M
     """The epoch's validation metrics are over all items: equal to those of the report, which gathers every item."""
     monkeypatch.chdir(tmp_path)
     ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", *TWO)
-    (run,) = tmp_path.glob("runs/default/*")
+    (run,) = tmp_path.glob("runs/default/20*")
     logged = next(row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/accuracy"])
     report = json.loads((run / "report_val" / "metrics.json").read_text())["metrics"]
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):

@@ -6,7 +6,8 @@ Rows and columns are lists of ``ferl`` arguments: a suite can say what the comma
 import json
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -111,7 +112,7 @@ class Suite:
         title: title of the report.
         rows: the systems.
         columns: the data.
-        budgets: by name.
+        budgets: by name; without any, ``full``, which adds nothing.
         about: a paragraph below the title, for example where the claims come from.
         seeds: every cell is repeated with each seed.
         tests: other data that every trained model is tested on.
@@ -122,7 +123,7 @@ class Suite:
     title: str
     rows: list[Row]
     columns: list[Column]
-    budgets: dict[str, Budget]
+    budgets: dict[str, Budget] = field(default_factory=lambda: {"full": Budget()})
     about: str = ""
     seeds: list[int] = field(default_factory=lambda: [42])
     tests: list[OtherTest] = field(default_factory=list)
@@ -255,10 +256,27 @@ def parse_suite(values: Any) -> Suite:
     from jsonargparse import ArgumentParser
 
     if not isinstance(values, dict):
-        raise ValueError("expected the keys title, rows, columns and budgets")
+        raise ValueError("expected the keys title, rows and columns")
+    _check_keys(values, Suite, "the suite")
+    for kind, name in ((Row, "rows"), (Column, "columns"), (OtherTest, "tests")):
+        entries = values.get(name)
+        for entry in entries if isinstance(entries, list) else ():
+            _check_keys(entry, kind, f"{name}, {entry.get('name', '?')}" if isinstance(entry, dict) else name)
+    budgets = values.get("budgets")
+    for name, entry in budgets.items() if isinstance(budgets, dict) else ():
+        _check_keys(entry, Budget, f"budgets, {name}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Suite)
     return Suite(**vars(parser.instantiate_classes(parser.parse_object(values))))
+
+
+def _check_keys(entry: Any, kind: type, where: str) -> None:
+    known = [field.name for field in fields(kind)]
+    for key in entry if isinstance(entry, dict) else ():
+        if key not in known:
+            close = get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
+            raise ValueError(f"{where}: there is no key {key!r}; {hint}")
 
 
 def cells(suite: Suite, budget: Budget, out: Path) -> list[Cell]:

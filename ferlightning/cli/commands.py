@@ -1,16 +1,14 @@
 """``ferl data``, ``bench``, ``sweep``, ``export`` and ``components``: plain functions behind one parser."""
 
-import os
-import sys
 from collections.abc import Callable, Sequence
-from inspect import getdoc, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, auto_cli
 
 from ferlightning import plugins
-from ferlightning.cli import configs, index
+from ferlightning.cli import configs
 from ferlightning.cli.deferred import import_lightning
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.errors import FerlError
@@ -79,28 +77,30 @@ def export(args: Sequence[str]) -> None:
 
 
 def components(args: Sequence[str]) -> None:
-    """Show every part by slot: ours, and those of installed plug-ins."""
-    _run("components", show_components, args)
+    """Show every part by slot, or one with its options: ours, and those of installed plug-ins."""
+    words = [f"{word}=true" if word == "--json" else word for word in args]
+    if words and not words[0].startswith("-"):
+        words[0] = f"--name={words[0]}"  # the parser takes as positional only what is required
+    _run("components", show_components, words)
 
 
-def show_components() -> None:
-    """Show every part by slot: ours, and those of installed plug-ins."""
-    from rich.console import Console
-    from rich.table import Table
+def show_components(name: str | None = None, json: bool = False) -> None:
+    """Show every part by slot, ours and those of installed plug-ins; or one with its options.
 
-    if plugins.installed():
-        import_lightning()
-        plugins.load_plugins()
-    table = Table("slot", "name", "what it is", "from", title="Components")
-    for slot in plugins.SLOTS:
-        rows = {(part.name, part.module): part.line for part in index.parts(slot).values()}
-        if plugins.installed():
-            for part in plugins.parts(slot):
-                rows[part.__name__, part.__module__] = (getdoc(part) or "").partition("\n")[0]
-        for i, ((name, module), line) in enumerate(sorted(rows.items())):
-            table.add_row(slot if i == 0 else "", name, line, module)
-        table.add_section()
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000).print(table)
+    Args:
+        name: of one part; ``ferl components NAME`` will do.
+        json: print JSON.
+    """
+    from ferlightning.cli.components import show
+
+    show(name, json)
+
+
+def completion(args: Sequence[str]) -> None:
+    """Print a script by which a shell completes commands."""
+    from ferlightning.cli.completion import completion
+
+    completion(args)
 
 
 def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -39,6 +39,8 @@ class Part:
     open: bool
     """Whether its ``__init__`` takes ``**options`` and hands them to its base."""
     abstract: bool
+    doc: str = ""
+    """The docstring."""
 
 
 @dataclass
@@ -72,6 +74,14 @@ def options(part: Part) -> dict[str, Option] | None:
         inherited = options(above)
         return None if inherited is None else inherited | (part.options or {})
     return None if part.open else {}
+
+
+def docs(part: Part) -> Iterator[str]:
+    """The docstrings of a part and of its bases, its own first."""
+    yield part.doc
+    for name in _ancestors(part):
+        if name in _source().parts:
+            yield _source().parts[name].doc
 
 
 @cache
@@ -126,9 +136,10 @@ def _read(tree: ast.Module, module: str, source: _Source) -> None:
             functions = {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
             own, passed_on = _options(functions["__init__"]) if "__init__" in functions else (None, False)
             abstract = any("abstractmethod" in ast.unparse(d) for f in functions.values() for d in f.decorator_list)
-            line = (ast.get_docstring(node) or "").partition("\n")[0]
+            doc = ast.get_docstring(node) or ""
+            line = doc.partition("\n")[0]
             bases = [f"{module}.{ast.unparse(base)}" for base in node.bases]
-            source.parts[f"{module}.{node.name}"] = Part(node.name, module, line, bases, own, passed_on, abstract)
+            source.parts[f"{module}.{node.name}"] = Part(node.name, module, line, bases, own, passed_on, abstract, doc)
 
 
 def _options(function: ast.FunctionDef) -> tuple[dict[str, Option], bool]:

@@ -24,7 +24,8 @@ COMMANDS = {
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "export": "Write a trained model as a file that runs without ferlightning.",
-    "components": "Show every part by slot, those of plug-ins included.",
+    "components": "Show every part by slot, those of plug-ins included, or one with its options.",
+    "completion": 'Print a script by which a shell completes commands: eval "$(ferl completion bash)".',
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -77,6 +78,9 @@ def main(args: Sequence[str] | None = None) -> None:
             close = get_close_matches(command, COMMANDS, 1)
             hint = f"; did you mean {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
             raise FerlError(f"there is no command {command!r}{hint}")
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except Exception as error:
         chain = list(_chain(error))
         mistake = next((cause for cause in chain if isinstance(cause, FerlError)), None)
@@ -140,6 +144,13 @@ def _train(args: list[str]) -> None:
     from ferlightning.cli.short import spell_out
     from ferlightning.plugins import load_plugins
 
+    asked = next((i for i, word in enumerate(args) if word in ("--help", "-h")), None)
+    if asked is not None:
+        from ferlightning.cli.help import show
+
+        if show(args[0], args[asked + 1 :]):
+            return
+        args = [args[0], "--help"]
     args, exported, start = spell_out(expand(args))
     quiet = "--quiet" in args
     with redirect_stdout(None) if quiet else nullcontext():  # warnings and errors go elsewhere

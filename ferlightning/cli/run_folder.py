@@ -7,6 +7,7 @@ here.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -49,7 +50,7 @@ def go_on(args: Sequence[str]) -> list[str] | None:
     named = next(reversed(values(args, "trainer.default_root_dir")), chosen)
     if named is None and (job := _job(words)) is not None:
         named = str(_runs(words) / job)
-    folders = [Path(named)] if named is not None else list(_runs(words).glob("*"))
+    folders = [Path(named)] if named is not None else [path for path in _runs(words).glob("*") if not path.is_symlink()]
     found = [path for folder in folders if (path := last_checkpoint(folder))]
     if found:
         newest = max(found, key=lambda path: path.stat().st_mtime)
@@ -112,6 +113,16 @@ def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
     folder = _new(runs, job or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     os.environ[RUN_FOLDER] = str(folder)
     return folder, True
+
+
+def link_latest(folder: Path) -> None:
+    """Let ``latest`` beside a run folder lead to it."""
+    link = folder.with_name("latest")
+    with suppress(OSError):  # such as where a person has to be allowed to make links
+        if link.is_symlink() or not link.exists():
+            temporary = folder.with_name(f".latest.{os.getpid()}")
+            temporary.symlink_to(folder.name)
+            temporary.replace(link)
 
 
 def remove_if_empty(folder: Path) -> None:

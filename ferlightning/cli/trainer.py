@@ -40,7 +40,7 @@ from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
-from ferlightning.cli.run_folder import choose, is_first, remove_if_empty, run_of, without_added_lists
+from ferlightning.cli.run_folder import choose, is_first, link_latest, remove_if_empty, run_of, without_added_lists
 from ferlightning.cli.short import NO_DATA, names_data
 from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import go_offline_if_unreachable
@@ -153,7 +153,7 @@ class FerlCLI(LightningCLI):
             args[1:1] = ["--config", json.dumps(saved)]  # first, so that whatever the user types wins
         if start is not None:
             args = self._with_network(args, start)
-        self.run_folder, made = choose(args, self.ckpt_path)
+        self.run_folder, self.made = choose(args, self.ckpt_path)
         for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
                 args.insert(i + 1, f"--trainer.logger.save_dir={self.run_folder}")
@@ -173,7 +173,7 @@ class FerlCLI(LightningCLI):
                 args=args,
             )
         finally:
-            if made:
+            if self.made:
                 remove_if_empty(self.run_folder)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -420,6 +420,8 @@ class FerlCLI(LightningCLI):
         if not is_first():
             return
         self.lock = own(self.run_folder)
+        if self.made:
+            link_latest(self.run_folder)
         print_summary(self.trainer, self.model, self.datamodule, self.run_folder, self.config.fit.trainer.accelerator)
         log = self.run_folder / "metrics.csv"
         if log.exists():  # resumed: the new logger would delete what went before

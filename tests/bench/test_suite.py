@@ -119,13 +119,14 @@ def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path
         ({"rows": [{"name": "A", "args": [], "claimed": {"FER": 1.0}}]}, "'FER', which is not a column"),
         ({"rows": [{"name": "A", "args": [], "claimed": {"A": {"acuracy": 1.0}}}]}, "acuracy"),
         ({"rows": [{"name": "A", "arguments": []}]}, "arguments"),
+        ({"rows": [{"name": "A", "args": [], "claims": {"A": 1.0}}]}, "rows, A: .*'claims'; did you mean claimed"),
         ({"rows": None}, "rows"),
         ({"rows": []}, "rows: there are none"),
         ({"budgets": {}}, "budgets: there are none"),
         ({"columns": [{"name": ".."}]}, r"columns: '\.\.' cannot name a folder"),
         ({"rows": [{"name": "a/b", "args": []}]}, "rows: 'a/b' cannot name a folder"),
         ({"tests": [{"name": "?", "args": []}]}, r"tests: '\?' cannot name a folder"),
-        ({"titel": "x"}, "titel"),
+        ({"titel": "x"}, "'titel'; did you mean title"),
         ({"seeds": ["one"]}, "one"),
     ],
 )
@@ -156,3 +157,13 @@ def test_every_suite_of_the_project_can_be_read() -> None:
         suite = read_suite(path)
         assert "full" in suite.budgets
         assert all(cells(suite, budget, Path("out")) for budget in suite.budgets.values())
+
+
+def test_a_suite_without_budgets_has_one_that_adds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in SUITE.items() if name != "budgets"}))
+    (name,) = read_suite(path).budgets
+    assert name == "full"
+    assert [cell.name for cell in cells(read_suite(path), read_suite(path).budgets[name], tmp_path)] == [
+        cell.name for cell in made(tmp_path)
+    ]

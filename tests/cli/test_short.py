@@ -96,11 +96,12 @@ def test_a_folder_is_trained_on_and_the_names_of_its_classes_stay(home: Path, ca
     for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", str(run),
                  f"ferl test {run}", f"ferl predict {run} PHOTOS"):  # fmt: skip
         assert part in shown
+    assert Path("runs/photos/latest").resolve() == run.resolve()
     with (run / "report_val" / "predictions.csv").open() as file:
         assert csv.DictReader(file).fieldnames[-3:] == ["p_Happy", "p_Rolling Eyes", "p_Sad"]
 
     sad = str(next(iter(Path("photos/0_Sad").glob("*.png"))))
-    main(["predict", str(run), "photos/Happy", sad, "--quiet"])
+    main(["predict", "runs/photos/latest", "photos/Happy", sad, "--quiet"])
     assert capsys.readouterr().out == ""
     found = rows(run)
     assert [row["name"] for row in found][-1] == sad and len(found) == 7

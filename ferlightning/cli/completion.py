@@ -1,0 +1,61 @@
+"""``ferl completion bash``: a script by which a shell completes commands, options and names of parts."""
+
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Sequence
+
+from ferlightning.cli import index
+from ferlightning.cli.components import FILLED
+from ferlightning.cli.configs import CONFIGS, shipped
+from ferlightning.cli.main import COMMANDS, TRAINER_COMMANDS
+from ferlightning.errors import FerlError
+from ferlightning.plugins import SLOTS
+
+OTHERS = {"data": ("inspect", "audit", "verify", "align"), "bench": ("run", "report"), "new": ("plugin",)}
+"""Commands of commands."""
+
+
+def completion(args: Sequence[str]) -> None:
+    """Print the script for a shell; ``ferl completion`` names them.
+
+    Raises:
+        FerlError: the shell is unknown, or shtab is not installed.
+    """
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise FerlError("shell completion needs shtab: pip install shtab") from None
+    shells = ", ".join(shtab.SUPPORTED_SHELLS)
+    if len(args) != 1 or args[0] not in shtab.SUPPORTED_SHELLS:
+        raise FerlError(f'ferl completion SHELL, which is one of {shells}. For bash: eval "$(ferl completion bash)"')
+    print(shtab.complete(_parser(), args[0]))
+
+
+def _parser() -> ArgumentParser:
+    """A parser that knows the options, not what they mean."""
+    parser = ArgumentParser("ferl")
+    commands = parser.add_subparsers()
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(name, help=line)
+        if name in TRAINER_COMMANDS:
+            _add_options(command, name)
+        elif name in OTHERS:
+            command.add_argument("command", choices=OTHERS[name])
+    return parser
+
+
+def _add_options(parser: ArgumentParser, command: str) -> None:
+    """Options of fit, validate, test or predict: the trainer's, the model's, the data's, and the parts of each slot."""
+    slots = {"backbone": "backbone", "restorer": "restorer", "sequence": "sequence, attention", "head": "head"}
+    slots |= {"attention": "sequence, attention", "losses": "loss"}
+    options: dict[str, list[str] | None] = dict.fromkeys(index.command_options(command))
+    options |= {"config": sorted(shipped(CONFIGS)), "from": None, "data": list(index.parts("data"))}
+    options |= {f"trainer.{name}": None for name in index.trainer_options()}
+    known = index.options(index.parts("model")["Classifier"]) or {}
+    options |= {f"model.{name}": list(index.parts(slots[name])) if name in slots else None for name in known}
+    for root, slot in (("data", "data"), *((f"model.{name}", slot) for name, slot in slots.items())):
+        for part in index.parts(slot).values():
+            own = list(index.options(part) or {})[FILLED.get(slot, 0) :]
+            options |= {f"{root}.{name}": None for name in own if f"{root}.{name}" not in options}
+    for name, choices in options.items():
+        parser.add_argument(f"--{name}", choices=choices, help=SUPPRESS if name == "help" else None)
+    assert set(slots.values()) <= set(SLOTS)
