@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from ferlightning.captured import Captured, constants
 from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Augmentation, Batch
+from ferlightning.data.audit.copies import copy_groups
 from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.fingerprints import (
     blank_frames,
@@ -326,9 +327,10 @@ class FaceData(LightningDataModule):
                 f"{n:,} of these {len(self.items[split]):,} items."
             )
         for one, other in combinations(SPLITS, 2):
-            shared = self._subjects(one) & self._subjects(other)
-            if shared and self.items[one] is not self.items[other]:  # type: ignore[index]
-                found.append(f"{len(shared)} subject(s) are in {one} and in {other}: figures on these are too high.")
+            for what, names in (("subject", self.raw.subject), ("recording", self.raw.sequence)):
+                shared = {*names[self.items[one]]} & {*names[self.items[other]]} - {""}  # type: ignore[index]
+                if shared and self.items[one] is not self.items[other]:  # type: ignore[index]
+                    found.append(f"{len(shared)} {what}(s) are in {one} and in {other}: figures on these are too high.")
         return found
 
     # --- loaders ----------------------------------------------------------------------------------------------------
@@ -487,15 +489,19 @@ class FaceData(LightningDataModule):
 
     @cached_property
     def _groups(self) -> tuple[NDArray[np.str_], bool]:
-        """What a drawn split must not part, (N,), and whether it is subjects: else it is copies of an image."""
+        """What a drawn split must not part, (N,), and whether it is subjects: else copies and frames of a recording."""
         subject = self.raw.subject
         if (subject != "").all() and len(np.unique(subject)) > 1:
             return subject, True
-        content = item_hashes(self.raw, np.arange(len(self.raw)))
-        return content.astype(np.str_), False
-
-    def _subjects(self, split: str) -> set[str]:
-        return set(self.raw.subject[self.items[split]]) - {""}  # type: ignore[index]
+        content = item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
+        sequence = self.raw.sequence
+        if not (sequence != "").any():
+            return content, False
+        _, linked = np.unique(
+            np.concatenate([content, np.where(sequence == "", content, sequence)]), return_inverse=True
+        )
+        n = np.arange(len(content))
+        return copy_groups(np.concatenate([n, n]), linked, len(content)).astype(np.str_), False
 
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:

@@ -19,6 +19,7 @@ from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.folder import ImageFolder, list_classes
 from ferlightning.data.sources.layouts import find_layouts
 from ferlightning.data.sources.names import readable
+from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
@@ -52,10 +53,14 @@ def recognise(path: Path) -> list[Source]:
         for kind, module in READERS.items()
         for layout in find_layouts(module.find, path)
     ]
+    if path.is_file() and any(source.data_set == "Table" for source in found):
+        found = [source for source in found if source.data_set == "Table"]  # a csv of paths has no pixels
     if found:
         return found
+    pattern = recognise_pattern(path)
     try:
-        list_classes(path)
+        if pattern is None:
+            list_classes(path)
     except FerlError as error:
         known = "".join(
             f"\n  {kind.__name__} {name}: {looks}"
@@ -68,9 +73,9 @@ def recognise(path: Path) -> list[Source]:
         ) from None
 
     def folder() -> FaceData:
-        return ImageFolder(str(path))
+        return ImageFolder(str(path), pattern=pattern)
 
-    return [Source("ImageFolder", "folder", path, folder, folder)]
+    return [Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder)]
 
 
 def _source(kind: type[FaceData], layout: str, path: Path) -> Source:

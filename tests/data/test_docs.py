@@ -1,16 +1,20 @@
-"""The tables that docs/data.md writes for other data sets, from drawn copies of these, are what `Table` reads."""
+"""Every data set that docs/data.md shows is read as the page says, from a drawn copy of it."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
-from ferlightning.data import Table
+from ferlightning.data import ImageFolder, Table
+from ferlightning.data.inspection import recognise
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 CODE = {name: code for name, code in re.findall(r"```python\n# (\w+)\n(.*?)```", PAGE, re.DOTALL)}
+COMMANDS = {name: text for name, text in re.findall(r"```bash\n# (\w+): [^\n]*\n(.*?)\n(?:#|```)", PAGE, re.DOTALL)}
 
 
 def draw(paths: Sequence[str]) -> None:
@@ -19,88 +23,87 @@ def draw(paths: Sequence[str]) -> None:
         Image.new("L", (8, 8)).save(path)
 
 
-def mapping(first: str) -> dict[str, str]:
-    """The mapping of classes on the page that begins with a name."""
-    (text,) = re.findall(rf"data.classes='{{({first}: \w+.*?)}}'", PAGE)
-    return dict(pair.split(": ") for pair in text.split(", "))
-
-
 def frames(folder: str, n: int) -> list[str]:
     return [f"{folder}/{i:05}.jpg" for i in range(n)]
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "classes", "expected"),
+    ("name", "files", "expected"),
     [
         (
             "sfew",
             ["Train/Angry/Film1_000_1.png", "Train/Happy/Film2_000_1.png", "Val/Happy/Film3_000_1.png"],
-            None,
-            [("anger", 0, "Film1"), ("happiness", 0, "Film2"), ("happiness", 1, "Film3")],
+            [("anger", 0, "Film1", 1), ("happiness", 0, "Film2", 1), ("happiness", 1, "Film3", 1)],
         ),
         (
             "jaffe",
-            ["KA.AN1.39.tiff", "KA.SU2.40.tiff", "YM.FE3.70.tiff"],
-            mapping("AN"),
-            [("anger", -1, "KA"), ("surprise", -1, "KA"), ("fear", -1, "YM")],
+            ["KA.AN1.39.tiff", "KA.SU2.40.tiff", "YM.FE3.70.tiff", "README.txt"],
+            [("anger", -1, "KA", 1), ("surprise", -1, "KA", 1), ("fear", -1, "YM", 1)],
         ),
         (
             "kdef",
             ["AF01/AF01AFS.JPG", "AF01/AF01AFHL.JPG", "BM35/BM35NES.JPG"],
-            mapping("AF"),
-            [("fear", -1, "F01"), ("neutral", -1, "M35")],
+            [("fear", -1, "F01", 1), ("neutral", -1, "M35", 1)],
         ),
         (
             "oulu",
             [
-                f"VL/Strong/{who}/{what}/{i:03}.jpeg"
+                f"{light}/{who}/{what}/{i:03}.jpeg"
+                for light in ("VL/Strong", "VL/Weak")
                 for who, what in (("P001", "Anger"), ("P002", "Fear"))
                 for i in range(4)
             ],
-            None,
-            [("anger", -1, "P001")] * 3 + [("fear", -1, "P002")] * 3,
+            [("anger", -1, "P001", 1)] * 3 + [("fear", -1, "P002", 1)] * 3,
         ),
         (
             "ferv39k",
-            [*frames("2_ClipsforFaceCrop/Action/Happy/0267", 5), *frames("2_ClipsforFaceCrop/Crime/Sad/0001", 5)],
-            None,
-            [("happiness", 0, ""), ("sadness", 2, "")],
+            [*frames("2_ClipsforFaceCrop/Action/Happy/0267", 5), *frames("2_ClipsforFaceCrop/Crime/Sad/0001", 17)],
+            [("happiness", 0, "", 5), ("sadness", 2, "", 16)],
         ),
         (
             "dfew",
             [*frames("Clip/clip_224x224/00001", 16), *frames("Clip/clip_224x224/00012", 16)],
-            mapping("1"),
-            [("happiness", 0, ""), ("fear", 2, "")],
+            [("happiness", 0, "", 16), ("fear", 2, "", 16)],
         ),
     ],
 )
-def test_tables_of_other_data_sets(
+def test_data_sets_of_the_page(
     name: str,
     files: list[str],
-    classes: dict[str, str | None] | None,
-    expected: list[tuple[str, int, str]],
+    expected: list[tuple[str, int, str, int]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    draw(files)
+    draw([file for file in files if not file.endswith("txt")])
     lists = {
         "4_setups/All_scenes/train_All.csv": "Action/Happy/0267 Happy\n",
         "4_setups/All_scenes/test_All.csv": "Crime/Sad/0001 Sad\n",
         "EmoLabel_DataSplit/train(single-labeled)/set_1.csv": "video_name,label\n1,1\n",
         "EmoLabel_DataSplit/test(single-labeled)/set_1.csv": "video_name,label\n12,7\n",
     }
-    for path, text in lists.items():
+    for path, text in lists.items() if name in CODE else ():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
-    exec(CODE[name], {})
-    if classes:  # of a whole data set, of which only some classes are drawn
+    if name in CODE:
+        exec(CODE[name], {})
+        (command,) = re.findall(rf"ferl fit [^\n]*--data.root={name}.csv.*?(?=\nferl|\n```)", PAGE, re.DOTALL)
+    else:
+        command = COMMANDS[name]
+    words = [word.removeprefix("--data.").partition("=") for word in shlex.split(command) if "--data." in word]
+    options = {key: value if key == "pattern" else yaml.safe_load(value) for key, _, value in words} | {"size": 8}
+    if options.get("classes"):  # of a whole data set, of which only some classes are drawn
         there = {label for label, *_ in expected}
-        classes = {key: new for key, new in classes.items() if new in there}
-    data = Table(f"{name}.csv", size=8, classes=classes)
+        options["classes"] = {str(key): new for key, new in options["classes"].items() if new in there}
+    data = (Table if name in CODE else ImageFolder)(**options | ({} if name in CODE else {"root": "."}))
     labels = [data.class_names[label] for label in data.label]
-    assert [*zip(labels, data.raw.split.tolist(), data.raw.subject.tolist(), strict=True)] == expected
+    raw = data.raw
+    lengths = (raw.start[1:] - raw.start[:-1]).tolist()
+    assert [*zip(labels, raw.split.tolist(), raw.subject.tolist(), lengths, strict=True)] == expected
+    if name in ("jaffe", "kdef", "oulu"):  # known by name
+        (found,) = recognise(tmp_path)
+        assert found.layout == f"pattern={options['pattern']}" and found.default().class_names == data.class_names
 
 
 def test_every_example_is_tried() -> None:
-    assert [*CODE] == ["sfew", "jaffe", "kdef", "oulu", "ferv39k", "dfew"]
+    assert [*COMMANDS, *CODE] == ["sfew", "jaffe", "kdef", "oulu", "ferv39k", "dfew"]

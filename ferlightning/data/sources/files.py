@@ -30,6 +30,10 @@ class Listed(NamedTuple):
     subject: str = ""
     box: Box | None = None
     """The part of the image that is read; None for all of it."""
+    sequence: str = ""
+    """The recording that it is a frame of; empty if unknown, or for a photograph."""
+    frame: float = 0
+    """Its place in the recording; frames of one place stay in their order."""
 
 
 class ImageFiles(FaceData, ABC):
@@ -66,6 +70,10 @@ class ImageFiles(FaceData, ABC):
         self.size = size
         self.color = color
         self.on_bad_image = on_bad_image
+        self.clips = False
+        """Whether frames of one sequence, which are listed one after another, are one item."""
+        self.told: dict[str, object] = {}
+        """What options say about the files; a store of the same files told otherwise is another."""
 
     @abstractmethod
     def sources(self) -> list[Path]:
@@ -79,11 +87,13 @@ class ImageFiles(FaceData, ABC):
         layout = Layout("files", self.root, self.sources, self._parse, 4)
         skip = self.on_bad_image == "skip"
         options = {"size": self.size, "color": self.color, "skip": skip, "names": self.label_names}
-        return layout.open(type(self).__name__, **options, remarks=[*self.remarks])
+        return layout.open(type(self).__name__, **options, told=self.told, remarks=[*self.remarks])
 
     def _parse(self) -> Store:
         files = self.listed()
-        return read_listed(self.root, files, self.label_names, self.size, self.color, self.on_bad_image, self.remarks)
+        return read_listed(
+            self.root, files, self.label_names, self.size, self.color, self.on_bad_image, self.remarks, self.clips
+        )
 
 
 def decode_all(
@@ -141,6 +151,7 @@ def read_listed(
     color: bool,
     on_bad_image: OnBadImage,
     remarks: Sequence[str] = (),
+    clips: bool = False,
 ) -> Store:
     """Decode listed images.
 
@@ -152,6 +163,7 @@ def read_listed(
         color: read RGB instead of grey.
         on_bad_image: as in ``ImageFiles``.
         remarks: on the list.
+        clips: an item is the frames of one sequence, which are listed one after another; else it is an image.
 
     Raises:
         FerlError: images cannot be read; the message counts and names them.
@@ -162,12 +174,20 @@ def read_listed(
         size, color, on_bad_image, root,
     )  # fmt: skip
     files = list(compress(files, good))
+    before = ["", *(file.sequence for file in files)]
+    first = [n for n, file in enumerate(files) if not (clips and file.sequence and file.sequence == before[n])]
+    start = np.array([*first, len(files)], np.int64)
+    files = [files[n] for n in first]
     index = {name: k for k, name in enumerate(label_names)}
     return Store.of(
         images=images,
+        start=start,
         label=np.array([UNLABELLED if file.name is None else index[file.name] for file in files], np.int64),
         split=np.array([SPLITS.index(file.split) if file.split else UNDECIDED for file in files], np.int8),
-        name=np.array([readable(os.path.relpath(file.path, root)) for file in files]),
+        name=np.array(
+            [file.sequence if clips and file.sequence else readable(os.path.relpath(file.path, root)) for file in files]
+        ),
         subject=np.array([file.subject for file in files]),
+        sequence=np.array([file.sequence for file in files]),
         remarks=[*remarks, *more],
     )

@@ -6,19 +6,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ferlightning.data.sources.files import ImageFiles, Listed
+from ferlightning.data.sources.clips import OwnImages
+from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.layouts import place
-from ferlightning.data.sources.names import Names, no_such, readable, some, split_of, splits_by_hand
+from ferlightning.data.sources.names import Names, no_such, readable, some, split_of
+from ferlightning.data.sources.patterns import list_matching
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
-NO_LABELS = ". Or list the images in a csv with the columns path and label, for --data=Table"
+NO_LABELS = (
+    ". Or list the images in a csv with the columns path and label, for --data=Table; or say where their names "
+    "have it by --data.pattern='(?P<label>...)'"
+)
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx")
 
 
-class ImageFolder(ImageFiles):
+class ImageFolder(OwnImages):
     """Images in ``<root>/<class>/`` or ``<root>/<split>/<class>/``; folder names are the class names.
 
     Split folders are called train, training; val, valid, validation, dev, PublicTest; test, testing, eval, PrivateTest
@@ -28,16 +33,32 @@ class ImageFolder(ImageFiles):
     Args:
         root: the folder, or one that has nothing but this folder; null: the environment variable FERL_DATA.
         split: the folders of each split, where their names do not say it, as ``{train: a, val: b, test: [c, d]}``.
-        options: those of every data set of image files.
+        pattern: where the label is in the paths of images, in place of class folders: a regular expression that is
+            searched in each path from the root on, with the group ``label``, and perhaps ``split``, ``subject``,
+            ``sequence`` (the recording of a frame) and ``frame``, as ``(?P<subject>..)\\.(?P<label>..)\\d``. Images
+            that it does not match are left out. Or the name of a data set whose paths are known: ``JAFFE``, ``KDEF``
+            or ``Oulu-CASIA``.
+        options: those of every data set of a user's own images.
     """
 
-    def __init__(self, root: str | None = None, split: dict[str, Names] | None = None, **options: Any) -> None:
-        super().__init__(root, **options)
-        self.files, self.remarks = list_classes(self.root, splits_by_hand(split or {}))
+    def __init__(
+        self,
+        root: str | None = None,
+        split: dict[str, Names] | None = None,
+        pattern: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, split, **options)
+        if pattern is None:
+            self.files, self.remarks = list_classes(self.root, self.by_hand)
+        else:
+            self.told["pattern"] = pattern
+            files, self.remarks = list_matching(self.root, pattern, self.by_hand)
+            self.files = self.in_order(files, {})
         self.label_names = sorted({str(file.name) for file in self.files})
         parts = {part for folder in {file.path.parent for file in self.files} for part in folder.parts}
         written = {class_name(part): spelled(readable(part)) for part in sorted(parts, reverse=True)}
-        self.spelling = {name: written[name] for name in self.label_names if written[name] != name}
+        self.spelling = {name: written[name] for name in self.label_names if written.get(name, name) != name}
         self.remarks += odd_names([name for name in self.meaning.values() if name])
 
     def sources(self) -> list[Path]:

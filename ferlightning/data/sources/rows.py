@@ -17,6 +17,9 @@ COLUMNS = {
     "label": ("label", "labels", "emotion", "expression", "class", "classname", "category", "target", "y"),
     "split": ("split", "usage", "set", "subset", "partition", "phase"),
     "subject": ("subject", "subjectid", "person", "personid", "identity", "actor", "user", "userid", "participant"),
+    "sequence": ("sequence", "sequenceid", "seq", "seqid", "clip", "clipid", "clipname", "video", "videoid",
+                 "videoname", "recording"),
+    "frame": ("frame", "frameid", "frameno", "framenumber", "frameindex", "framenum"),
     "left": ("facex",), "top": ("facey",), "width": ("facewidth",), "height": ("faceheight",),
 }  # fmt: skip
 """How columns are called, in lower case and without anything but letters."""

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from ferlightning.data.sources.files import ImageFiles, Listed
+from ferlightning.data.sources.clips import OwnImages
+from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
-from ferlightning.data.sources.names import Names, no_such, some, split_of, splits_by_hand, strict_number
+from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
 from ferlightning.data.sources.rows import SUFFIX, Row, has_images, read_rows
 from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
@@ -23,13 +24,15 @@ LAYOUTS = {
 }
 
 
-class Table(ImageFiles):
+class Table(OwnImages):
     """Images that a table lists with their labels; perhaps with a split and a subject, too.
 
     The table is a csv, tsv, JSON lines (.jsonl, .ndjson, .json), or parquet, which needs ``ferlightning[parquet]``.
 
     Columns are found by name, whatever their order and case: path (file, image, ...), label (emotion, expression, ...),
-    split (usage, set, ...), subject (person, identity, ...), and AffectNet's face_x, face_y, face_width, face_height.
+    split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and AffectNet's face_x,
+    face_y, face_width, face_height. Rows of one subject and sequence are the frames of one clip, by a column frame or
+    as they stand.
     Without a header, the first column is the path and the second the label. Cells are parted by comma, semicolon, tab
     or, in a .txt file, a space. Without a column split, files named train.csv, val.csv and test.csv are the splits.
 
@@ -41,7 +44,7 @@ class Table(ImageFiles):
             of a data set; null: a number is a class of its own.
         split: the tables of each split, or the values of a column split, where they do not say it themselves, as
             ``{train: 0, val: 1, test: [2, 3]}``.
-        options: those of every data set of image files.
+        options: those of every data set of a user's own images.
     """
 
     def __init__(
@@ -53,13 +56,13 @@ class Table(ImageFiles):
         split: dict[str, Names] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(root, **options)
+        super().__init__(root, split, **options)
         if isinstance(numbers, str) and numbers not in NUMBERINGS:
             raise FerlError(f"data.numbers is {numbers!r}: give {', '.join(NUMBERINGS)}, or the names from 0 on")
         first, names = NUMBERINGS[numbers] if isinstance(numbers, str) else (0, tuple(numbers or ()))
         self.numbers = {str(n): canonical(name) for n, name in enumerate(names, first)}
-        self.by_hand = splits_by_hand(split or {})
         self.affectnet = numbers == "AffectNet"
+        self.told |= {"images": images, "numbers": self.numbers, "affectnet": self.affectnet}
         self.place = choose_layout("Table", find, LAYOUTS, root, layout).path
         self.root = self.place if self.place.is_dir() else self.place.parent
         self.images = self.root if images is None else Path(images).expanduser()
@@ -176,7 +179,10 @@ class Table(ImageFiles):
                     self.left_out.add(path)
                     continue
                 unlabelled += not name
-                file = Listed(path, name or None, split, row.cells.get("subject", ""), _box(row, where))
+                file = Listed(
+                    path, name or None, split, row.cells.get("subject", ""), _box(row, where),
+                    row.cells.get("sequence", ""), _frame(row, where),
+                )  # fmt: skip
                 before, there = found.setdefault(path, (file, where))
                 if there != where:
                     twice += 1
@@ -200,7 +206,7 @@ class Table(ImageFiles):
             self.remarks.append(f"{twice:,} rows are there twice, and count once.")
         if unlabelled:
             self.remarks.append(f"{unlabelled:,} rows have no label.")
-        return [file for file, _ in found.values()]
+        return self.in_order([file for file, _ in found.values()], {path: where for path, (_, where) in found.items()})
 
 
 def find(path: Path) -> list[Layout]:
@@ -270,6 +276,13 @@ def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
     except ValueError:
         raise FerlError(f"{where}: the face box is {sides}, expected numbers") from None
     return left, top, left + width, top + height
+
+
+def _frame(row: Row, where: str) -> float:
+    try:
+        return strict_number(row.cells["frame"]) if row.cells.get("sequence") and "frame" in row.cells else 0
+    except ValueError as error:
+        raise FerlError(f"{where}: the frame: {error}. Number the frames of each sequence") from None
 
 
 def _is_number(text: str) -> bool:
