@@ -6,7 +6,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,13 +179,17 @@ def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:
         return None
 
 
-def read_image(path: Path, size: int, color: bool, box: Box | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, size: int, color: bool, box: Box | None = None, content: Callable[[], bytes] | None = None
+) -> NDArray[np.uint8]:
     """Decode an image, cut a part out, and resize it to a square. Shape: (size, size), or (size, size, 3) RGB.
+
+    ``content`` reads its file where that lies inside another one, and ``path`` is a name for messages.
 
     Raises:
         FerlError: the file is not an image that OpenCV reads, or the box is not inside it.
     """
-    image = decode_image(path, color)
+    image = decode_image(path, color) if content is None else decode_bytes(content(), color, str(path))
     if box is not None:
         left, top, right, bottom = box
         if not (0 <= left < right <= image.shape[1] and 0 <= top < bottom <= image.shape[0]):

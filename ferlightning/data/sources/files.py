@@ -34,6 +34,8 @@ class Listed(NamedTuple):
     """The recording that it is a frame of; empty if unknown, or for a photograph."""
     frame: float = 0
     """Its place in the recording; frames of one place stay in their order."""
+    content: Callable[[], bytes] | None = None
+    """Reads it where it is inside another file, and ``path`` a name for it."""
 
 
 class ImageFiles(FaceData, ABC):
@@ -170,7 +172,7 @@ def read_listed(
     """
     images, good, more = decode_all(
         [file.path for file in files],
-        lambda n: read_image(files[n].path, size, color, files[n].box),
+        lambda n: read_image(files[n].path, size, color, files[n].box, files[n].content),
         size, color, on_bad_image, root,
     )  # fmt: skip
     files = list(compress(files, good))

@@ -1,40 +1,20 @@
-"""Rows of tables of images, by the names of their columns: csv, tsv, text of paths and labels, JSON lines, parquet."""
+"""Rows of tables of images, by the names of their columns: csv, tsv, text of paths and labels, JSON lines, shards."""
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ferlightning.data.sources.columns import Row, kinds, text
+from ferlightning.data.sources.shards import SHARDS, shard_has_images, shard_rows
 from ferlightning.data.sources.text_lines import DELIMITERS, decode, first_line, line_blocks, read_cells, split_cells
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES
 
-COLUMNS = {
-    "path": ("path", "file", "filename", "filepath", "image", "imagename", "imagepath", "imagefile", "img", "imgname",
-             "imgpath", "pth", "subdirectoryfilepath", "picture", "photo"),
-    "label": ("label", "labels", "emotion", "expression", "class", "classname", "category", "target", "y"),
-    "split": ("split", "usage", "set", "subset", "partition", "phase"),
-    "subject": ("subject", "subjectid", "person", "personid", "identity", "actor", "user", "userid", "participant"),
-    "sequence": ("sequence", "sequenceid", "seq", "seqid", "clip", "clipid", "clipname", "video", "videoid",
-                 "videoname", "recording"),
-    "frame": ("frame", "frameid", "frameno", "framenumber", "frameindex", "framenum"),
-    "left": ("facex",), "top": ("facey",), "width": ("facewidth",), "height": ("faceheight",),
-}  # fmt: skip
-"""How columns are called, in lower case and without anything but letters."""
 TEXT = (".csv", ".tsv", ".txt")
 JSON = (".jsonl", ".ndjson", ".json")
-PARQUET = ".parquet"
-SUFFIX = (*TEXT, *JSON, PARQUET)
-
-
-class Row(NamedTuple):
-    """A row of a table, by the names of ``COLUMNS``."""
-
-    where: str
-    """Its file and line, for a message."""
-    cells: dict[str, str]
+SUFFIX = (*TEXT, *JSON, *SHARDS)
 
 
 class Form(NamedTuple):
@@ -47,7 +27,7 @@ class Form(NamedTuple):
 
 
 def has_images(path: Path) -> bool:
-    """Tell whether a file lists images with labels, by its first line. A parquet file is taken for one without pyarrow.
+    """Tell whether a file lists images with labels, by its first line or sample.
 
     Raises:
         FerlError: it cannot be read.
@@ -57,13 +37,8 @@ def has_images(path: Path) -> bool:
         return _form(path) is not None
     if kind in JSON:
         first = next((row for row in _objects(path, strict=False)), {})
-        return {"path", "label"} <= set(_kinds([*first]))
-    if kind != PARQUET:
-        return False
-    try:
-        return {"path", "label"} <= set(_kinds(_parquet(path).schema_arrow.names))
-    except ImportError:
-        return True
+        return {"path", "label"} <= set(kinds([*first]))
+    return kind in SHARDS and shard_has_images(path)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -73,22 +48,11 @@ def read_rows(path: Path) -> Iterator[Row]:
         FerlError: a line cannot be read, or has no path.
     """
     kind = path.suffix.lower()
-    rows = _text_rows(path) if kind in TEXT else _json_rows(path) if kind in JSON else _parquet_rows(path)
+    rows = _text_rows(path) if kind in TEXT else _json_rows(path) if kind in JSON else shard_rows(path)
     for row in rows:
         if not row.cells.get("path"):
             raise FerlError(f"{row.where}: expected a path and a label, found {[*row.cells.values()]!r}")
         yield row
-
-
-def _kinds(names: list[str]) -> dict[str, int]:
-    """The numbers of the columns that are read, by the names of ``COLUMNS``."""
-    found: dict[str, int] = {}
-    for number, name in enumerate(names):
-        word = re.sub(r"[\W\d_]", "", name).lower()
-        kind = next((kind for kind, known in COLUMNS.items() if word in known), None)
-        if kind is not None:
-            found.setdefault(kind, number)
-    return found
 
 
 def _form(path: Path) -> Form | None:
@@ -100,7 +64,7 @@ def _form(path: Path) -> Form | None:
         cells = split_cells(line, delimiter)
     except ValueError:
         return None
-    columns = _kinds(cells)
+    columns = kinds(cells)
     if "path" in columns:
         return Form(delimiter, columns, header=True) if "label" in columns else None
     if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
@@ -144,35 +108,5 @@ def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     for number, found in enumerate(_objects(path), 1):
-        names, values = [*found], [*found.values()]
-        yield Row(f"{path}, row {number}", {kind: _text(values[n]) for kind, n in _kinds(names).items()})
-
-
-def _parquet(path: Path) -> Any:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        return ParquetFile(path)
-    except (ArrowException, OSError) as error:
-        raise FerlError(f"{path}: is no parquet file, or damaged: {error}. Fetch the file again") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        file = _parquet(path)
-    except ImportError:
-        raise FerlError(
-            f"{path}: parquet is read by pyarrow, which is not installed: pip install 'ferlightning[parquet]'"
-        ) from None
-    names, number = file.schema_arrow.names, 0
-    columns = _kinds(names)
-    for batch in file.iter_batches(columns=[names[n] for n in columns.values()]):
-        for found in batch.to_pylist():
-            number += 1
-            yield Row(f"{path}, row {number}", {kind: _text(found[names[n]]) for kind, n in columns.items()})
-
-
-def _text(value: object) -> str:
-    """A value as a csv would have it; nothing and not-a-number are empty."""
-    return "" if value is None or value != value else str(value).strip()
+        where, values = f"{path}, row {number}", [*found.values()]
+        yield Row(where, {kind: text(values[n], where) for kind, n in kinds([*found]).items()})

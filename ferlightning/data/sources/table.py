@@ -9,25 +9,31 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ferlightning.data.sources.clips import OwnImages
+from ferlightning.data.sources.columns import Row
 from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
-from ferlightning.data.sources.rows import SUFFIX, Row, has_images, read_rows
+from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows
+from ferlightning.data.sources.shards import SHARDS
 from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
 
+NO_TABLES = re.compile(r"readme\.|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
+"""What ``datasets`` writes beside its data."""
 LAYOUTS = {
-    "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, in "
-    "any order, beside the images"
+    "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
+    "sequence, in any order, beside the images; or parquet, arrow or webdataset's tar with the images inside"
 }
 
 
 class Table(OwnImages):
     """Images that a table lists with their labels; perhaps with a split and a subject, too.
 
-    The table is a csv, tsv, JSON lines (.jsonl, .ndjson, .json), or parquet, which needs ``ferlightning[parquet]``.
+    The table is a csv, tsv, JSON lines (.jsonl, .ndjson, .json), or parquet, which needs ``ferlightning[parquet]``. Or
+    the images are inside: parquet or arrow files of Hugging Face's ``datasets`` (a folder of ``save_to_disk``, or of
+    shards), or tar files of webdataset with ``KEY.jpg`` and ``KEY.cls`` or ``KEY.json``.
 
     Columns are found by name, whatever their order and case: path (file, image, ...), label (emotion, expression, ...),
     split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and AffectNet's face_x,
@@ -90,8 +96,9 @@ class Table(OwnImages):
             if left:
                 self.remarks.append(f"Tables that data.split does not name were not read: {some(left)}.")
             return [path for path in found if path.name not in left]
-        splits = [split_of(path.stem) for path in found]
-        if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
+        splits = [self._own_split(path) for path in found]
+        series = {(split, _series(path)) for split, path in zip(splits, found, strict=True)}
+        if len(series) > 1 and (None in splits or len(set(splits)) < len(series)):
             raise FerlError(
                 f"{self.place}: several tables list images: {some([path.name for path in found])}. Name them "
                 "train.csv, val.csv and test.csv if they are the splits, or say it by --data.split='{train: NAME, "
@@ -117,10 +124,11 @@ class Table(OwnImages):
     def _own_split(self, table: Path) -> str | None:
         if self.by_hand:
             return self.by_hand.get(table.name) or self.by_hand.get(table.stem)
-        return split_of(table.stem)
+        above = split_of(table.parent.name) if table.parent != self.place and table != self.place else None
+        return split_of(table.stem) or above
 
     def sources(self) -> list[Path]:
-        return [*self.tables, *(file.path for file in self.files if file.path.is_file())]
+        return [*self.tables, *(file.path for file in self.files if file.content is None and file.path.is_file())]
 
     def listed(self) -> list[Listed]:
         beside = {path.resolve() for folder in self.folders for path in list_images(folder)}
@@ -145,8 +153,9 @@ class Table(OwnImages):
             rows = list(read_rows(table))
             if not rows:
                 raise FerlError(f"{table}: no rows. Write the table again")
-            folder = _images_folder(self.images, [row.cells["path"] for row in rows[:50]])
-            if folder != self.root.parent:
+            outside = [row.cells["path"] for row in rows[:50] if row.content is None]
+            folder = _images_folder(self.images, outside) if outside else self.images
+            if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
             by_name = _by_name(self.images) if folder is None else {}
             decided = bool(by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
@@ -169,8 +178,10 @@ class Table(OwnImages):
                 name = self.numbers.get(str(int(label)), label) if _is_number(label) else canonical(label)
                 if name and spelled(label) != name and not _is_number(label):
                     self.spelling.setdefault(name, spelled(label))
-                path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
-                if not _is_inside(path, folder or self.images, row.cells["path"]):
+                path = table / row.cells["path"]
+                if row.content is None:
+                    path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
+                if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(
                         f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
                         "in a table are below its folder, or below that of --data.images. Move the images there"
@@ -181,7 +192,7 @@ class Table(OwnImages):
                 unlabelled += not name
                 file = Listed(
                     path, name or None, split, row.cells.get("subject", ""), _box(row, where),
-                    row.cells.get("sequence", ""), _frame(row, where),
+                    row.cells.get("sequence", ""), _frame(row, where), row.content,
                 )  # fmt: skip
                 before, there = found.setdefault(path, (file, where))
                 if there != where:
@@ -233,8 +244,19 @@ def _has_images(path: Path) -> bool:
 
 
 def _texts(folder: Path) -> list[Path]:
+    """The tables of a folder, and the shards in those of its folders that are splits or called data."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIX and not is_leftover(path.name)]
-    return sorted(path for path in files if path.is_file() and path.stem.lower() != "readme")
+    for below in folder.glob("*/"):
+        if below.is_dir() and (below.name == "data" or split_of(below.name)):
+            files += [path for path in below.iterdir() if path.suffix.lower() in SHARDS]
+    return sorted(path for path in files if path.is_file() and not NO_TABLES.match(path.name))
+
+
+def _series(table: Path) -> Path:
+    """A table without its number among the shards of one."""
+    if table.suffix.lower() not in SHARDS:
+        return table
+    return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+)?$", "", table.stem) + table.suffix)
 
 
 def _images_folder(root: Path, names: list[str]) -> Path | None:

@@ -1,0 +1,52 @@
+"""The columns of tables of images."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ferlightning.errors import FerlError
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "filepath", "image", "imagename", "imagepath", "imagefile", "img", "imgname",
+             "imgpath", "pth", "subdirectoryfilepath", "picture", "photo"),
+    "label": ("label", "labels", "emotion", "expression", "class", "classname", "category", "target", "y"),
+    "split": ("split", "usage", "set", "subset", "partition", "phase"),
+    "subject": ("subject", "subjectid", "person", "personid", "identity", "actor", "user", "userid", "participant"),
+    "sequence": ("sequence", "sequenceid", "seq", "seqid", "clip", "clipid", "clipname", "video", "videoid",
+                 "videoname", "recording"),
+    "frame": ("frame", "frameid", "frameno", "framenumber", "frameindex", "framenum"),
+    "left": ("facex",), "top": ("facey",), "width": ("facewidth",), "height": ("faceheight",),
+}  # fmt: skip
+"""How columns are called, in lower case and without anything but letters."""
+
+
+class Row(NamedTuple):
+    """A row of a table, by the names of ``COLUMNS``."""
+
+    where: str
+    """Its file and line, for a message."""
+    cells: dict[str, str]
+    content: Callable[[], bytes] | None = None
+    """Reads the image, where the table has it inside; ``path`` is a name for it then."""
+
+
+def kinds(names: list[str]) -> dict[str, int]:
+    """The numbers of the columns that are read, by the names of ``COLUMNS``."""
+    found: dict[str, int] = {}
+    for number, name in enumerate(names):
+        word = re.sub(r"[\W\d_]", "", name).lower()
+        kind = next((kind for kind, known in COLUMNS.items() if word in known), None)
+        if kind is not None:
+            found.setdefault(kind, number)
+    return found
+
+
+def text(value: object, where: str) -> str:
+    """A value as a csv would have it; nothing and not-a-number are empty.
+
+    Raises:
+        FerlError: it is a list or an object; the message begins with ``where``.
+    """
+    if isinstance(value, list | dict):
+        raise FerlError(f"{where}: found {str(value)[:80]}, expected one value. Write one label, path, ... a row")
+    return "" if value is None or value != value else str(value).strip()

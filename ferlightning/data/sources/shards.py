@@ -1,0 +1,195 @@
+"""Rows of files that may have the images inside: parquet and arrow as ``datasets`` writes them, tar as ``webdataset``.
+
+Neither library is needed: pyarrow reads the first two with the names of the classes in their schema, and Python's
+tarfile the last. Images are read where they lie, a row group at a time.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ferlightning.data.sources.columns import Row, kinds, text
+from ferlightning.data.sources.text_lines import decode
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import SUFFIXES, is_leftover
+
+PARQUET, ARROW, TAR = ".parquet", ".arrow", ".tar"
+SHARDS = (PARQUET, ARROW, TAR)
+LABELS = ("cls", "txt")
+"""What a file with the label of a sample of webdataset is called."""
+
+
+def shard_has_images(path: Path) -> bool:
+    """Tell whether a shard has or lists images with labels. One of arrow's kinds is taken for one without pyarrow.
+
+    Raises:
+        FerlError: it cannot be read.
+    """
+    if path.suffix.lower() == TAR:
+        first = [*islice(_members(path), 50)]
+        return any(_image(names) and ("json" in names or {*LABELS} & {*names}) for _, names in _samples(first))
+    try:
+        schema = _schema(path)
+    except ImportError:
+        return True
+    return (_inside(schema) is not None or "path" in kinds(schema.names)) and "label" in kinds(schema.names)
+
+
+def shard_rows(path: Path) -> Iterator[Row]:
+    """Read the rows of a shard.
+
+    Raises:
+        FerlError: it cannot be read, or pyarrow is not installed.
+    """
+    if path.suffix.lower() == TAR:
+        return _tar_rows(path)
+    try:
+        return _arrow_rows(path, _schema(path))
+    except ImportError:
+        raise FerlError(
+            f"{path}: parquet and arrow files are read by pyarrow, which is not installed: "
+            "pip install 'ferlightning[parquet]'"
+        ) from None
+
+
+# --- parquet and arrow ----------------------------------------------------------------------------------------------
+
+
+def _open(path: Path) -> Any:
+    """A ``ParquetFile``, or a mapped ``Table`` of a stream of arrow."""
+    from pyarrow import ArrowException, ipc, memory_map
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return (
+            ParquetFile(path) if path.suffix.lower() == PARQUET else ipc.open_stream(memory_map(str(path))).read_all()
+        )
+    except (ArrowException, OSError) as error:
+        raise FerlError(f"{path}: is no {path.suffix[1:]} file, or damaged: {error}. Fetch the file again") from None
+
+
+def _schema(path: Path) -> Any:
+    file = _open(path)
+    return file.schema_arrow if path.suffix.lower() == PARQUET else file.schema
+
+
+def _inside(schema: Any) -> str | None:
+    """The column that has images: their bytes, or a pair of bytes and path."""
+    for field in schema:
+        kind = str(field.type)
+        if kind in ("binary", "large_binary") or (kind.startswith("struct<") and "bytes: " in kind):
+            return str(field.name)
+    return None
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Names of the classes of each column of labels, as ``datasets`` keeps them."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature["names"] for name, feature in features.items() if "names" in feature}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _arrow_rows(path: Path, schema: Any) -> Iterator[Row]:
+    inside, class_names = _inside(schema), _class_names(schema)
+    names = [name for name in schema.names if name != inside]
+    columns = {kind: names[n] for kind, n in kinds(names).items()}
+    time, number = path.stat().st_mtime_ns, 0
+    for group, batch in _batches(path, list(columns.values())):
+        for row, found in enumerate(batch):
+            number += 1
+            where = f"{path}, row {number}"
+            cells = {kind: text(found[name], where) for kind, name in columns.items()}
+            if (known := class_names.get(columns["label"])) and cells["label"]:
+                k = int(cells["label"]) if cells["label"].isdecimal() else -1
+                cells["label"] = known[k] if 0 <= k < len(known) else ""  # -1 stands for none
+            if inside is None:
+                yield Row(where, cells)
+            else:
+                content = partial(_bytes, path, time, inside, group, row if group is not None else number - 1, where)
+                yield Row(where, cells | {"path": str(number)}, content)
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[tuple[int | None, list[dict[str, Any]]]]:
+    """Some columns of all rows, a row group at a time, with its number; None in arrow, which is mapped as a whole."""
+    file = _open(path)
+    if path.suffix.lower() == PARQUET:
+        for group in range(file.num_row_groups):
+            yield group, file.read_row_group(group, columns=columns).to_pylist()
+    else:
+        for batch in file.select(columns).to_batches():
+            yield None, batch.to_pylist()
+
+
+@lru_cache(maxsize=1)
+def _images(path: Path, time: int, column: str, group: int | None) -> Any:
+    """The images of a row group; ``time`` is that of the file, which may change."""
+    file = _open(path)
+    return (file if group is None else file.read_row_group(group, columns=[column])).column(column)
+
+
+def _bytes(path: Path, time: int, column: str, group: int | None, row: int, where: str) -> bytes:
+    value = _images(path, time, column, group)[row].as_py()
+    content = value["bytes"] if isinstance(value, dict) else value
+    if content is None:
+        raise FerlError(f"{where}: has no image" + (f" but a path, {value['path']}" if value and value["path"] else ""))
+    return bytes(content)
+
+
+# --- tar ------------------------------------------------------------------------------------------------------------
+
+
+def _members(path: Path) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isreg() and not is_leftover(PurePosixPath(member.name).name):
+                    yield member
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise FerlError(f"{path}: is no tar file, or packed or cut short: {error}. Unpack or fetch it again") from None
+
+
+def _samples(members: list[tarfile.TarInfo]) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """Files of one name up to the first dot, by what comes after it, in lower case."""
+    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in members:
+        folder, _, name = member.name.rpartition("/")
+        stem, _, ending = name.partition(".")
+        found.setdefault(f"{folder}/{stem}".strip("/"), {})[ending.lower()] = member
+    return [*found.items()]
+
+
+def _image(names: dict[str, tarfile.TarInfo]) -> str | None:
+    return next((name for name in names if f".{name}" in SUFFIXES), None)
+
+
+def _tar_rows(path: Path) -> Iterator[Row]:
+    for key, names in _samples([*_members(path)]):
+        where, image = f"{path}, sample {key}", _image(names)
+        if image is None:
+            raise FerlError(f"{where}: has no image, only {', '.join(names)}. Write it again")
+        cells = {}
+        if "json" in names:
+            try:
+                found = json.loads(_slice(path, names["json"]))
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise FerlError(f"{where}: its json is no object. Write it again")
+            values = [*found.values()]
+            cells = {kind: text(values[n], where) for kind, n in kinds([*found]).items()}
+        for name in LABELS:
+            if name in names:
+                cells.setdefault("label", decode(_slice(path, names[name])).strip())
+        yield Row(where, cells | {"path": f"{key}.{image}"}, partial(_slice, path, names[image]))
+
+
+def _slice(path: Path, member: tarfile.TarInfo) -> bytes:
+    with path.open("rb") as file:
+        file.seek(member.offset_data)
+        return file.read(member.size)
