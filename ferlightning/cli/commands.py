@@ -1,5 +1,6 @@
 """``ferl data``, ``bench``, ``sweep``, ``export`` and ``components``: plain functions behind one parser."""
 
+import re
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
@@ -69,6 +70,7 @@ def export(args: Sequence[str]) -> None:
         words[1] = f"--out={words[1]}"  # the parser takes as positional only what is required
     switches = ("--clips", "--fp16", "--int8", "--mirror", "--trust")
     words = [f"{word}=true" if word in switches else word for word in words]
+    words = [re.sub("^--(ort|detector)-(dir|path)", r"--\1_\2", word) for word in words]  # as in `ferl recognize`
     import_lightning()
     from ferlightning.export.commands import export
 

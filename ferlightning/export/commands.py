@@ -1,5 +1,6 @@
 """``ferl export``."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,28 +14,33 @@ from ferlightning.errors import FerlError
 from ferlightning.export.deployed import deployed, read_members
 from ferlightning.export.int8 import compare, quantise, training_inputs
 from ferlightning.export.traced import write_onnx, write_torch
+from ferlightning.export.web import PageDetector, refuse_folder, write_page
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
-from ferlightning.weights import REGISTRY
+from ferlightning.weights import REGISTRY, find_file
 
 
 def export(
     model: str | list[str],
     out: str | None = None,
-    format: Literal["onnx", "torch", "safetensors"] = "onnx",
+    format: Literal["onnx", "torch", "safetensors", "web"] = "onnx",
     clips: bool | None = None,
     mirror: bool = False,
     fp16: bool = False,
     int8: bool = False,
     data: FaceData | None = None,
     trust: bool = False,
+    detector: PageDetector = "yunet",
+    detector_path: str | None = None,
+    ort_dir: str | None = None,
 ) -> None:
     """Write a trained model as a file: ONNX runs without ferlightning, images as bytes in, probabilities out.
 
     Args:
         model: a run folder, of which the best checkpoint is taken, a checkpoint, its safetensors file, or a name of
-            shipped weights; of several, [A,B], an ensemble is made.
-        out: the file that is written; null puts it beside the checkpoint, or into the working folder.
-        format: onnx for ONNX Runtime; torch for ``torch.export.load``; safetensors for ``ferlightning.load``.
+            shipped weights; of several, [A,B], an ensemble is made. For web, also an ONNX file that was exported.
+        out: the file or folder that is written; null puts it beside the checkpoint, or into the working folder.
+        format: onnx for ONNX Runtime; torch for ``torch.export.load``; safetensors for ``ferlightning.load``; web for
+            a page that recognises faces in the browser, a folder.
         clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
             on.
         mirror: take the mean over mirror images, too.
@@ -43,9 +49,27 @@ def export(
             changes, and how fast it is on this one, is measured on training images.
         data: the training data, for ``int8``.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
+        detector: what finds the faces on a page; none where a picture is a face that was cut out.
+        detector_path: YuNet's ONNX file, for a page; it is fetched if there is none.
+        ort_dir: the npm package onnxruntime-web, unpacked, for a page; npm fetches it if there is none.
     """
     sources = [model] if isinstance(model, str) else model
     path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
+    if format == "web":
+        refuse_folder(path)
+        with TemporaryDirectory() as work:
+            file = _exported(sources, clips is not None or mirror or fp16 or int8)
+            if file is None:
+                file = Path(work, "model.onnx")
+                export(model, str(file), "onnx", clips, mirror, fp16, int8, data, trust)
+            write_page(file, path, _place(sources, "web").stem, detector, detector_path, ort_dir)
+        sizes = [file.stat().st_size for file in path.iterdir()]
+        print(
+            f"{path}: {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB. To look at it: python -m http.server --bind "
+            f"127.0.0.1 --directory {shlex.quote(str(path))}, and open http://localhost:8000. Elsewhere serve it by "
+            "https, since browsers give the camera to https and localhost only"
+        )
+        return
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
@@ -87,6 +111,21 @@ def export(
 def _halved(x: Tensor) -> Tensor:
     """In half precision, unless these are no fractions or are beyond its range."""
     return x.half() if x.is_floating_point() and x.half().isfinite().all() else x
+
+
+def _exported(sources: Sequence[str], changed: bool) -> Path | None:
+    """The ONNX file that a model is, or has, already."""
+    if len(sources) > 1:
+        return None
+    (source,) = sources
+    if not source.endswith(".onnx"):
+        entry = REGISTRY.get(f"{source}.onnx")
+        return None if entry is None or changed else find_file(entry, source)
+    if changed:
+        raise FerlError(f"{source} is exported already: clips, mirror, fp16 and int8 are told as it is written")
+    if not Path(source).is_file():
+        raise FerlError(f"there is no model {source}")
+    return Path(source)
 
 
 def _place(sources: Sequence[str], end: str) -> Path:
