@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from ferlightning.checkpoint import HEADER
 from ferlightning.deploy import anonymise, job, recognizer, tracking, yunet
-from ferlightning.deploy.detectors import DETECTORS
-from ferlightning.deploy.runtime import open_session
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
+from ferlightning.images.detectors import DETECTORS
+from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
 
 OURS = Path(__file__).parent / "web"
