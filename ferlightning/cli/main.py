@@ -81,6 +81,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except Exception as error:
         chain = list(_chain(error))
         mistake = next((cause for cause in chain if isinstance(cause, FerlError)), None)

@@ -13,7 +13,8 @@ from ferlightning.images.detectors import build_detector
 def align(folder: str, out: str, size: int = 112, detector: str | None = None, upright: bool = True) -> None:
     """Cut the largest face out of every picture of a folder, as ``ferl recognize`` does.
 
-    Pictures without a face, and files that cannot be read, are listed and left out.
+    Pictures without a face, and files that cannot be read, are listed and left out; for the latter the
+    status is 1.
 
     Args:
         folder: of photographs, at any depth, such as one with a folder for each class.
@@ -30,12 +31,13 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
     if size < 1:
         raise FerlError(f"size is {size}, expected a number of pixels from 1")
     find = build_detector(detector)
-    pictures, left_out = list_images(home), []
+    pictures, left_out, unreadable = list_images(home), [], False
     for path in pictures:
         try:
             image = as_rgb(path)
         except FerlError as error:
             left_out.append(str(error))
+            unreadable = True
             continue
         faces = find(image, 1280, find.min_score)
         if not faces:
@@ -49,3 +51,5 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
         write_picture(target / name.with_name(f"{name.name}.png"), crop_face(image, box, find.crop, size))
     print(f"{len(pictures) - len(left_out)} of {len(pictures)} pictures have a face, cut out in {out}")
     print(*(f"  {line}" for line in left_out), sep="\n" if left_out else "", end="\n" if left_out else "")
+    if unreadable:
+        raise SystemExit(1)

@@ -65,7 +65,13 @@ class OnnxModel:
         stored = self.session.get_modelmeta().custom_metadata_map.get("ferlightning")
         if stored is None:
             raise FerlError(f"{path} does not tell its classes: write it by `ferl export`")
-        known: dict[str, Any] = json.loads(stored)
+        try:
+            self._take(json.loads(stored), view, path)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FerlError(f"{path}: what it tells of itself is damaged ({error!r}): export it again") from error
+
+    def _take(self, known: dict[str, Any], view: str | None, path: Path) -> None:
+        """Take over what the file tells of its classes and images."""
         views: dict[str, list[str]] = known.get("views", {})
         if view is not None and view not in views:
             raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")

@@ -1,5 +1,6 @@
 """Pictures, folders, videos and cameras worked off one after the other: what ``ferl recognize`` does."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from ferlightning.deploy.output import Output
 from ferlightning.deploy.pictures import as_rgb
 from ferlightning.deploy.places import Source
 from ferlightning.deploy.recognizer import Recognizer
-from ferlightning.deploy.sources import Video, is_live, open_pipe
+from ferlightning.deploy.sources import Video, is_live, open_pipe, shown
 from ferlightning.deploy.window import Window
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import FIRST_BYTES
@@ -96,6 +97,9 @@ class Job:
         self._flush(pictures)
 
     def _refuse_overwriting(self, sources: list[Source]) -> None:
+        above = next((path for path in (self.save, *self.save.parents) if path.exists()), None) if self.save else None
+        if above is not None and not (above.is_dir() and os.access(above, os.W_OK)):
+            raise FerlError(f"--save={self.save}: {above} is no folder that can be written to")
         read = {Path(source.place).resolve() for source in sources if not is_live(source.place)}
         for source in sources:
             if self.save and (path := self.save / source.saved).resolve() in read:
@@ -146,11 +150,11 @@ class Job:
         if self.anonymize:
             stream = hide_stream(stream, self.anonymize)
         path = None if self.save is None else self.save / source.saved
-        with Window(source.place) if self.show else nullcontext() as window:
+        with Window(shown(source.place)) if self.show else nullcontext() as window:
             file = VideoFile(path, rate, video.live) if path else None
             try:
                 for frame, faces in stream:
-                    self.output.add(source.place, faces, frame.index, frame.time)
+                    self.output.add(shown(source.place), faces, frame.index, frame.time)
                     self.done += 1
                     drawn = draw(frame.image, faces) if file or window else frame.image
                     if file:

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 from typing import IO, Any, Literal
 
 from ferlightning.deploy.recognizer import Face
 
 Format = Literal["table", "jsonl", "csv", "json"]
 FORMATS = ("table", "jsonl", "csv", "json")
+CONTROL = re.compile(r"[\0-\x1f\x7f]")
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """Landmarks, as the picture shows them: the left eye is the one on the left."""
 
@@ -68,8 +70,9 @@ class Output:
         }
 
     def _rows(self, source: str, faces: list[Face], time: float | None) -> None:
+        name = CONTROL.sub(lambda found: repr(found[0])[1:-1], source)  # each face has a line of its own
         if not faces and time is None:
-            self.file.write(f"{source}  no face\n")
+            self.file.write(f"{name}  no face\n")
         for n, face in enumerate(faces, 1):
             if face.track is not None and self.labels.get((source, face.track)) == face.label:
                 continue
@@ -79,7 +82,7 @@ class Output:
             classes = "  ".join(f"{name:<10}{100 * p:3.0f} %" for name, p in self._best(face).items())
             when = "" if time is None else f"{time:9.2f} s"
             place = f"{left}, {top}, {right - left} x {bottom - top}"
-            self.file.write(f"{source}{when}  face {face.track or n:<3} {classes}   at {place}\n")
+            self.file.write(f"{name}{when}  face {face.track or n:<3} {classes}   at {place}\n")
 
     def _csv(self, source: str, faces: list[Face], frame: int | None, time: float | None) -> None:
         writer = csv.writer(self.file, lineterminator="\n")

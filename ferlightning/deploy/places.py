@@ -43,6 +43,8 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
             if not files:
                 missing.append(f"{word}: there is no picture or video in this folder")
             found += [_file(file, str(file.relative_to(path))) for file in sorted(files)]
+        elif is_pipe(path):
+            missing.append(f"{word}: is a pipe or device: give what it sends to `ferl recognize -`")
         elif path.exists():
             found.append(_file(path, path.name))
         else:

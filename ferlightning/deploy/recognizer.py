@@ -16,6 +16,7 @@ from ferlightning.deploy.classifier import FaceModel, OnnxModel
 from ferlightning.deploy.pictures import Order, as_faces, as_rgb, looks_bgr
 from ferlightning.deploy.sources import Frame, Video
 from ferlightning.deploy.tracking import Tracker
+from ferlightning.errors import FerlError
 from ferlightning.images.crop import crop_face, level
 from ferlightning.images.decode import resize_to_square
 from ferlightning.images.detectors import build_detector
@@ -115,6 +116,9 @@ class Recognizer:
         threads: int = 1,
         batch: int = 64,
     ) -> None:
+        _require(size=size, threads=threads, batch=batch)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise FerlError(f"min_score is {min_score}, expected a number from 0 to 1")
         self.model = OnnxModel(model, view, threads) if isinstance(model, str | Path) else model
         self.detector = (
             detector if isinstance(detector, FaceDetector) else build_detector(detector, detector_path, threads)
@@ -190,6 +194,7 @@ class Recognizer:
         Raises:
             FerlError: the source cannot be opened.
         """
+        _require(detect_every=detect_every, size=size, every_face=every_face)
         tracker = Tracker(self.min_score)
         searched = 0.0
         known: dict[int, _Expression] = {}
@@ -234,3 +239,10 @@ class Recognizer:
         assert row is not None
         probabilities = dict(zip(self.class_names, map(float, row), strict=True))
         return Face(face.box, face.score, face.landmarks, self.class_names[label], probabilities)
+
+
+def _require(**numbers: Any) -> None:
+    """Refuse what is no whole number from 1."""
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise FerlError(f"{name} is {number!r}, expected a whole number from 1")

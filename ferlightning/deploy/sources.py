@@ -62,6 +62,11 @@ def is_live(source: Any) -> bool:
     )
 
 
+def shown(source: Any) -> str:
+    """A source as it may be told: without the password that a URL may have."""
+    return re.sub(r"(?<=://)([^/@]*?):[^/@]*@", r"\1:***@", str(source))
+
+
 def refuse_name(path: Any) -> None:
     """Refuse a name of a video at which OpenCV crashes."""
     try:
@@ -93,13 +98,13 @@ class Video:
 
     def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
         self.source, self.every, self.start, self.end = source, every, start, end
-        if not is_live(source) and not Path(source).exists():
+        if source is None or (not is_live(source) and not Path(source).exists()):
             raise FerlError(f"there is no file {source}")
         refuse_name(source)
         self.capture = self._open()
         if self.capture is None:
             text = str(source)
-            name = "standard input" if text.startswith(PIPE) else f"camera {text}" if text.isdecimal() else text
+            name = "standard input" if text.startswith(PIPE) else f"camera {text}" if text.isdecimal() else shown(text)
             raise FerlError(f"{name}: cannot be {'opened' if is_live(source) else 'read as a video'}")
         self.frames = max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.live = is_live(source) and not self.frames
@@ -179,7 +184,7 @@ class Video:
                     found = box.pop() if box else None
                 if found is None:
                     if over.is_set():
-                        raise FerlError(f"{self.source}: has sent nothing for {REOPENED:.0f} seconds")
+                        raise FerlError(f"{shown(self.source)}: has sent nothing for {REOPENED:.0f} seconds")
                     continue
                 index, seconds, image = found
                 if self.end is not None and seconds > self.end:

@@ -72,8 +72,12 @@ def export(
         return
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
+    end = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}[format]
+    path = path if path.suffix else path.with_suffix(end)
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
+    if path.suffix in {".onnx", ".pt2", ".safetensors", ".ckpt"} - {end}:
+        raise FerlError(f"out: {path} would be a file of --format={format}, whose names end in {end}")
     if int8 and format != "onnx":
         raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
     members = read_members(sources)

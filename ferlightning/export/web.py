@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ferlightning.checkpoint import HEADER
-from ferlightning.deploy import anonymise, job, recognizer, tracking, yunet
+from ferlightning.deploy import anonymise, job, recognizer, tracking
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
-from ferlightning.images.detectors import DETECTORS
+from ferlightning.images.detectors import DETECTORS, yunet
 from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
 

@@ -50,6 +50,11 @@ def level(
         A picture of twice the box's height, and the box in it.
     """
     left, top, right, bottom = box
+    reach = math.ceil(2 * max(bottom - top, right - left))  # OpenCV turns no picture of more than 32,767 pixels a side
+    x, y = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+    image = image[y : math.ceil(bottom) + reach, x : math.ceil(right) + reach]
+    left, top, right, bottom = left - x, top - y, right - x, bottom - y
+    landmarks = landmarks - np.array([x, y], np.float32)
     (x0, y0), (x1, y1) = landmarks[:2].tolist()
     angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
     half = max(1, math.ceil(bottom - top))

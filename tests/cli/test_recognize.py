@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
+from ferlightning.weights import find_weights
 from tests.deploy.common import MODELS, YUNET, Image, hopper, needs_yunet
 
 PAGE = Path(__file__).parents[2] / "docs/recognize.md"
@@ -193,13 +194,26 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
         (["a.png", "--start=5", "--end=2"], "--end=2 is not after"),
         (["a.png", "--model=ferl-smal"], "did you mean ferl-small"),
         (["a.png", "--model=a.png"], "no ONNX file"),
+        (["a.png", "--save=a.png/out"], "a.png is no folder that can be written to"),
+        (["a.png", "--model=broken.onnx"], "what it tells of itself is damaged"),
         (["a.png", "--view=imagenet"], "no view 'imagenet'; it has fer2013"),
         ([], "SOURCE"),
     ],
 )
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("a.png", face())
+    content = find_weights("ferl-small.onnx").read_bytes()
+    Path("broken.onnx").write_bytes(content.replace(b'"class_names"', b'"class_nymes"'))
     assert message in run(capsys, *words, CROPPED, status=2)[1]
+
+
+def test_a_line_stays_one_and_a_pipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("two\nlines.png", face())
+    cv2.imwrite("a.pbm", np.eye(48, dtype=np.uint8))
+    os.mkfifo("pipe")
+    out, err = run(capsys, "two\nlines.png", "a.pbm", "pipe", CROPPED, status=1)
+    assert [line.split("  ")[0] for line in out.splitlines()] == [r"two\nlines.png", "a.pbm"]
+    assert "pipe: is a pipe or device: give what it sends to `ferl recognize -`" in err
 
 
 # --- in a process of its own ------------------------------------------------------------------------------------------
@@ -296,14 +310,14 @@ def camera() -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/door.mjpg"
+    yield f"http://me:secret@127.0.0.1:{server.server_port}/door.mjpg"
     server.shutdown()
 
 
 def test_a_camera_that_hangs_up_is_asked_again(camera: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, camera, CROPPED, "--format=jsonl", "--end=3", "--save=out")
     records = [json.loads(line) for line in out.splitlines()]
-    assert records[-1]["frame"] >= 10 and records[0]["source"] == camera
+    assert records[-1]["frame"] >= 10 and records[0]["source"] == camera.replace("secret", "***")
     assert len(frames_of("out/door.mkv")) >= 10
 
 
@@ -362,6 +376,10 @@ def test_no_face_that_is_cut_out_replaces_another(capsys: pytest.CaptureFixture[
         cv2.imwrite(name, face())
     main(["data", "align", "in", "out", "--detector=none"])
     assert len([*Path("out").iterdir()]) == 2 and "2 of 2" in capsys.readouterr().out
+    Path("in/broken.png").write_text("")
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "align", "in", "out", "--detector=none"])
+    assert "broken.png: cannot be read" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["data", "align", "in", "out", "--detector=none", "--size=0"])
     assert "size is 0" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ferlightning import Recognizer
+from ferlightning import FerlError, Recognizer
 from ferlightning.contracts import Detection
 from ferlightning.deploy.recognizer import Face
 from ferlightning.deploy.sources import Frame
@@ -17,6 +17,17 @@ def follow(images: Sequence[Image], rate: float = 30, **options: int) -> list[li
     recognizer = Recognizer(Brightness(), detector=Blobs())
     frames = [Frame(image, n, n / rate) for n, image in enumerate(images)]
     return [faces for _, faces in recognizer.stream(frames, **options)]
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"size": -5}, {"threads": 0.5}, {"min_score": 7}])
+def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(FerlError, match=f"{name} is "):
+        Recognizer(detector="none", **wrong)
+    with pytest.raises(FerlError, match="there is no file None"):
+        next(Recognizer(detector="none").stream(None))
+    with pytest.raises(FerlError, match="every_face is 0"):
+        next(Recognizer(detector="none").stream("a.mp4", every_face=0))
 
 
 def test_numbers_go_from_left_to_right_and_stay() -> None:

@@ -253,4 +253,8 @@ def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
     for out, message in ((path, "is read, and would be replaced"), (tmp_path, "is a folder or device")):
         with pytest.raises(FerlError, match=message):
             export(str(path), str(out))
+    with pytest.raises(FerlError, match="whose names end in .onnx"):
+        export(str(path), str(tmp_path / "other.safetensors"))
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
+    export(str(path), str(tmp_path / "small"), "torch")
+    assert (tmp_path / "small.pt2").is_file()

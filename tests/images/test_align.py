@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
 from ferlightning.images.align import AlignEyes, align_eyes, find_eyes, read_eyes
+from ferlightning.images.crop import level
 from tests.data.ckplus_layouts import Face, write_landmarks
 from tests.deploy.common import YUNET, hopper, needs_yunet
 
@@ -94,6 +95,17 @@ def test_a_picture_without_a_face_is_only_resized() -> None:
     assert AlignEyes("mtcnn", 48)(wall).shape == (48, 48, 1)
     with pytest.raises(FerlError, match="haar finds no landmarks"):
         AlignEyes("haar")
+
+
+def test_a_face_in_a_picture_of_any_width_is_turned_as_in_one_that_is_cut_out() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    wide = np.zeros((200, 40_000, 3), np.uint8)  # OpenCV turns no picture of this width
+    wide[:, 39_000:39_200] = small
+    eyes = np.array([[85, 90], [115, 100]], np.float32)
+    expected, box = level(small, (80, 80, 120, 120), eyes)
+    turned, same_box = level(wide, (39_080, 80, 39_120, 120), eyes + np.array([39_000, 0]))
+    assert same_box == box
+    np.testing.assert_array_equal(turned[10:-10, 10:-10], expected[10:-10, 10:-10])
 
 
 # --- files of landmarks ---------------------------------------------------------------------------------------------
