@@ -67,7 +67,7 @@ function show(image, faces, boxes) {
   if (stage.width !== image.width || stage.height !== image.height)
     Object.assign(stage, { width: image.width, height: image.height });
   $("#stage").classList.remove("empty");
-  stage.getContext("2d").putImageData(image, 0, 0);
+  stage.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
   if (boxes) hide(stage, boxes, $("#how").value, recognizer.k);
   drawFaces(stage, faces, recognizer.classNames, colors("--face"));
 }

@@ -1,0 +1,49 @@
+"""What docs/browser.md says of servers: its JavaScript is run, its configuration of Triton is held against the file."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ferlightning.weights import find_weights
+from tests.export.test_web_browser import RUNTIME_DIR
+
+NODE = shutil.which("node")
+
+
+def block(beginning: str) -> str:
+    """The first block of code in the document that begins so."""
+    text = (Path(__file__).parents[2] / "docs/browser.md").read_text()
+    return re.search(rf"```\w*\n({re.escape(beginning)}.*?)```", text, re.DOTALL)[1]
+
+
+def session() -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(find_weights("ferl-small.onnx"), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on this machine")
+@pytest.mark.skipif(
+    not (RUNTIME_DIR.parent / "onnxruntime-common").is_dir(), reason="onnxruntime-web is not installed for node"
+)
+def test_javascript_gives_the_probabilities_of_python(tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(RUNTIME_DIR.parent.resolve())
+    (tmp_path / "small.onnx").write_bytes(find_weights("ferl-small.onnx").read_bytes())
+    (tmp_path / "a.mjs").write_text(block("import * as ort"))
+    done = subprocess.run([NODE, "a.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    expected = session().run(["probabilities"], {"image": np.full((1, 1, 48, 48), 128, np.uint8)})[0][0]
+    np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-4)
+
+
+def test_the_configuration_of_triton_is_that_of_the_file() -> None:
+    said = block("platform:")
+    (image,), (probabilities, *_) = session().get_inputs(), session().get_outputs()
+    kinds = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
+    for word, there in (("input", image), ("output", probabilities)):
+        dims = ", ".join(map(str, there.shape[1:]))  # Triton's leave the batch out
+        assert f'{word} {{ name: "{there.name}" data_type: {kinds[there.type]} dims: [{dims}] }}' in said
