@@ -170,7 +170,8 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
                     for field in fields(Store):
                         _save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
                     files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
-                    (temporary / MANIFEST).write_text(json.dumps({"key": key, "files": files}, default=str))
+                    shown = {name: value for name, value in key.items() if name != "files"}  # of them there are many
+                    (temporary / MANIFEST).write_text(json.dumps({"key": shown, "files": files}, default=str))
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
                     raise

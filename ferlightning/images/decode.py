@@ -6,7 +6,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ SUFFIXES = {
     ".tiff",
     ".webp",
 }
+ENDINGS = tuple(SUFFIXES)
 FIRST_BYTES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|....ftyp(avif|avis|heic|heix|mif1)",
     re.DOTALL,
@@ -61,19 +62,37 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         FerlError: a link leads to a folder around this one, whose other images are not meant.
     """
-    found, seen, home = [], set(), Path(os.path.realpath(folder))
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = Path(os.path.realpath(here))
-        if real in seen:
-            folders.clear()
+    return [Path(name) for name in image_names(folder)]
+
+
+def image_names(folder: Path) -> list[str]:
+    """List the same files by their names, which is several times faster."""
+    home = os.path.realpath(folder)
+    return list(_walk(str(folder), home, {home}))
+
+
+def _walk(folder: str, home: str, seen: set[str]) -> Iterator[str]:
+    # As few calls of the system as there are files: a folder of 20,000 is listed each time that it is opened.
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if is_leftover(entry.name):
             continue
-        if real != home and home.is_relative_to(real):
-            raise FerlError(f"{here}: this link leads to a folder that {folder} itself is in. Remove the link")
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_leftover(name))
-        paths = [Path(here, name) for name in files if not is_leftover(name)]
-        found += [path for path in paths if not is_pipe(path) and is_image(path)]
-    return sorted(found)
+        path = entry.path
+        if entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(ENDINGS):
+            yield path
+        elif os.path.isdir(path):  # noqa: PTH112
+            real = os.path.realpath(path)
+            if real != home and home.startswith(f"{real.rstrip(os.sep)}{os.sep}"):
+                raise FerlError(f"{path}: this link leads to a folder that {home} itself is in. Remove the link")
+            if real not in seen:
+                seen.add(real)
+                yield from _walk(path, home, seen)
+        elif not is_pipe(Path(path)) and is_image(Path(path)):
+            yield path
 
 
 def is_image(path: Path) -> bool:

@@ -141,7 +141,7 @@ def test_splits_and_clips_in_paths(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path), pattern=pattern)
     with pytest.raises(FerlError, match="no split found by data.pattern 'c', only a, b"):
         ImageFolder(str(tmp_path), pattern=pattern, split={"test": "c"})
-    with pytest.raises(FerlError, match="say where by --data.pattern="):
+    with pytest.raises(FerlError, match="say where their names have it by --data.pattern="):
         ImageFolder(str(tmp_path / "a" / "sad"))
 
 

@@ -158,6 +158,8 @@ def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> 
 
 def test_paths_of_which_only_the_names_are_right(tmp_path: Path) -> None:
     """As RAF-DB on Kaggle: the images in a folder for each split and class, the tables with bare names."""
+    write_images(tmp_path / "other data", 3)  # some of the same names
+    tmp_path = tmp_path / "rafdb"
     files = write_images(tmp_path / "x")
     for split, part in (("train", files[:12]), ("test", files[12:])):
         rows = []

@@ -67,7 +67,7 @@ class AffectNet(ImageFiles):
                     continue
                 number = _read_number(labels)
                 other += number >= len(CLASSES)
-                files.append(Listed(path, CLASSES[number] if number < len(CLASSES) else None, split))
+                files.append(Listed(str(path), CLASSES[number] if number < len(CLASSES) else None, split))
         if without:
             self.remarks.append(f"{len(without):,} images have no *_exp.npy and were left out: {some(without)}.")
         if other:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ class OwnImages(ImageFiles):
         self.frames = frames
         self.told = {"split": self.by_hand, "clips": clips, "last": last, "frames": frames}
 
-    def in_order(self, files: list[Listed], where: Mapping[Path, str]) -> list[Listed]:
+    def in_order(self, files: list[Listed], where: Mapping[str, str]) -> list[Listed]:
         """Put the frames of each recording one after another, and choose among them.
 
         Args:
@@ -53,6 +52,8 @@ class OwnImages(ImageFiles):
         Raises:
             FerlError: the frames of a clip differ in label or split.
         """
+        if not any(file.sequence for file in files):
+            return files
         recordings: dict[tuple[str, str], list[Listed]] = {}
         for n, file in enumerate(files):
             recordings.setdefault((file.subject, file.sequence or f"\0{n}"), []).append(file)

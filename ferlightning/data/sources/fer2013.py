@@ -19,7 +19,7 @@ from ferlightning.data.sources.pixel_csv import find_form, read_pixel_csv
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, numbering, probably_meant
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import is_leftover, list_images
+from ferlightning.images.decode import image_names, is_leftover, list_images
 
 CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
 SIDE = 48
@@ -215,7 +215,7 @@ def listed_images(root: Path) -> list[Listed]:
         Listed(path, class_name(part.name), split)
         for split, parts in _class_folders(root).items()
         for part in parts
-        for path in list_images(part)
+        for path in image_names(part)
     ]
 
 
@@ -246,7 +246,7 @@ def _read_folders(root: Path, on_bad_image: OnBadImage) -> Store:
         raise FerlError(f"{root}: there is no training image of {', '.join(missing)}. Unpack the data again")
     remarks = [*beside.remarks, *(remark for path in split_folders(root) for remark in Folders.of(path).remarks)]
     remarks += [f"There is no image of {name} in {split}." for split, name in empty]
-    usages = [match and USAGES[match[1]] for match in (NAMED_BY_USAGE.match(file.path.name) for file in listed)]
+    usages = [match and USAGES[match[1]] for match in (NAMED_BY_USAGE.match(Path(file.path).name) for file in listed)]
     if all(usages):
         moved = Counter((file.split, usage) for file, usage in zip(listed, usages, strict=True) if file.split != usage)
         remarks += [

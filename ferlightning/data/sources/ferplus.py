@@ -243,7 +243,7 @@ def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) 
         split = np.where(split > 0, usage[order], split) if len(order) == len(store) else split
     elif layout == "folders":
         # The k-th image of a usage, by the number in its name, is the k-th row of that usage.
-        paths = [file.path for file in fer2013.listed_images(path.parent)]  # those that were left out, too
+        paths = [Path(file.path) for file in fer2013.listed_images(path.parent)]  # those that were left out, too
         names = [fer2013.NAMED_BY_USAGE.match(path.name) for path in paths]
         if not all(names):
             raise FerlError(_not_aligned(path, "the images are not named by usage and row, such as Training_123.jpg"))

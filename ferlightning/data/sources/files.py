@@ -23,7 +23,7 @@ OnBadImage = Literal["raise", "skip"]
 class Listed(NamedTuple):
     """An image file with its class and split."""
 
-    path: Path
+    path: str
     name: str | None
     """Canonical name of its class; None without a label."""
     split: str | None
@@ -78,7 +78,7 @@ class ImageFiles(FaceData, ABC):
         """What options say about the files; a store of the same files told otherwise is another."""
 
     @abstractmethod
-    def sources(self) -> list[Path]:
+    def sources(self) -> Sequence[Path | str]:
         """Everything that is read: files of labels, and images."""
 
     @abstractmethod
@@ -171,8 +171,8 @@ def read_listed(
         FerlError: images cannot be read; the message counts and names them.
     """
     images, good, more = decode_all(
-        [file.path for file in files],
-        lambda n: read_image(files[n].path, size, color, files[n].box, files[n].content),
+        [Path(file.path) for file in files],
+        lambda n: read_image(Path(files[n].path), size, color, files[n].box, files[n].content),
         size, color, on_bad_image, root,
     )  # fmt: skip
     files = list(compress(files, good))

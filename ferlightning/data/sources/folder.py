@@ -13,7 +13,7 @@ from ferlightning.data.sources.names import Names, no_such, readable, some, spli
 from ferlightning.data.sources.patterns import list_matching
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
+from ferlightning.images.decode import SUFFIXES, image_names, is_leftover
 
 NO_LABELS = (
     ". Or list the images in a csv with the columns path and label, for --data=Table; or say where their names "
@@ -61,7 +61,7 @@ class ImageFolder(OwnImages):
         self.spelling = {name: written[name] for name in self.label_names if written.get(name, name) != name}
         self.remarks += odd_names([name for name in self.meaning.values() if name])
 
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[str]:
         return [file.path for file in self.files]
 
     def listed(self) -> list[Listed]:
@@ -175,7 +175,7 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
     files, empty = [], []
     for folder, split in classes.items():
         _refuse_inner(folder)
-        images = list_images(folder)
+        images = image_names(folder)
         files += [Listed(path, names[folder], split) for path in images]
         if not images:
             empty.append(folder)

@@ -24,7 +24,7 @@ class Layout:
 
     name: str
     path: Path
-    files: Callable[[], Sequence[Path]]
+    files: Callable[[], Sequence[Path | str]]
     parse: Callable[[], Store]
     version: int = 1
     claims: frozenset[str] = frozenset()
@@ -38,17 +38,25 @@ class Layout:
             options: of the parser; other options mean another store.
         """
         try:
-            listing = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in self.files()]
+            names = map(os.path.abspath, self.files())
+            listing = [_facts(name) for name in names]
         except OSError as error:
-            raise FerlError(
-                f"{error.filename}: {error.strerror}; a link that leads nowhere, or no permission"
-            ) from None
+            raise FerlError(f"{error.filename}: {error.strerror}; see who may read it") from None
         key: dict[str, object] = {
             "reader": f"{data_set} {self.name} {self.version}",
             "files": listing,
             "options": options,
         }
         return open_store(key, self.parse)
+
+
+def _facts(name: str) -> tuple[str, int, int]:
+    """A file with its size and time; the parser says what one that is missing means."""
+    try:
+        stat = os.stat(name)  # noqa: PTH116
+    except FileNotFoundError:
+        return name, -1, -1
+    return name, stat.st_size, stat.st_mtime_ns
 
 
 DRAWN = "Without the data, --data=SyntheticFaces tries the same model on drawn faces"

@@ -8,7 +8,7 @@ from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.names import no_such, readable, some, split_of, strict_number
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import list_images
+from ferlightning.images.decode import image_names, list_images
 
 GROUPS = ("label", "split", "subject", "sequence", "frame")
 KNOWN = {
@@ -49,8 +49,8 @@ def list_matching(root: Path, pattern: str, by_hand: Mapping[str, str]) -> tuple
         named = f": {', '.join(odd)}" if "label" in groups else f"; known data sets are {', '.join(KNOWN)}"
         raise FerlError(f"data.pattern is {pattern!r}, which {what}{named}")
     files, other, values = [], [], set()
-    for path in sorted(list_images(root), key=_natural):
-        name = path.relative_to(root).as_posix()
+    for path in sorted(image_names(root), key=_natural):
+        name = Path(path).relative_to(root).as_posix()
         match = search(name)
         cells = {key: value for key, value in match.groupdict().items() if value} if match else {}
         if "label" not in cells:
@@ -101,15 +101,13 @@ def recognise_pattern(root: Path) -> str | None:
     return None
 
 
-def _frame(path: Path, text: str | None) -> float:
+def _frame(path: str, text: str | None) -> float:
     try:
         return strict_number(text) if text else 0
     except ValueError as error:
         raise FerlError(f"{path}: the group frame of data.pattern: {error}") from None
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural(path: str) -> list[tuple[int, str]]:
     """Sort numbers in names by value: frame 2 before frame 10."""
-    return [
-        (int(word), "") if word.isdecimal() and word.isascii() else (-1, word) for word in re.split(r"(\d+)", str(path))
-    ]
+    return [(int(word), "") if word.isdecimal() and word.isascii() else (-1, word) for word in re.split(r"(\d+)", path)]

@@ -71,7 +71,7 @@ class RAFDB(ImageFiles):
                 )
             stem = Path(words[0]).stem.removesuffix("_aligned")
             path = images.pop(stem, self.root / "Image" / "aligned" / f"{stem}_aligned.jpg")
-            files.append(Listed(path, self.label_names[number - 1], split))
+            files.append(Listed(str(path), self.label_names[number - 1], split))
         if images:
             self.remarks.append(f"{len(images):,} images are not in {labels.name} and were left out.")
         return files

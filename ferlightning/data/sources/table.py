@@ -4,8 +4,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path, PureWindowsPath
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from ferlightning.data.sources.clips import OwnImages
@@ -18,10 +18,12 @@ from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows
 from ferlightning.data.sources.shards import SHARDS
 from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import SUFFIXES, is_leftover, list_images
+from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftover, list_images
 
 NO_TABLES = re.compile(r"readme\.|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
 """What ``datasets`` writes beside its data."""
+OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
+"""Paths that are absolute, on any system, or go up."""
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
     "sequence, in any order, beside the images; or parquet, arrow or webdataset's tar with the images inside"
@@ -72,7 +74,7 @@ class Table(OwnImages):
         self.place = choose_layout("Table", find, LAYOUTS, root, layout).path
         self.root = self.place if self.place.is_dir() else self.place.parent
         self.images = self.root if images is None else Path(images).expanduser()
-        self.left_out: set[Path] = set()  # by the option split
+        self.left_out: set[str] = set()  # by the option split
         self.folders: set[Path] = set()  # where the images of rows are
         self.spelling = {}
         self.label_names = sorted({file.name for file in self.files if file.name is not None}, key=_natural)
@@ -127,12 +129,13 @@ class Table(OwnImages):
         above = split_of(table.parent.name) if table.parent != self.place and table != self.place else None
         return split_of(table.stem) or above
 
-    def sources(self) -> list[Path]:
-        return [*self.tables, *(file.path for file in self.files if file.content is None and file.path.is_file())]
+    def sources(self) -> list[Path | str]:
+        return [*self.tables, *(file.path for file in self.files if file.content is None)]
 
     def listed(self) -> list[Listed]:
-        beside = {path.resolve() for folder in self.folders for path in list_images(folder)}
-        if left := sorted(beside - {path.resolve() for path in (*self.left_out, *(file.path for file in self.files))}):
+        beside = {Path(path).resolve() for folder in self.folders for path in image_names(folder)}
+        read = {Path(path).resolve() for path in (*self.left_out, *(file.path for file in self.files))}
+        if left := sorted(beside - read):
             names = some([os.path.relpath(path, self.root.resolve()) for path in left])
             self.remarks.append(f"{len(left):,} images are in no row and were left out: {names}.")
         return self.files
@@ -144,43 +147,43 @@ class Table(OwnImages):
         Raises:
             FerlError: a row is wrong, or an image has two labels.
         """
-        found: dict[Path, tuple[Listed, str]] = {}
+        _real.cache_clear()
+        found: dict[str, tuple[Listed, str]] = {}
         twice = unlabelled = 0
         by_value = self.by_hand if not self.tables_by_hand else {}
-        values: Counter[str] = Counter()
+        values: dict[str, str | None] = {}  # the splits of a column
+        class_names: dict[str, str] = {}  # by label
         for table in self.tables:
             own = self._own_split(table) if len(self.tables) > 1 or not self.place.is_file() else None
             rows = list(read_rows(table))
             if not rows:
                 raise FerlError(f"{table}: no rows. Write the table again")
             outside = [row.cells["path"] for row in rows[:50] if row.content is None]
-            folder = _images_folder(self.images, outside) if outside else self.images
+            folder, by_name = _images_folder(self.images, outside) if outside else (self.images, {})
             if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
-            by_name = _by_name(self.images) if folder is None else {}
             decided = bool(by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
             for row in rows:
                 where, value = row.where, row.cells.get("split", "")
-                split = (by_value.get(value) if by_value else split_of(value)) if decided else own
-                values[value] += 1
+                if value not in values:
+                    values[value] = by_value.get(value) if by_value else split_of(value)
+                split = values[value] if decided else own
                 if decided and split is None and not by_value:
                     raise FerlError(
                         f"{where}: the split is {value!r}, expected train, validation or test; or say what it means by "
                         f"--data.split='{{test: {value}, ...}}'"
                     )
                 label = row.cells.get("label", "")
-                if re.fullmatch(r"[0-9]+\.0*", label):
-                    label = label.partition(".")[0]
-                if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
-                    label = ""
-                if self.numbers and _is_number(label) and str(int(label)) not in self.numbers:
-                    raise FerlError(f"{where}: the label is {label}, data.numbers has {', '.join(self.numbers)}")
-                name = self.numbers.get(str(int(label)), label) if _is_number(label) else canonical(label)
+                if label not in class_names:
+                    class_names[label] = self._class_of(label, where)
+                name = class_names[label]
                 if name and spelled(label) != name and not _is_number(label):
                     self.spelling.setdefault(name, spelled(label))
-                path = table / row.cells["path"]
+                path = f"{table}/{row.cells['path']}"
                 if row.content is None:
-                    path = by_name.get(Path(row.cells["path"]).name) or _find(folder or self.images, row.cells["path"])
+                    path = _find(folder or self.images, row.cells["path"])
+                    if by_name:
+                        path = by_name.get(Path(path).name, path)
                 if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(
                         f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
@@ -218,6 +221,19 @@ class Table(OwnImages):
         if unlabelled:
             self.remarks.append(f"{unlabelled:,} rows have no label.")
         return self.in_order([file for file, _ in found.values()], {path: where for path, (_, where) in found.items()})
+
+    def _class_of(self, label: str, where: str) -> str:
+        """The class of a label, empty for none."""
+        if re.fullmatch(r"[0-9]+\.0*", label):
+            label = label.partition(".")[0]
+        if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
+            return ""
+        if not _is_number(label):
+            return canonical(label)
+        label = str(int(label))
+        if self.numbers and label not in self.numbers:
+            raise FerlError(f"{where}: the label is {label}, data.numbers has {', '.join(self.numbers)}")
+        return self.numbers.get(label, label)
 
 
 def find(path: Path) -> list[Layout]:
@@ -259,34 +275,58 @@ def _series(table: Path) -> Path:
     return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+)?$", "", table.stem) + table.suffix)
 
 
-def _images_folder(root: Path, names: list[str]) -> Path | None:
-    """The folder that paths are relative to: a root, or the first folder in it, or beside it, that has one of them."""
+def _images_folder(root: Path, names: list[str]) -> tuple[Path | None, dict[str, str]]:
+    """The folder that paths are relative to: a root, a folder in it, or one beside it that has them all.
+
+    None if only the last parts of paths are right; then the images below the root, by these.
+    """
     below = sorted(path for path in root.glob("*/") if path.is_dir() and not is_leftover(path.name))
+    for folder in (root, *below):
+        if any(_is_file(_find(folder, name)) for name in names):
+            return folder, {}
+    by_name = _by_name(root)
+    if any(Path(_find(root, name)).name in by_name for name in names):
+        return None, by_name
     beside = sorted(path for path in root.absolute().parent.glob("*/") if path.is_dir() and not is_leftover(path.name))
-    folders = (root, *below, root.parent, *beside)
-    return next((folder for folder in folders if any(_find(folder, name).is_file() for name in names)), None)
+    for folder in (root.parent, *beside):  # all: another data set there may have a 0.png, too
+        if all(_is_file(_find(folder, name)) for name in names):
+            return folder, {}
+    return None, {}
 
 
-def _find(folder: Path, name: str) -> Path:
+# Paths of rows are text: they are looked at each time that a table is opened, and Path takes several times as long.
+
+
+def _find(folder: Path, name: str) -> str:
     """The image of a row; its suffix may be left out."""
-    path = folder / name.replace("\\", "/")
-    if path.suffix.lower() not in SUFFIXES and not path.is_file():
-        return next((other for suffix in sorted(SUFFIXES) if (other := Path(f"{path}{suffix}")).is_file()), path)
+    path = os.path.normpath(f"{folder}/{name}".replace("\\", "/"))
+    if not path.lower().endswith(ENDINGS) and not _is_file(path):
+        return next((other for suffix in sorted(SUFFIXES) if _is_file(other := f"{path}{suffix}")), path)
     return path
 
 
-def _is_inside(path: Path, folder: Path, name: str) -> bool:
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_inside(path: str, folder: Path, name: str) -> bool:
     """Whether a path of a table stays in its folder, links followed."""
-    written = Path(name.replace("\\", "/"))
-    own = not written.is_absolute() and not PureWindowsPath(name).anchor and ".." not in written.parts
-    return own and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    if OUTSIDE.match(name):
+        return False
+    real = os.path.realpath(path) if os.path.islink(path) else _real(os.path.dirname(path))  # noqa: PTH114, PTH120
+    return f"{real}/".startswith(f"{_real(str(folder)).rstrip(os.sep)}/")
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+@lru_cache(maxsize=1024)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _by_name(folder: Path) -> dict[str, str]:
     """The images of a folder, at any depth, by names that only one of them has."""
     images = list_images(folder)
     counts = Counter(path.name for path in images)
-    return {path.name: path for path in images if counts[path.name] == 1}
+    return {path.name: str(path) for path in images if counts[path.name] == 1}
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
