@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlightning.data.store import UNDECIDED, UNLABELLED, Store
+from ferlightning.data.store import UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_image, list_images, resize_to_square
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[Store, list[str]]:
-    """Read the images of a folder, at any depth, or a single image, or several of these.
+    """Read the images of a folder, at any depth, or a single image, or several of these, onto the disk.
 
     Args:
         places: the folder or file, or several; of several the names of images are their whole paths.
@@ -40,14 +40,16 @@ def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[St
         if not found:
             raise FerlError(f"data.predict_folder: there are no images in {place}")
         files += [(path, os.path.relpath(path, home) if len(given) == 1 else str(path)) for path in found]
-    images, names, oblong, unreadable = [], [], [], []
+    images = room((len(files), size, size) + (3,) * color)
+    names: list[str] = []
+    oblong, unreadable = [], []
     for path, name in files:
         try:
             image = decode_image(path, color)
         except (FerlError, OSError) as error:
             unreadable.append(str(error))
             continue
-        images.append(resize_to_square(image, size))
+        images[len(names)] = resize_to_square(image, size)
         names.append(name)
         height, width = image.shape[:2]
         if max(height, width) > OBLONG * min(height, width):
@@ -58,10 +60,10 @@ def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[St
             "training images were: crop them first",
             len(oblong), len(files), oblong[0],
         )  # fmt: skip
-    if not images:
+    if not names:
         raise FerlError(
             f"data.predict_folder: none of the {len(files)} images in {places} can be read: {unreadable[0]}"
         )
-    n = len(images)
-    photos = Store.of(np.stack(images), np.full(n, UNLABELLED), np.full(n, UNDECIDED, np.int8), np.array(names))
+    n = len(names)
+    photos = Store.of(images[:n], np.full(n, UNLABELLED), np.full(n, UNDECIDED, np.int8), np.array(names))
     return photos, unreadable

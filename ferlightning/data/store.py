@@ -107,13 +107,24 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Memory holds none of them for good: the images of AffectNet at 224 x 224 pixels are 44 GB.
     """
     path = cache_dir() / f".{uuid4().hex}.npy"
-    images: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    except OSError as error:
+        raise _unwritable(error) from None
     weakref.finalize(images, _remove, path)
     # Else a full disk would kill the process while pages are written.
     if hasattr(os, "posix_fallocate") and images.size:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
     return images
+
+
+def _unwritable(error: OSError) -> FerlError:
+    return FerlError(
+        f"cannot write to the cache {cache_dir()}: {error.strerror}. Set the environment variable FERL_CACHE to a "
+        "folder that can be written"
+    )
 
 
 def _remove(path: Path) -> None:
@@ -154,10 +165,7 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock").acquire()
     except OSError as error:
-        raise FerlError(
-            f"cannot write to the cache {folder.parent}: {error.strerror}. Set the environment variable FERL_CACHE to "
-            "a folder that can be written"
-        ) from None
+        raise _unwritable(error) from None
     with lock:
         store = _load(folder)
         if store is None:

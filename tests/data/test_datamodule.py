@@ -1,6 +1,7 @@
 """Batches, splits, statistics and augmentation of the base data module, on small stores made here."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -665,3 +666,15 @@ def test_photos_far_from_square_are_named(tmp_path: Path, caplog: pytest.LogCapt
     photos, _ = read_photos(tmp_path, 48, False)
     assert photos.images.shape == (2, 48, 48)
     assert "1 of 2 images are far from square, such as wide.png (160 x 40), and are squashed" in caplog.text
+
+
+def test_memory_does_not_grow_with_the_photos(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((30, 30), 7, np.uint8))
+    for n in range(1, 500):
+        (tmp_path / f"{n}.png").hardlink_to(tmp_path / "0.png")
+    tracemalloc.start()
+    photos, _ = read_photos(tmp_path, 224, True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert photos.images.shape == (500, 224, 224, 3) and (photos.images[-1] == 7).all()
+    assert peak < photos.images.nbytes / 10
