@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,9 @@ def described(part: Preprocess) -> dict[str, Any]:
 
 
 def _identity(store: Store) -> str:
-    """What tells one store from another: the file it is mapped from, or a hash of its pixels."""
+    """What tells one store from another: the file it is mapped from, wherever the cache is, or a hash of its pixels."""
     if isinstance(store.images, np.memmap) and store.images.filename:
-        return str(store.images.filename)
+        return "/".join(Path(str(store.images.filename)).parts[-2:])
     return hashlib.sha256(store.images.tobytes()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ferlightning.cli.main import main
 from ferlightning.data import ImageFolder
 from ferlightning.data.store import Store, cache_dir, open_store, room
 from ferlightning.errors import FerlError
+from ferlightning.images import MedianFilter
 
 KEY: dict[str, object] = {"reader": "test", "path": Path("a.csv"), "size": 3}
 
@@ -264,3 +266,22 @@ def test_memory_does_not_hold_the_images(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_the_cache_may_be_carried_to_another_place(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, carried = own_cache.parent / "data", own_cache.parent / "carried"
+    for n in range(8):
+        path = data / ["happy", "sad"][n % 2] / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), n).save(path)
+    options: dict[str, Any] = {"size": 8, "preprocess": [MedianFilter(3)]}
+    images = ImageFolder(str(data), **options).store.images
+    shutil.copytree(own_cache, carried)
+    shutil.copytree(data, own_cache.parent / "copy")  # keeps times
+    shutil.rmtree(data)
+    (own_cache.parent / "copy").rename(data)
+    shutil.rmtree(own_cache)
+    monkeypatch.setenv("FERL_CACHE", str(carried))
+    stores = {path.name for path in carried.iterdir() if path.is_dir()}
+    assert np.array_equal(ImageFolder(str(data), **options).store.images, images)
+    assert {path.name for path in carried.iterdir() if path.is_dir()} == stores  # nothing is parsed again
