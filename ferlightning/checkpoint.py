@@ -45,8 +45,26 @@ KINDS = (nn.Module, Optimizer, LRScheduler)
 
 
 def header_of(**sections: Any) -> dict[str, Any]:
-    """The header of a checkpoint: plain sections, the format, and the version that wrote it."""
-    return {"format": FORMAT, "version": __version__, **sections}
+    """The header of a checkpoint: plain sections, the format, the version that wrote it, and those of plug-ins."""
+    text, plugins = json.dumps(sections), {}
+    for entry in installed():
+        package = entry.value.partition(":")[0].partition(".")[0]
+        if entry.dist and f'"{package}.' in text:
+            plugins[package] = f"{entry.dist.name}=={entry.dist.version}"
+    return {"format": FORMAT, "version": __version__, **({"plugins": plugins} if plugins else {}), **sections}
+
+
+def require_plugins(header: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a file that needs a plug-in which is not installed.
+
+    Raises:
+        FerlError: it does; the message names the package and the version that wrote the file.
+    """
+    plugins = header.get("plugins", {})
+    for package, wanted in plugins.items() if isinstance(plugins, dict) else ():
+        if package not in trusted_packages():
+            name = str(wanted)[:200]
+            raise FerlError(f"{path} needs the plug-in {name}, which is not installed: pip install '{name}'")
 
 
 def describe(value: Any) -> Any:
@@ -328,6 +346,8 @@ def build_network(
     if view is not None:
         take_view(stored, view)
         header = stored[HEADER]
+    if not trust:
+        require_plugins(header, path)
     options = rebuild(header["network"], trust)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on
         try:

@@ -98,6 +98,13 @@ def show_components(name: str | None = None, json: bool = False) -> None:
     show(name, json)
 
 
+def new(args: Sequence[str]) -> None:
+    """Write a plug-in package."""
+    from ferlightning.cli.new import plugin
+
+    _run("new", {"plugin": plugin}, _checked("new", args, ["plugin"]))
+
+
 def completion(args: Sequence[str]) -> None:
     """Print a script by which a shell completes commands."""
     from ferlightning.cli.completion import completion

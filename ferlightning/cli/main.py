@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "export": "Write a trained model as a file that runs without ferlightning.",
     "components": "Show every part by slot, those of plug-ins included, or one with its options.",
+    "new": "Write a plug-in package with a part of your own, its tests, and what trains it.",
     "completion": 'Print a script by which a shell completes commands: eval "$(ferl completion bash)".',
 }
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")

@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header
+from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header, require_plugins
 from ferlightning.cli import index
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
@@ -212,6 +212,8 @@ class FerlCLI(LightningCLI):
             raise FerlError(f"--ckpt_path: there is no file {path}{meant_weights(str(path))}")
         stored = read_checkpoint(path, device="meta")
         self.header = read_header(stored, path) if HEADER in stored else {}
+        if "--trust" not in args:
+            require_plugins(self.header, path)
         weights_only = path.suffix == ".safetensors"
         if weights_only and self.command == "fit":
             raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")

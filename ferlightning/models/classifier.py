@@ -29,6 +29,7 @@ from ferlightning.checkpoint import (
     read_header,
     read_state,
     rebuild,
+    require_plugins,
     take_view,
 )
 from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
@@ -469,6 +470,8 @@ class Classifier(LightningModule):
         """
         stored = read_checkpoint(checkpoint_path, map_location)
         header = read_header(stored, checkpoint_path)
+        if not trust:
+            require_plugins(header, checkpoint_path)
         options = {name: rebuild(header.get(name, {}), trust) for name in ("network", "training")}
         model = cls(**{**options["network"], **options["training"], **changed})
         model.on_load_checkpoint(stored)

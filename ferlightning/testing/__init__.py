@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ferlightning.testing.augmentation import check_augmentation as check_augmentation
     from ferlightning.testing.backbone import check_backbone as check_backbone
     from ferlightning.testing.backbone import check_recalibration as check_recalibration
+    from ferlightning.testing.data import check_data as check_data
     from ferlightning.testing.fitted import check_fitted as check_fitted
     from ferlightning.testing.head import check_head as check_head
     from ferlightning.testing.images import check_corruption as check_corruption
@@ -28,6 +29,7 @@ HOMES = {
     "check_augmentation": "augmentation",
     "check_backbone": "backbone",
     "check_corruption": "images",
+    "check_data": "data",
     "check_fitted": "fitted",
     "check_head": "head",
     "check_loss": "loss",

@@ -10,10 +10,12 @@ from torch import nn
 from ferlightning.contracts.modules import Backbone, Recalibration
 from ferlightning.testing.common import (
     built,
+    check_autocast,
     check_each_alone,
     check_export,
     check_module,
     require,
+    require_close,
     require_width,
     run,
     seeded,
@@ -56,6 +58,11 @@ def check_backbone(
     check_each_alone(backbone, images)
     check_module(partial(_as_in_the_network, build, 3), images)
     check_export(partial(_as_in_the_network, build, 3), images)
+    check_autocast(partial(_as_in_the_network, build, 3), images)
+    plain, formats = built(partial(build, 3), Backbone).eval(), (torch.contiguous_format, torch.channels_last)
+    with torch.no_grad():
+        found, other = (run(plain.to(memory_format=x), images.contiguous(memory_format=x))[0] for x in formats)
+    require_close(found, other, f"{type(plain).__name__}: the memory format changes a result", 1e-4)
 
 
 @seeded()

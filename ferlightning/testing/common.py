@@ -19,6 +19,17 @@ P = TypeVar("P", bound=nn.Module)
 GARBAGE = 1e3
 """The value of padding in the checks: zeros would hide that a part reads it."""
 
+CALLED = {
+    "Restorer": ("", "images (N, C, H, W)"),
+    "Backbone": ("in_channels", "images (N, C, H, W)"),
+    "Recalibration": ("in_features", "features (N, D, H', W')"),
+    "Stage": ("in_features", "tokens"),
+    "Head": ("in_features, num_classes", "tokens"),
+    "Projection": ("in_features, num_classes", "x (B, D)"),
+    "Loss": ("embed_features, class_counts", "output, batch"),
+}
+"""By slot class: what a part is built with, and what its forward is called with."""
+
 
 @contextmanager
 def seeded() -> Iterator[None]:
@@ -56,7 +67,13 @@ def shape(x: Tensor) -> str:
 
 
 def built(build: Callable[[], P], base: type[P]) -> P:
-    part = build()
+    try:
+        part = build()
+    except TypeError as error:
+        name = getattr(getattr(build, "func", build), "__name__", "the part")
+        raise AssertionError(
+            f"{name} is built as {name}({CALLED[base.__name__][0]}); other arguments need defaults. It said: {error}"
+        ) from error
     require(isinstance(part, base), f"{type(part).__name__} is no subclass of ferlightning.contracts.{base.__name__}")
     return part
 
@@ -67,6 +84,9 @@ def call(part: nn.Module, *inputs: Any) -> Any:
     except Exception as error:
         shapes = ", ".join(shape(x) for x in inputs if isinstance(x, Tensor))
         what = f"{type(part).__name__}: fails in {_mode(part)} mode" + (f" on {shapes}" if shapes else "")
+        kind = next((base.__name__ for base in type(part).__mro__ if base.__name__ in CALLED), None)
+        if kind and isinstance(error, TypeError):
+            what += f", where forward is called with ({CALLED[kind][1]})"
         raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
 
 
@@ -150,6 +170,18 @@ def check_export(build: Callable[[], nn.Module], *inputs: Any) -> None:
             ) from error
         for one, other in zip(run(exported, *inputs), run(part, *inputs), strict=True):
             require_close(one, other, f"{name}: the exported part gives another result", 1e-5)
+
+
+def check_autocast(build: Callable[[], nn.Module], *inputs: Any) -> None:
+    """Check that a part trains in mixed precision: it runs, and gradients are finite."""
+    part = build().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [x.float() for x in run(part, *inputs)]
+    if learning := [x for x in outputs if x.requires_grad]:
+        torch.autograd.backward(learning, [torch.randn_like(x) for x in learning])
+    for key, parameter in part.named_parameters():
+        finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
+        require(finite, f"{type(part).__name__}: under autocast the gradient of {key} is not finite")
 
 
 def check_each_alone(part: nn.Module, images: Tensor) -> None:

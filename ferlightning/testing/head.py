@@ -8,6 +8,7 @@ import torch
 from ferlightning.contracts.modules import Head
 from ferlightning.testing.common import (
     built,
+    check_autocast,
     check_export,
     check_module,
     check_padding,
@@ -47,3 +48,4 @@ def check_head(build: Callable[[int, int], Head], in_features: int = 32) -> None
                 check_module(partial(build, in_features, k), tokens)
             check_padding(head, padded, lengths)
     check_export(partial(build, in_features, k), padded)
+    check_autocast(partial(build, in_features, k), padded)

@@ -5,7 +5,17 @@ from collections.abc import Callable
 import torch
 
 from ferlightning.contracts.modules import Restorer
-from ferlightning.testing.common import built, check_each_alone, check_export, check_module, require, run, seeded, shape
+from ferlightning.testing.common import (
+    built,
+    check_autocast,
+    check_each_alone,
+    check_export,
+    check_module,
+    require,
+    run,
+    seeded,
+    shape,
+)
 
 
 @seeded()
@@ -29,3 +39,4 @@ def check_restorer(build: Callable[[], Restorer], in_channels: int = 1) -> None:
     check_each_alone(restorer, images)
     check_module(build, images)
     check_export(build, images)
+    check_autocast(build, images)

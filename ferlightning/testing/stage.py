@@ -9,6 +9,7 @@ from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.testing.common import (
     built,
     call,
+    check_autocast,
     check_export,
     check_module,
     check_padding,
@@ -39,6 +40,7 @@ def check_stage(build: Callable[[int], Stage], in_features: int = 32) -> None:
             check_module(partial(build, in_features), tokens)
         check_padding(stage, padded, lengths)
     check_export(partial(build, in_features), whole)
+    check_autocast(partial(build, in_features), padded)
 
 
 def _check_tokens(stage: Stage, tokens: Tokens, out: Tokens) -> None:

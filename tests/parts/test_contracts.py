@@ -458,3 +458,39 @@ def test_broken_restorers(part, message: str) -> None:
     check_restorer(_Restorer)
     with pytest.raises(AssertionError, match=message):
         check_restorer(part)
+
+
+class _WantsMore(Loss):
+    def __init__(self, embed_features: int, class_counts: list[int], margin: float) -> None:
+        super().__init__()
+
+
+class _ReadsLabels(Loss):
+    weight = 1.0
+
+    def __init__(self, embed_features: int, class_counts: list[int]) -> None:
+        super().__init__()
+
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        return logits.mean()
+
+
+class _CountsCells(_Backbone):
+    """Reads the order in memory."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = super().forward(images)
+        return features * (1 + features.is_contiguous())
+
+
+@pytest.mark.parametrize(
+    ("check", "part", "message"),
+    [
+        (check_loss, _WantsMore, r"_WantsMore is built as _WantsMore\(embed_features, class_counts\).*margin"),
+        (check_loss, _ReadsLabels, r"forward is called with \(output, batch\).*TypeError"),
+        (check_backbone, _CountsCells, "the memory format changes a result"),
+    ],
+)
+def test_a_check_says_what_a_call_looks_like(check, part, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check(part)

@@ -1,0 +1,102 @@
+"""``ferl new plugin``: what it writes keeps the contracts and trains; and what checkpoints know of plug-ins."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from ferlightning.checkpoint import HEADER, read_checkpoint
+from ferlightning.cli.main import main
+from tests.conftest import NO_REPORT, SMALL, TINY
+from tests.test_plugin import _environment, install, write_plugin
+
+PARTS = ("backbone", "attention", "sequence", "head", "loss", "data", "restorer")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_new_plugin_keeps_the_contract_and_trains(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"drawn_{part}"
+    monkeypatch.chdir(tmp_path)
+    main(["new", "plugin", name, f"--part={part}"])
+    assert f"cd {name}" in capsys.readouterr().out
+    monkeypatch.chdir(name)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.syspath_prepend(str(Path("tests").resolve()))
+    tests = import_module(f"test_{name}")
+    tests.test_it_keeps_the_contract(*([tmp_path] if part == "data" else []))
+    if part == "data":
+        tests.draw(Path("faces.npz"))
+    main(["fit", "--config=config.yaml", "--trainer.fast_dev_run=1", *(TINY if part != "data" else []), *NO_REPORT])
+    if part != "loss":  # which the table does not have
+        assert f"Drawn{part.capitalize()}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    {
+        "here": "is there already",
+        "timm": "Timm",
+        "torch": "torch",
+        "Big": "'Big' is no name",
+        "linear_head --part=head": "LinearHead",
+    }.items(),
+)
+def test_a_name_that_will_not_do_is_refused(
+    words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        main(["new", "plugin", *words.split()])
+    assert expected in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.slow
+def test_a_new_plugin_can_be_installed_and_its_tests_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["new", "plugin", "drawn_net"])
+    install(Path("drawn_net"), tmp_path / "site")
+    for words in (["pytest", "-q", "drawn_net"], ["ferlightning", "components", "DrawnNet"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], capture_output=True, text=True, env=_environment([tmp_path / "site"])
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "--model.backbone.width: int = 32\n      D of the feature map." in done.stdout
+
+
+CODE = """
+from ferlightning.parts import ConvStack
+class Borrowed(ConvStack):
+    'Ours.'
+"""
+NOTE = """
+from lightning.pytorch import Callback
+class Note(Callback):
+    def on_train_end(self, trainer, model):
+        print("noted")
+"""
+
+
+def test_a_checkpoint_names_the_plugin_that_it_needs_and_callbacks_of_ones_own_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    site = write_plugin(tmp_path / "site", "borrowed_part", CODE)
+    Path("noted.py").write_text(NOTE)
+    with monkeypatch.context() as installed:
+        installed.syspath_prepend(str(site))
+        part = [word.replace("ConvStack", "Borrowed") for word in SMALL]
+        main(["fit", *TINY, *part, *NO_REPORT, "--trainer.callbacks+=noted.Note", "--trainer.max_epochs=1"])
+    assert "noted" in capsys.readouterr().out
+    last = Path("runs/default/latest/checkpoints/last.ckpt")
+    assert read_checkpoint(last, "meta")[HEADER]["plugins"] == {"borrowed_part": "borrowed_part==1.0"}
+    for words in (["test", "runs/default/latest"], ["export", "runs/default/latest"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        error = capsys.readouterr().err
+        assert "needs the plug-in borrowed_part==1.0, which is not installed" in error and error.count("\n") == 1
