@@ -97,7 +97,7 @@ def stills(page: Page, work: Path, options: Any) -> None:
     print(
         f"{same} of {faces} faces ({same / faces:.1%}), of {len(labels)} classes, have the label of Python. "
         f"Differences of probabilities, of each face the largest: {np.mean(gaps):.1e} in the mean, {np.max(gaps):.1e} at "
-        f"most. The least overlap of two boxes is {np.min(overlaps):.3f}"
+        f"at most. The least overlap of two boxes is {np.min(overlaps):.3f}"
     )
 
 

@@ -180,7 +180,7 @@ def _pixels(content: bytes) -> float:
         return 0
 
 
-def sizes_of(paths: Sequence[Path], most: int = 20) -> str:
+def sizes_of(paths: Sequence[Path | str], most: int = 20) -> str:
     """The sizes and colours of image files, of which a few are looked at, such as ``48 x 48 to 640 x 480, grey``.
 
     Empty where none can be opened.

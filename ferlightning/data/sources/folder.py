@@ -56,7 +56,8 @@ class ImageFolder(OwnImages):
             files, self.remarks = list_matching(self.root, pattern, self.by_hand)
             self.files = self.in_order(files, {})
         self.label_names = sorted({str(file.name) for file in self.files})
-        parts = {part for folder in {file.path.parent for file in self.files} for part in folder.parts}
+        folders = {os.path.dirname(file.path) for file in self.files}  # noqa: PTH120 - of many files
+        parts = {part for folder in folders for part in Path(folder).parts}
         written = {class_name(part): spelled(readable(part)) for part in sorted(parts, reverse=True)}
         self.spelling = {name: written[name] for name in self.label_names if written.get(name, name) != name}
         self.remarks += odd_names([name for name in self.meaning.values() if name])
