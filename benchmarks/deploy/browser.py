@@ -96,7 +96,7 @@ def stills(page: Page, work: Path, options: Any) -> None:
             print(f"  still {seed}: {len(rows)} faces on the page, {len(expected)} in Python")
     print(
         f"{same} of {faces} faces ({same / faces:.1%}), of {len(labels)} classes, have the label of Python. "
-        f"Differences of probabilities, of each face the largest: {np.mean(gaps):.1e} in the mean, {np.max(gaps):.1e} at "
+        f"Differences of probabilities, of each face largest: {np.mean(gaps):.1e} in the mean, {np.max(gaps):.1e} "
         f"at most. The least overlap of two boxes is {np.min(overlaps):.3f}"
     )
 

@@ -16,7 +16,7 @@ OBLONG = 1.25
 log = logging.getLogger(__name__)
 
 
-def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[Store, list[str]]:
+def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> tuple[Store, list[str]]:
     """Read the images of a folder, at any depth, or a single image, or several of these, onto the disk.
 
     Args:
@@ -30,7 +30,7 @@ def read_photos(places: str | Sequence[str], size: int, color: bool) -> tuple[St
     Raises:
         FerlError: there is no such place, or no image in it that can be read.
     """
-    given = [Path(place).expanduser() for place in ([places] if isinstance(places, str) else places)]
+    given = [Path(place).expanduser() for place in ([places] if isinstance(places, str | Path) else places)]
     files: list[tuple[Path, str]] = []
     for place in given:
         if not place.exists():
