@@ -13,7 +13,7 @@ def load(text: str) -> Any:
 
     Raises:
         OverflowError: it has more than ``VALUES`` values, is nested too deeply, or has a number of thousands of digits.
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: it is no YAML, or has a key twice in one place.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -22,6 +22,7 @@ def load(text: str) -> Any:
             return None
         if _size(node, {}) > VALUES:
             raise OverflowError(f"its aliases stand for more than {VALUES} values; write them out")
+        _refuse_repeated_keys(node, set())
         return loader.construct_document(node)
     except RecursionError:
         raise OverflowError("it is nested too deeply") from None
@@ -31,6 +32,24 @@ def load(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from None  # such as a date that no calendar has
     finally:
         loader.dispose()
+
+
+def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:
+    """PyYAML takes the last of two values without a word."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    keys = set()
+    for pair in node.value if isinstance(node, yaml.MappingNode) else ():
+        key = pair[0]
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in keys and key.value != "<<":
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            keys.add(key.value)
+    below = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+    for part in below:
+        if isinstance(part, yaml.Node):
+            _refuse_repeated_keys(part, seen)
 
 
 def _size(node: yaml.Node, sizes: dict[int, float]) -> float:

@@ -128,6 +128,9 @@ class _Check:
         if "dict_kwargs" in path:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
+        if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, int | float):
+            first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
+            self.fail(f"{head} is {value!r}, expected its options, such as {head}.{first}")
         if head == "trainer":
             below = {rest[0]: value} if rest else value if isinstance(value, dict) else {}
             for name, inside in below.items():
@@ -140,7 +143,8 @@ class _Check:
             self.value(head, self.own[head], value)
         else:
             groups = {"trainer": index.trainer_options(), **{root: self.options_of(root) or {} for root in ROOTS}}
-            elsewhere = [f"{group}.{head}" for group, options in groups.items() if head in options]
+            name = head.replace("-", "_")
+            elsewhere = [f"{group}.{name}" for group, options in groups.items() if name in options]
             hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, [*groups, *self.own])
             self.fail(f"there is no option {head!r}{hint}")
 

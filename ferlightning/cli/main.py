@@ -28,6 +28,7 @@ COMMANDS = {
     "new": "Write a plug-in package with a part of your own, its tests, and what trains it.",
     "completion": 'Print a script by which a shell completes commands: eval "$(ferl completion bash)".',
 }
+ISSUES = "https://github.com/ferlightning/ferlightning/issues"
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -88,9 +89,11 @@ def main(args: Sequence[str] | None = None) -> None:
         chain = list(_chain(error))
         mistake = next((cause for cause in chain if isinstance(cause, FerlError)), None)
         if mistake is None and "Given value" in str(error):  # the parser's account of what a class raised when built
-            if not isinstance(chain[-1], ModuleNotFoundError):
-                raise chain[-1] from None
-            mistake = FerlError(f"a package is missing. {chain[-1]}; install it")
+            error = chain[-1] if isinstance(chain[-1], Exception) else error
+            if isinstance(error, ModuleNotFoundError):
+                mistake = FerlError(f"a package is missing. {error}; install it")
+            elif isinstance(error, ValueError):  # how a class says that a value is wrong
+                mistake = FerlError(f"{_maker(error)} cannot be made: {error}")
         if mistake is None and type(error).__module__.startswith("wandb."):
             mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
         if (
@@ -111,10 +114,45 @@ def main(args: Sequence[str] | None = None) -> None:
             )
         if mistake is None and isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
             mistake = FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
-        if mistake is None:
+        if mistake is None and os.environ.get("FERL_TRACEBACK"):
             raise
+        if mistake is None:
+            print(f"ferl: error: {_unforeseen(error)}", file=sys.stderr)
+            raise SystemExit(1) from None
         print(f"ferl: error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _maker(error: Exception) -> str:
+    """The class whose constructor raised an error."""
+    import traceback
+
+    makers = [
+        type(frame.f_locals["self"]).__name__
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "__init__" and "self" in frame.f_locals
+    ]
+    return makers[-1] if makers else "a part"
+
+
+def _unforeseen(error: Exception) -> str:
+    """What is said of an error that no message was written for: where it happened, and where its traceback is."""
+    import tempfile
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    foreign = [frame for frame in frames if "site-packages" not in frame.filename]
+    place = (foreign or frames)[-1]
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="ferl-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(f"ferlightning {__version__}, ferl {' '.join(sys.argv[1:])}\n")
+        traceback.print_exception(error, file=file)
+    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    return (
+        f"{type(error).__name__}: {line} ({place.filename}, line {place.lineno}). The traceback is in {file.name}; if "
+        f"the code there is not your own, please report it with that file: {ISSUES}"
+    )
 
 
 def _use_utf8() -> None:

@@ -23,6 +23,34 @@ WARM_UP = (
     "OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler.total_steps=STEPS --model.scheduler_interval=step"
 )
 
+HABITS = {
+    "batch": "data.batch_size",
+    "bs": "data.batch_size",
+    "checkpoint": "ckpt_path",
+    "data_dir": "data.root",
+    "dropout": "model.head.dropout",
+    "epoch": "trainer.max_epochs",
+    "epochs": "trainer.max_epochs",
+    "fp16": "trainer.precision",
+    "gpu": "trainer.devices",
+    "gpus": "trainer.devices",
+    "image_size": "data.size",
+    "img_size": "data.size",
+    "learning_rate": "model.optimizer.lr",
+    "lr": "model.optimizer.lr",
+    "num_epochs": "trainer.max_epochs",
+    "num_workers": "data.workers",
+    "output_dir": "trainer.default_root_dir",
+    "pretrained": "model.backbone.pretrained",
+    "resume": "ckpt_path",
+    "seed": "seed_everything",
+    "wd": "model.optimizer.weight_decay",
+    "weight_decay": "model.optimizer.weight_decay",
+}
+"""Options of other programs, and what they are called here."""
+MOST_NAMES = 12
+"""Of more, a message lists the first five."""
+
 
 class RefusedError(Exception):
     """The parser's own words, to be made readable once all nested parsers have had their say."""
@@ -50,6 +78,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         return _unknown_option((found[1] or found[2]).partition("=")[0], known)
     if found := re.search(r"Option '([^']+)' is not accepted", reasons):
         return f"{key} has no option {found[1]!r}{_hint(found[1], _option_names(key))}"
+    if found := re.search(r"argument --(\S+): expected one argument", message):
+        return f"--{found[1]} has no value: give one, such as --{found[1]}=true of a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
         return f"{key}: {found[1]} is the name of several classes; give the full path of one: {found[2]}"
     if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", reasons):
@@ -78,20 +108,29 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
         path = LIBRARIES.get(key.split(".")[-1], "package.module")
         return f"{key}: there is no class {name!r}{_hint(name, names) or f'; give its full path, as {path}.{name}'}"
     names = part_names(slot)
+    if name.lower() in ("none", "false", "no", "off", ""):
+        return f"{key}: there is no part called {name!r}; --{key}=null leaves it out"
     if name in names:
         return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
     if "." in name:
         return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
     text = f"{key}: there is no part called {name!r}{meant(name, names)}"
+    if slot == "backbone" and re.search(r"\d", name) and _is_timms(name):
+        return f"{key}: {name} is one of timm's: give --{key}=Timm --{key}.name={name}"
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """A hint: the close names, or all of them if none is close."""
+    """A hint: the close names; if none is close, what is called so elsewhere, or all names if they are few."""
     known = list(known)
-    close = get_close_matches(name, known, 3)
-    return f" (did you mean {' or '.join(close)}?)" if close else f" (known: {', '.join(known) or 'none'})"
+    if close := _close(name, known):
+        return f" (did you mean {' or '.join(close)}?)"
+    if habit := HABITS.get(name.replace("-", "_").lower()):
+        return f" (did you mean --{habit}?)"
+    if len(known) > MOST_NAMES:
+        return f" (known: {', '.join(known[:5])} and {len(known) - 5} more)"
+    return f" (known: {', '.join(known) or 'none'})"
 
 
 def part_names(slot: str) -> list[str]:
@@ -152,5 +191,19 @@ def _option_names(key: str) -> set[str]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    close = [other for other in get_close_matches(name, known, 3) if other != name]
+    close = [other for other in _close(name, known) if other != name]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """At most three close names, in whatever case; else those that have the name within theirs."""
+    short = {other.replace("-", "_").lower(): other for other in known}
+    wanted = name.replace("-", "_").lower()
+    found = get_close_matches(wanted, short, 3) or [other for other in short if len(wanted) > 3 and wanted in other][:3]
+    return [short[other] for other in found]
+
+
+def _is_timms(name: str) -> bool:
+    import timm  # late, for a mistake alone
+
+    return bool(timm.is_model(name))

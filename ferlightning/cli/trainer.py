@@ -22,7 +22,9 @@ from jsonargparse import _typehints
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
     EarlyStopping,
+    LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
@@ -388,6 +390,13 @@ class FerlCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
             raise FerlError(f"trainer: {error}") from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise FerlError(
+                "trainer.callbacks: two of a kind have the same settings, so that a checkpoint could not tell them "
+                "apart. Give one another monitor, or another every_n_epochs"
+            ) from error
         finally:
             self.config[self.command] = changed
 
@@ -416,6 +425,14 @@ class FerlCLI(LightningCLI):
         self.datamodule.check_training()
         if self.saved is not None:
             refuse_another_optimizer(self.config.fit.model.init_args, self.saved)
+        if self.trainer.accumulate_grad_batches < 1:
+            raise FerlError("trainer.accumulate_grad_batches is 0, expected a number from 1")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+                raise FerlError(
+                    f"trainer.callbacks: {type(callback).__name__} sets what models and data do not have here; "
+                    "`ferl sweep` searches for what is best"
+                )
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
             self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
         keep_freed_memory()
@@ -446,6 +463,8 @@ class FerlCLI(LightningCLI):
         """Report on the best checkpoint: on validation always, on test only if asked for."""
         trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
         best = getattr(checkpoint, "best_model_path", None)  # None without checkpoints: then the last weights
+        if best == "" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            log.warning("There is no best checkpoint and no report, because no validation took place")
         if best == "" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         # metrics.csv is the log of the training; a row more would be a bend at the end of the learning curves.

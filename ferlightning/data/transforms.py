@@ -264,7 +264,8 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _hint(name: str, known: list[str], show_all: bool = False) -> str:
-    if close := get_close_matches(name, dict.fromkeys(known), 3):
+    short = {other.lower(): other for other in known}
+    if close := [short[other] for other in get_close_matches(name.lower(), short, 3)]:
         return f"; did you mean {' or '.join(close)}?"
     return f"; it has {', '.join(known)}" if show_all else ""
 

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import LBFGS, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ferlightning.captured import Captured, constants
@@ -118,6 +118,8 @@ class Classifier(LightningModule):
         self.network = Network(**network)
         k = len(self.class_names)
         counts = [1] * k if class_counts is None else list(class_counts)
+        if not losses:
+            raise FerlError("model.losses is empty: give at least one, such as [CrossEntropy]")
         self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
         training: dict[str, Any] = {
             "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
@@ -367,7 +369,12 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
-        optimizer = self.optimizer(groups)
+        try:
+            optimizer = self.optimizer(groups)
+        except (TypeError, ValueError) as error:
+            raise FerlError(f"model.optimizer cannot be made: {error}") from error
+        if isinstance(optimizer, LBFGS):
+            raise FerlError("model.optimizer: LBFGS wants all images in every step; take another, such as SGD or AdamW")
         fuse(optimizer)
         scale_rates(optimizer, factors)
         if self.scheduler is None:

@@ -34,6 +34,8 @@ def check_scale(parameters: Named, scale: Scale) -> None:
         if not any(below(name, prefix) for name in names):
             top = sorted({name.split(".")[0] for name in names})
             raise FerlError(f"model.lr_scale: there is no parameter below {prefix!r}; the top names are {top}")
+        if not scale[prefix] >= 0:
+            raise FerlError(f"model.lr_scale: {prefix} has the factor {scale[prefix]}, expected a number from 0")
     if names and all(factor(name, scale) == 0 for name in names):
         raise FerlError("model.lr_scale: every factor is 0, so nothing is left to train; leave a part out of it")
 

@@ -1,5 +1,6 @@
 """What the parser itself refuses is told in one sentence too."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,20 @@ from tests.conftest import TINY
         ("--trainer.callbacks+=EarlyStoping", ["trainer.callbacks", "EarlyStopping"]),
         ("--trainer.callbacks=[{class_path: EarlyStopping, init_args: {monitr: x}}]", ["'monitr'"]),
         ("--model.scheduler_interval=epochs", ["model.scheduler_interval", "'epoch' or 'step'"]),
+        ("--epochs=3", ["did you mean --trainer.max_epochs?"]),
+        ("--batch-size=3", ["did you mean data.batch_size?"]),
+        ("--model.learning_rate=1", ["did you mean --model.optimizer.lr?"]),
+        ("--model.backbone=resnet18", ["--model.backbone=Timm --model.backbone.name=resnet18"]),
+        ("--model.attention=none", ["--model.attention=null leaves it out"]),
+        ("--trainer.logger=wandb", ["WandbLogger"]),
+        ("--trainer.callbacks+=LearningRateFinder", ["LearningRateFinder", "ferl sweep"]),
+        ("--trainer.fast_dev_run", ["--trainer.fast_dev_run=true"]),
+        ("--trainer.accumulate_grad_batches=0", ["accumulate_grad_batches is 0"]),
+        ("--config=twice.yaml", ["twice.yaml, line 2: trainer is given twice"]),
+        ("--config=five.yaml", ["trainer is 5, expected its options"]),
+        ("--model.losses=[]", ["model.losses is empty"]),
+        ("--model.backbone.channels=[]", ["channels=[] must be numbers from 1"]),
+        ("--model.lr_scale={backbone: -1}", ["backbone has the factor -1"]),
         ("--model.backbone.channels=[a,b]", ["model.backbone.channels", "'a'", "int"]),
     ],
 )
@@ -29,8 +44,10 @@ def test_a_long_account_becomes_a_sentence(
         "model: {scheduler: {class_path: torch.optim.lr_scheduler.SequentialLR, init_args: {milestones: [2], "
         "schedulers: [{class_path: torch.optim.lr_scheduler.LinearLR}]}}}\n"
     )
+    Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")
+    Path("five.yaml").write_text("trainer: 5\n")
     with pytest.raises(SystemExit) as stop:
-        main(["fit", word])
+        main(["fit", "--data=SyntheticFaces", *TINY, word])
     assert stop.value.code == 2
     error = capsys.readouterr().err
     message = error[error.index("ferl: error:") :]
@@ -80,3 +97,18 @@ def test_a_monitor_that_is_not_logged_is_refused_before_the_first_epoch(
     assert stop.value.code == 2
     assert "EarlyStopping monitors 'val_acc' (did you mean val/accuracy?)" in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_what_was_not_foreseen_is_one_sentence_that_says_where_its_traceback_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--data=SyntheticFaces", *TINY, "--data.size=1"])
+    assert stop.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ferl: error:")]
+    found = re.search(r"RuntimeError: .* is too small \((\S+), line (\d+)\)\. The traceback is in (\S+);", line)
+    assert found and Path(found[1]).name == "stacks.py"
+    text = Path(found[3]).read_text()
+    Path(found[3]).unlink()
+    assert "Traceback (most recent call last)" in text and f'stacks.py", line {found[2]}' in text

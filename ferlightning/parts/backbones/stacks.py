@@ -25,6 +25,8 @@ class _Stack(Backbone):
         recalibration: Callable[[int], Recalibration] | None = None,
     ) -> None:
         super().__init__()
+        if not channels or min(channels) < 1:
+            raise FerlError(f"{type(self).__name__}: channels={list(channels)} must be numbers from 1, at least one")
         pools = len(channels) if pools is None else pools
         depths = [depth] * len(channels) if isinstance(depth, int) else list(depth)
         if len(depths) != len(channels):

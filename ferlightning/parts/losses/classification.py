@@ -71,6 +71,8 @@ class CrossEntropy(_ClassWeighted):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(class_counts, weight, class_weights)
+        if not 0 <= label_smoothing <= 1:
+            raise FerlError(f"CrossEntropy: label_smoothing is {label_smoothing}, expected a share from 0 to 1")
         self.label_smoothing = label_smoothing
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
