@@ -8,15 +8,16 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
 
 
-def inspect(path: str) -> None:
-    """Show which data sets lie in a folder, with what in them, and what is missing or odd.
+def inspect(path: str, report: str | None = None) -> None:
+    """Show which data sets lie in a folder, with what in them, what is missing or odd, and how to train on them.
 
     Args:
         path: folder that has data, or folders with them; or a csv.
+        report: a page to write, such as data.html: faces and numbers by class, sizes, and what an audit finds.
     """
     from ferlightning.data.inspection import describe, print_description, recognise
 
-    console, damaged = Console(), 0
+    console, damaged, described = Console(), 0, []
     sources = recognise(Path(path))
     for source in sources:
         try:
@@ -28,6 +29,12 @@ def inspect(path: str) -> None:
             )
         else:
             print_description(source, found, console)
+            described.append((source, found))
+    if report is not None and described:
+        from ferlightning.data.page import write_page
+
+        write_page(Path(report), described)
+        console.print(f"Written: {report}", markup=False, soft_wrap=True)
     if damaged:
         raise FerlError(f"{damaged} of {len(sources)} data sets in {path} cannot be read; see above")
 

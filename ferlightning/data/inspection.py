@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from ferlightning.data.advice import advise, command, look_at
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table
@@ -16,6 +17,7 @@ from ferlightning.data.sources.affectnet import AffectNet
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
+from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.sources.folder import ImageFolder, list_classes
 from ferlightning.data.sources.layouts import find_layouts
 from ferlightning.data.sources.names import readable
@@ -38,6 +40,8 @@ class Source(NamedTuple):
     """Build a data module that reads everything."""
     default: Callable[[], FaceData]
     """Build the data module with its defaults."""
+    options: dict[str, Any]
+    """What the command line must say to read it."""
 
 
 def recognise(path: Path) -> list[Source]:
@@ -75,15 +79,17 @@ def recognise(path: Path) -> list[Source]:
     def folder() -> FaceData:
         return ImageFolder(str(path), pattern=pattern)
 
-    return [Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder)]
+    options = {"root": path} | ({} if pattern is None else {"pattern": pattern})
+    return [Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder, options)]
 
 
 def _source(kind: type[FaceData], layout: str, path: Path) -> Source:
     where: dict[str, Any] = {"root": str(path), "layout": layout}
+    told = where if len(READERS[kind].LAYOUTS) > 1 else {"root": str(path)}
     options: dict[str, Any] = {}
     if kind is CKPlus:  # sequences in full length; ckextended.csv has none, and no folds
         options = {"fold": None} if layout == "ckextended" else {"clips": True, "last": None}
-    return Source(kind.__name__, layout, path, lambda: kind(**where, **options), lambda: kind(**where))
+    return Source(kind.__name__, layout, path, lambda: kind(**where, **options), lambda: kind(**where), told)
 
 
 def describe(data: FaceData) -> dict[str, Any]:
@@ -91,7 +97,8 @@ def describe(data: FaceData) -> dict[str, Any]:
 
     Returns:
         ``image``, its size and channels; ``classes``, the items of each split, by class in the order of ``names``;
-        ``subjects`` and ``sequences``, how many are known; ``frames``, fewest, median and most of an item; ``remarks``.
+        ``subjects`` and ``sequences``, how many are known; ``frames``, fewest, median and most of an item; ``remarks``;
+        ``files``, what they are like as stored; ``to_train``, how many items; and ``advice`` for a training.
     """
     store, names = data.raw, [*data.class_names, "unlabelled"]
     label = np.where(data.label == UNLABELLED, len(names) - 1, data.label)
@@ -115,7 +122,12 @@ def describe(data: FaceData) -> dict[str, Any]:
         whom = "any item" if unknown == len(store) else f"{unknown:,} of {len(store):,} items"
         remarks.append(f"It is not known who is shown in {whom}.")
     height, width, *channels = store.images.shape[1:]
+    files = look_at(data) if isinstance(data, ImageFiles) else None
+    items = int(sum(sum(own[:-1]) for split, own in counts.items() if split in ("train", "not split")))
     return {
+        "files": files,
+        "to_train": items,
+        "advice": advise(files, items),
         "image": f"{width} x {height}, {'colour' if channels else 'grey'}",
         "names": names,
         "classes": counts,
@@ -153,3 +165,13 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
     console.print(table)
     for remark in found["remarks"]:
         console.print(f"Note: {remark}", style="yellow", markup=False)
+    for line in found["advice"]:
+        console.print(line, markup=False)
+    if found["to_train"]:
+        console.print(f"Train on it: {train_on(source, found)}", markup=False, soft_wrap=True)
+
+
+def train_on(source: Source, found: dict[str, Any]) -> str:
+    """The command that trains on a source of which ``describe`` found this."""
+    clips = found["frames"][2] > 1
+    return command(source.data_set, source.options, found["files"], found["to_train"], clips)

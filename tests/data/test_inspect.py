@@ -1,5 +1,6 @@
 """``ferl data inspect`` on folders written here: what it shows is what was written."""
 
+import base64
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
+from ferlightning.data import advice
 from ferlightning.data.inspection import describe, recognise
 from ferlightning.errors import FerlError
 from tests.conftest import write_fer2013
@@ -167,3 +169,30 @@ def test_help_lists_the_two_commands(words: list[str], capsys: pytest.CaptureFix
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "inspect" in shown and "audit" in shown and "Trainer" not in shown
+
+
+def test_files_are_described_with_a_command_that_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for i, side in enumerate([60] * 5 + [120] * 9 + [300] * 6):
+        path = tmp_path / "some faces" / ["happy", "<b>odd"][i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = rng.integers(0, 256, (side, side + 10, 1), np.uint8)
+        cv2.imwrite(str(path), rng.integers(0, 256, (side, side + 10, 3), np.uint8) if i < 4 else grey)
+    shutil.copy(path, path.with_name("again.png"))
+    main(["data", "inspect", str(tmp_path / "some faces"), f"--report={tmp_path / 'data.html'}"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Files as stored: 70 x 60 to 310 x 300, median 130 x 120, 19% in colour" in shown
+    command = f"ferl fit --config=ck_attn_pretrained --data=ImageFolder '--data.root={tmp_path}/some faces'"
+    assert "With 21 items to train on" in shown and f"Train on it: {command}" in shown
+    page = (tmp_path / "data.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;odd" in page and "<b>" not in page and "http" not in page
+    faces = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    sizes = [cv2.imdecode(np.frombuffer(base64.b64decode(face), np.uint8), 0).shape for face in faces]
+    assert sizes == [(72, 720)] * 2
+    assert re.search(r"exact copies within splits</td><td>note</td><td[^>]*>1 of \d+ \w+ items \(\S+ %\) repeat", page)
+    monkeypatch.setattr(advice, "FEW", 5)
+    main(["data", "inspect", str(tmp_path / "some faces")])
+    assert "--config=models/cnn --data=ImageFolder" in (shown := capsys.readouterr().out)
+    assert shown.rstrip().endswith("--data.size=112 --data.color=true")

@@ -1,0 +1,87 @@
+"""What the files of a data set are like, and how to train on them."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ferlightning.data.sources.files import ImageFiles, Listed
+from ferlightning.errors import FerlError
+from ferlightning.images.decode import decode_bytes
+
+SAMPLE = 200  # files that are looked at
+SIZES = (48, 64, 96, 112, 128, 160, 192, 224)
+FEW = 5000
+"""Training items below which weights that have seen faces are the better start: see finetune in benchmarks/results."""
+COLOURED = 0.1
+"""Share of the files from which colour is worth reading."""
+
+
+class Files(NamedTuple):
+    """What the image files of a data set are like, from a sample."""
+
+    least: tuple[int, int]
+    """Width and height, pixels, of the smallest; of boxes where a table has them."""
+    median: tuple[int, int]
+    most: tuple[int, int]
+    coloured: float
+    """Share that has colour, not only three equal channels."""
+
+
+def look_at(data: ImageFiles) -> Files | None:
+    """Decode some of the files, evenly spread; None if none of them can be."""
+    listed = data.listed()
+    shapes, coloured = [], []
+    for file in listed[:: -(-len(listed) // SAMPLE) or 1]:
+        try:
+            image = decode_bytes(_content(file), True, file.path)
+        except (FerlError, OSError):
+            continue
+        left, top, right, bottom = file.box or (0, 0, image.shape[1], image.shape[0])
+        shapes.append((right - left, bottom - top))
+        coloured.append(int(np.ptp(image.astype(np.int16), axis=2).max()) > 8)  # JPEG makes grey a little coloured
+    if not shapes:
+        return None
+    shapes.sort(key=lambda shape: (shape[0] * shape[1], shape))
+    return Files(shapes[0], shapes[len(shapes) // 2], shapes[-1], float(np.mean(coloured)))
+
+
+def _content(file: Listed) -> bytes:
+    return Path(file.path).read_bytes() if file.content is None else file.content()
+
+
+def command(data_set: str, options: dict[str, Any], files: Files | None, items: int, clips: bool) -> str:
+    """Write the command that trains on a data set.
+
+    Args:
+        data_set: name of its reader.
+        options: of the reader, such as ``root``.
+        files: from ``look_at``; None for a data set of one size.
+        items: how many there are to train on.
+        clips: whether they are clips.
+    """
+    config = "ck_attn_pretrained" if items < FEW else "models/cnn_bilstm" if clips else "models/cnn"
+    words = ["ferl", "fit", f"--config={config}", f"--data={data_set}"]
+    words += [f"--data.{name}={value}" for name, value in options.items()]
+    if files is not None and items >= FEW:
+        side = min(files.median)
+        words.append(f"--data.size={max([size for size in SIZES if size <= side], default=SIZES[0])}")
+        words.append(f"--data.color={str(files.coloured > COLOURED).lower()}")
+    return shlex.join(words)
+
+
+def advise(files: Files | None, items: int) -> Sequence[str]:
+    """Say why the command is what it is."""
+    said = []
+    if files is not None:
+        least, median, most = (f"{width} x {height}" for width, height in (files.least, files.median, files.most))
+        sizes = least if least == most else f"{least} to {most}, median {median}"
+        said.append(f"Files as stored: {sizes}, {files.coloured:.0%} in colour (of {SAMPLE} looked at, at most).")
+    if items < FEW:
+        said.append(
+            f"With {items:,} items to train on, weights that have seen faces are the better start: the command below "
+            "takes those of ferl-small, for grey faces of 48 x 48 pixels."
+        )
+    return said
