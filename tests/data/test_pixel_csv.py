@@ -479,6 +479,12 @@ def test_other_forms_of_the_same_rows(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not found.remarks or said[kind.split(",")[0]] in found.remarks[0]
 
 
+def test_labels_that_a_spreadsheet_made_decimal(tmp_path: Path) -> None:
+    rows = [f"{n % 7}.0,{' '.join(['8'] * 2304)},Training\n".encode() for n in range(9)]
+    found = read(write(tmp_path / "x.csv", [b"emotion,pixels,Usage\n", *rows]))
+    assert found.label.tolist() == [n % 7 for n in range(9)]
+
+
 def test_other_sizes_also_with_cells_of_more_characters_than_csv_takes(tmp_path: Path) -> None:
     for side, quote in ((16, ""), (64, ""), (224, '"')):
         images = np.random.default_rng(0).integers(100, 256, (3, side, side), dtype=np.uint8)

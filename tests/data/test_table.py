@@ -38,6 +38,11 @@ def check(data: Table, n: int = 18, names: tuple[str, ...] = ("anger", "happines
         ("images", "\ufeffid,IMG_NAME,Class\r\n", '{i},"{i}",{name}\r\n'),  # a path without its suffix
         ("images", "", "images\\{file}\t{name}\n"),
         ("../images", "path,label\n\n", "{file}, {name} \n"),
+        ("", "Image ID , Emotion Label ,,\r\n", "{file},{name},,\r\n,,,\r\n"),  # as of a spreadsheet
+        ("", "path|label\n", "{file}|{name}\n"),
+        ("train", "path,label\n", "C:\\Users\\me\\train\\{file},{name}\n"),
+        ("train", "path,label\n", "/somewhere/else/train/{file},{name}\n"),
+        ("", "path,label\n", "{i}.PNG,{name}\n"),
     ],
 )
 def test_columns_delimiters_and_places(tmp_path: Path, folder: str, header: str, row: str) -> None:
@@ -156,6 +161,32 @@ def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> 
         Table(str(tmp_path), numbers=NAMES)
 
 
+def test_columns_parted_by_several_spaces(tmp_path: Path) -> None:
+    rows = [f"{file:10} {NAMES[i % 3]}  \n" for i, file in enumerate(write_images(tmp_path))]
+    (tmp_path / "list.txt").write_text("".join(rows))
+    check(Table(str(tmp_path), size=8))
+
+
+def test_minus_one_is_a_number_or_no_label(tmp_path: Path) -> None:
+    rows = [f"{file},{i % 3 - 1}.0\n" for i, file in enumerate(write_images(tmp_path))]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    assert data.class_names == ["-1", "0", "1"] and "The classes are numbers" in data.remarks[-1]
+    data = Table(str(tmp_path), size=8, numbers=["sad", "happy"])
+    assert sorted(data.class_names) == ["happiness", "sadness"] and data.remarks == ["6 rows have no label."]
+
+
+def test_absolute_paths_that_are_here_are_not_taken_for_others(tmp_path: Path) -> None:
+    for folder in ("ours", "theirs"):
+        rows = [
+            f"{tmp_path / 'theirs' / file},{NAMES[i % 3]}\n" for i, file in enumerate(write_images(tmp_path / folder))
+        ]
+        (tmp_path / folder / "labels.csv").write_text("path,label\n" + "".join(rows))
+    check(Table(str(tmp_path / "theirs"), size=8))
+    with pytest.raises(FerlError, match=r"line 2: the image .*theirs/0.png' is outside of .*ours"):
+        Table(str(tmp_path / "ours"))
+
+
 def test_paths_of_which_only_the_names_are_right(tmp_path: Path) -> None:
     """As RAF-DB on Kaggle: the images in a folder for each split and class, the tables with bare names."""
     write_images(tmp_path / "other data", 3)  # some of the same names
@@ -209,6 +240,7 @@ def test_nothing_is_dropped_without_a_word(tmp_path: Path) -> None:
         ("file,label,split\n0.png,sad,train\n1.png,sad,other\n", "line 3: the split is 'other', expected train, val"),
         ("file,label\n0.png,sad\n1.png,sad\n", r"the labels are \['sadness'\], need at least 2"),
         ('file,label\n0.png,"sad\n', "line 2: a quote is not closed"),
+        ("file,label,split\n0.png,sad,train\n1.png,sad,\n", "line 3: the split is empty, but not in all rows"),
         ("name,age\n0.png,3\n", "Table: not found; .*a table .*with the columns path and label"),
     ],
 )
@@ -217,3 +249,32 @@ def test_bad_tables(tmp_path: Path, rows: str, message: str) -> None:
     (tmp_path / "labels.csv").write_text(rows)
     with pytest.raises(FerlError, match=message):
         Table(str(tmp_path))
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    rows = [f"{file},{i % 3},{NAMES[i % 3]},30\n" for i, file in enumerate(write_images(tmp_path))]
+    (tmp_path / "labels.csv").write_text("path,label,emotion,age\n" + "".join(rows))
+    assert Table(str(tmp_path)).remarks[0] == "Columns of labels.csv that were not read: emotion, age."
+    (tmp_path / "labels.csv").write_text("path,label,is_train,age\n" + "".join(rows))
+    with pytest.raises(FerlError, match="labels.csv: the column is_train looks like a split and is not read. Call it"):
+        Table(str(tmp_path))
+
+
+def test_two_tables_in_one_file_have_two_headers(tmp_path: Path) -> None:
+    rows = [f"{file},{NAMES[i % 3]}\n" for i, file in enumerate(write_images(tmp_path))]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows[:9]) + "path,label\n" + "".join(rows[9:]))
+    check(Table(str(tmp_path), size=8))
+
+
+def test_names_that_are_in_two_folders(tmp_path: Path) -> None:
+    files = write_images(tmp_path / "b")
+    for folder in ("train", "test"):
+        write_images(tmp_path / folder, 9)
+        rows = [f"{i}.png,{NAMES[i % 3]}\n" for i in range(9)]
+        (tmp_path / f"{folder}.csv").write_text("path,label\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)  # each table has the folder of its split
+    assert [str(name).split("/")[0] for name in data.raw.name] == ["test"] * 9 + ["train"] * 9
+    (tmp_path / "train").rename(tmp_path / "a")
+    with pytest.raises(FerlError, match=r"images such as 0.png are in a and in b and in test. .*data.images=.*a"):
+        Table(str(tmp_path / "train.csv"))
+    assert len(Table(str(tmp_path / "train.csv"), images=str(tmp_path / "b")).raw) == 9 < len(files)

@@ -8,8 +8,10 @@ from ferlightning.errors import FerlError
 
 COLUMNS = {
     "path": ("path", "file", "filename", "filepath", "image", "imagename", "imagepath", "imagefile", "img", "imgname",
-             "imgpath", "pth", "subdirectoryfilepath", "picture", "photo"),
-    "label": ("label", "labels", "emotion", "expression", "class", "classname", "category", "target", "y"),
+             "imgpath", "framepath", "imageid", "imgid", "pth", "subdirectoryfilepath", "picture", "photo"),
+    "label": ("label", "labels", "emotion", "expression", "class", "classname", "classid", "category",
+              "target", "y", "emotionlabel", "emotionid", "emotionname", "expressionlabel", "labelname", "labelid",
+              "classlabel", "groundtruth", "gt", "annotation"),
     "split": ("split", "usage", "set", "subset", "partition", "phase"),
     "subject": ("subject", "subjectid", "person", "personid", "identity", "actor", "user", "userid", "participant"),
     "sequence": ("sequence", "sequenceid", "seq", "seqid", "clip", "clipid", "clipname", "video", "videoid",
@@ -28,6 +30,11 @@ class Row(NamedTuple):
     cells: dict[str, str]
     content: Callable[[], bytes] | None = None
     """Reads the image, where the table has it inside; ``path`` is a name for it then."""
+
+    def below(self, before: str) -> "Row":
+        """The row with its path from what follows a folder on."""
+        path = self.cells["path"].replace("\\", "/")
+        return self._replace(cells=self.cells | {"path": path.removeprefix(before)})
 
 
 def kinds(names: list[str]) -> dict[str, int]:

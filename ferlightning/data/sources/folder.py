@@ -11,6 +11,7 @@ from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.layouts import place
 from ferlightning.data.sources.names import Names, no_such, readable, some, split_of
 from ferlightning.data.sources.patterns import list_matching
+from ferlightning.data.sources.text_lines import first_line
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES, image_names, is_leftover
@@ -203,7 +204,7 @@ def odd_names(names: list[str]) -> list[str]:
         for name in names
         if (meant := probably_meant(name))
     ]
-    if names and all(name.isdecimal() for name in names):
+    if names and all(name.removeprefix("-").isdecimal() for name in names):
         found.append(
             "The classes are numbers, which mean something else in every data set. Rename the folders, or say it by "
             f"--data.classes='{{{names[0]}: NAME, ...}}', to compare with models of named classes: "
@@ -229,6 +230,13 @@ def _refuse_inner(folder: Path) -> None:
             )
 
 
+def _first_line(path: Path) -> str:
+    try:
+        return first_line(path)[:80]
+    except (FerlError, OSError) as error:
+        return str(error)
+
+
 def label_hint(root: Path) -> str:
     """Name the files in a folder, to three levels, that may hold labels, and how to read them; for a message."""
     found: dict[str, Path] = {}
@@ -247,5 +255,8 @@ def label_hint(root: Path) -> str:
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
     if path.endswith((".csv", ".tsv", ".txt")):
-        return f". {path} may hold the labels: use --data=Table, if it has a column path and a column label"
+        return (
+            f". {path} may hold the labels: name its columns path and label, for --data=Table; its first line is "
+            f"{_first_line(Path(path))!r}"
+        )
     return f". {path} may hold the labels: write them as a csv with the columns path and label, for --data=Table"

@@ -308,6 +308,7 @@ class _Reader:
 
     def _label(self, cell: str) -> int:
         most = len(self.classes) - 1
+        cell = re.sub(r"^([0-9]+)\.0*$", r"\1", cell)  # a spreadsheet or pandas makes 3 a 3.0
         if (label := _number(cell, most)) is not None:
             return label
         if (name := canonical(cell)) in self.classes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ferlightning.data.sources.columns import Row, kinds, text
-from ferlightning.data.sources.shards import SHARDS, shard_has_images, shard_rows
+from ferlightning.data.sources.shards import SHARDS, shard_columns, shard_has_images, shard_rows
 from ferlightning.data.sources.text_lines import DELIMITERS, decode, first_line, line_blocks, read_cells, split_cells
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES
@@ -23,7 +23,8 @@ class Form(NamedTuple):
     delimiter: str
     columns: dict[str, int]
     """Numbers of the columns of ``COLUMNS``."""
-    header: bool
+    names: list[str]
+    """The header; empty without one."""
 
 
 def has_images(path: Path) -> bool:
@@ -39,6 +40,18 @@ def has_images(path: Path) -> bool:
         first = next((row for row in _objects(path, strict=False)), {})
         return {"path", "label"} <= set(kinds([*first]))
     return kind in SHARDS and shard_has_images(path)
+
+
+def unread_columns(path: Path) -> list[str]:
+    """The columns of a table for which ``has_images`` is true that ``read_rows`` leaves out."""
+    kind = path.suffix.lower()
+    if kind in TEXT:
+        form = _form(path)
+        names = form.names if form else []
+    else:
+        names = [*next(_objects(path), {})] if kind in JSON else shard_columns(path)
+    read = kinds(names).values()
+    return [name for n, name in enumerate(names) if n not in read and name and not name.startswith("Unnamed:")]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -66,9 +79,9 @@ def _form(path: Path) -> Form | None:
         return None
     columns = kinds(cells)
     if "path" in columns:
-        return Form(delimiter, columns, header=True) if "label" in columns else None
+        return Form(delimiter, columns, cells) if "label" in columns else None
     if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
-        return Form(delimiter, {"path": 0, "label": 1}, header=False)
+        return Form(delimiter, {"path": 0, "label": 1}, [])
     return None
 
 
@@ -79,15 +92,14 @@ def _delimiters(path: Path) -> str:
 def _text_rows(path: Path) -> Iterator[Row]:
     form = _form(path)
     assert form is not None
-    columns, header = form.columns, form.header
+    columns = form.columns
     for line, cells in read_cells(path, form.delimiter):
         where = f"{path}, line {line}"
-        if header:
-            header = False
-        elif len(cells) <= max(columns["path"], columns["label"]):
+        if cells == form.names or not any(cells):  # a header, also of another file put after it; an empty row
+            continue
+        if len(cells) <= max(columns["path"], columns["label"]):
             raise FerlError(f"{where}: expected a path and a label, found {cells!r}")
-        else:
-            yield Row(where, {kind: cells[n] for kind, n in columns.items() if n < len(cells)})
+        yield Row(where, {kind: cells[n] for kind, n in columns.items() if n < len(cells)})
 
 
 def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:

@@ -39,6 +39,14 @@ def shard_has_images(path: Path) -> bool:
     return (_inside(schema) is not None or "path" in kinds(schema.names)) and "label" in kinds(schema.names)
 
 
+def shard_columns(path: Path) -> list[str]:
+    """The columns of a shard beside that of its images; none of a tar, whose samples may differ."""
+    if path.suffix.lower() == TAR:
+        return []
+    schema = _schema(path)
+    return [str(name) for name in schema.names if name != _inside(schema)]
+
+
 def shard_rows(path: Path) -> Iterator[Row]:
     """Read the rows of a shard.
 

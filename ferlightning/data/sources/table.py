@@ -14,7 +14,7 @@ from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
-from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows
+from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns
 from ferlightning.data.sources.shards import SHARDS
 from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
@@ -24,6 +24,7 @@ NO_TABLES = re.compile(r"readme\.|(state|dataset_infos?|dataset_dict)\.json$|cac
 """What ``datasets`` writes beside its data."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
     "sequence, in any order, beside the images; or parquet, arrow or webdataset's tar with the images inside"
@@ -49,7 +50,7 @@ class Table(OwnImages):
         layout: ``table``, the only one.
         images: the folder that paths are relative to; null: that of the table, or the one folder in it where they are.
         numbers: what numbers mean as labels: the names from 0 on, or ``FER2013``, ``RAF-DB`` or ``AffectNet`` for those
-            of a data set; null: a number is a class of its own.
+            of a data set, and -1 none; null: a number is a class of its own.
         split: the tables of each split, or the values of a column split, where they do not say it themselves, as
             ``{train: 0, val: 1, test: [2, 3]}``.
         options: those of every data set of a user's own images.
@@ -158,8 +159,13 @@ class Table(OwnImages):
             rows = list(read_rows(table))
             if not rows:
                 raise FerlError(f"{table}: no rows. Write the table again")
+            self._remark_unread(table, "split" in rows[0].cells or bool(self.by_hand))
+            listed = [row.cells["path"] for row in rows[:1] if row.content is None]
+            if listed and (elsewhere := _elsewhere(self.images, listed[0])):
+                rows = [row.below(elsewhere) for row in rows]
+                self.remarks.append(f"Of paths in {table.name}, {elsewhere!r} is left out, a folder of another place.")
             outside = [row.cells["path"] for row in rows[:50] if row.content is None]
-            folder, by_name = _images_folder(self.images, outside) if outside else (self.images, {})
+            folder, by_name = _images_folder(self.images, outside, own) if outside else (self.images, {})
             if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
             decided = bool(by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
@@ -169,6 +175,8 @@ class Table(OwnImages):
                     values[value] = by_value.get(value) if by_value else split_of(value)
                 split = values[value] if decided else own
                 if decided and split is None and not by_value:
+                    if not value:
+                        raise FerlError(f"{where}: the split is empty, but not in all rows. Write train, val or test")
                     raise FerlError(
                         f"{where}: the split is {value!r}, expected train, validation or test; or say what it means by "
                         f"--data.split='{{test: {value}, ...}}'"
@@ -183,7 +191,7 @@ class Table(OwnImages):
                 if row.content is None:
                     path = _find(folder or self.images, row.cells["path"])
                     if by_name:
-                        path = by_name.get(Path(path).name, path)
+                        path = by_name.get(Path(path).name.casefold(), path)
                 if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(
                         f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
@@ -222,11 +230,24 @@ class Table(OwnImages):
             self.remarks.append(f"{unlabelled:,} rows have no label.")
         return self.in_order([file for file, _ in found.values()], {path: where for path, (_, where) in found.items()})
 
+    def _remark_unread(self, table: Path, split: bool) -> None:
+        unread = unread_columns(table)
+        for name in () if split else unread:
+            if split_of(name):
+                raise FerlError(
+                    f"{table}: the column {name} looks like a split and is not read. Call it split, with the values "
+                    "train, val and test, or rename it"
+                )
+        if unread:
+            self.remarks.append(f"Columns of {table.name} that were not read: {some(unread)}.")
+
     def _class_of(self, label: str, where: str) -> str:
         """The class of a label, empty for none."""
-        if re.fullmatch(r"[0-9]+\.0*", label):
+        if re.fullmatch(r"-?[0-9]+\.0*", label):
             label = label.partition(".")[0]
         if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
+            return ""
+        if self.numbers and label == "-1":  # as datasets and many others say that there is none
             return ""
         if not _is_number(label):
             return canonical(label)
@@ -275,17 +296,29 @@ def _series(table: Path) -> Path:
     return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+)?$", "", table.stem) + table.suffix)
 
 
-def _images_folder(root: Path, names: list[str]) -> tuple[Path | None, dict[str, str]]:
+def _images_folder(root: Path, names: list[str], split: str | None) -> tuple[Path | None, dict[str, str]]:
     """The folder that paths are relative to: a root, a folder in it, or one beside it that has them all.
 
     None if only the last parts of paths are right; then the images below the root, by these.
+
+    Raises:
+        FerlError: several folders in the root have such images, and not just one is called after the split of a table.
     """
     below = sorted(path for path in root.glob("*/") if path.is_dir() and not is_leftover(path.name))
-    for folder in (root, *below):
-        if any(_is_file(_find(folder, name)) for name in names):
-            return folder, {}
+    if any(_is_file(_find(root, name)) for name in names):
+        return root, {}
+    have = [folder for folder in below if any(_is_file(_find(folder, name)) for name in names)]
+    if len(own := [folder for folder in have if split and split_of(folder.name) == split]) == 1:
+        have = own
+    if len(have) > 1:
+        raise FerlError(
+            f"{root}: images such as {names[0]} are in {' and in '.join(path.name for path in have[:5])}. Write the "
+            f"folder before the names in the table, or say which one is meant by --data.images={have[0]}"
+        )
+    if have:
+        return have[0], {}
     by_name = _by_name(root)
-    if any(Path(_find(root, name)).name in by_name for name in names):
+    if any(Path(_find(root, name)).name.casefold() in by_name for name in names):
         return None, by_name
     beside = sorted(path for path in root.absolute().parent.glob("*/") if path.is_dir() and not is_leftover(path.name))
     for folder in (root.parent, *beside):  # all: another data set there may have a 0.png, too
@@ -323,10 +356,23 @@ def _real(folder: str) -> str:
 
 
 def _by_name(folder: Path) -> dict[str, str]:
-    """The images of a folder, at any depth, by names that only one of them has."""
+    """The images of a folder, at any depth, by names that only one of them has, whatever their case."""
     images = list_images(folder)
-    counts = Counter(path.name for path in images)
-    return {path.name: str(path) for path in images if counts[path.name] == 1}
+    counts = Counter(path.name.casefold() for path in images)
+    return {name: str(path) for path in images if counts[name := path.name.casefold()] == 1}
+
+
+def _elsewhere(root: Path, name: str) -> str:
+    """What an absolute path begins with before a part that is below a root, if it is of another machine; else empty."""
+    if not ABSOLUTE.match(name):
+        return ""
+    first = name.replace("\\", "/")
+    if _is_file(first) and not _is_inside(first, root, first.rpartition("/")[2]):
+        return ""  # there is such a file here, and it is another
+    for match in re.finditer("/", first):
+        if _is_file(_find(root, rest := first[match.end() :])) and not OUTSIDE.match(rest):
+            return first[: match.end()]
+    return ""
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
@@ -354,4 +400,4 @@ def _is_number(text: str) -> bool:
 
 def _natural(name: str) -> tuple[int, str]:
     """Sort numbers by value, then names."""
-    return (int(name), "") if _is_number(name) else (1 << 62, name)
+    return (int(name), "") if _is_number(name.removeprefix("-")) else (1 << 62, name)
