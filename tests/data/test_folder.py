@@ -473,3 +473,9 @@ def test_hidden_folders_are_not_read_and_the_home_folder_is_known(
 def test_the_base_of_image_files_is_no_data_set() -> None:
     names = {part.__name__ for part in parts("data")}
     assert {"ImageFolder", "RAFDB", "AffectNet", "Table"} <= names and "ImageFiles" not in names
+
+
+def test_emotions_among_other_words_are_pointed_out(tmp_path: Path) -> None:
+    fill(tmp_path, ("Angry_Face", "Sad faces", "wink"), 2)
+    remarks = ImageFolder(str(tmp_path)).remarks
+    assert len(remarks) == 2 and "class angry_face is outside the vocabulary: did you mean anger?" in remarks[0]

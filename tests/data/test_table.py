@@ -278,3 +278,25 @@ def test_names_that_are_in_two_folders(tmp_path: Path) -> None:
     with pytest.raises(FerlError, match=r"images such as 0.png are in a and in b and in test. .*data.images=.*a"):
         Table(str(tmp_path / "train.csv"))
     assert len(Table(str(tmp_path / "train.csv"), images=str(tmp_path / "b")).raw) == 9 < len(files)
+
+
+def test_labels_that_say_that_there_is_none(tmp_path: Path) -> None:
+    none = ["NaN", "null", "N/A", "None", ""]
+    labels = [none[i // 3] if i % 3 == 0 and i < 15 else NAMES[i % 3] for i in range(18)]
+    rows = [f"{file};{label}\n" for file, label in zip(write_images(tmp_path), labels, strict=True)]
+    (tmp_path / "labels.csv").write_text("path;label\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    assert data.class_names == ["anger", "happiness", "sadness"] and data.remarks == ["5 rows have no label."]
+    rows = [f"{i}.png;{i % 3},0\n" for i in range(18)]  # as a German spreadsheet writes 2.0
+    (tmp_path / "labels.csv").write_text("path;label\n" + "".join(rows))
+    check(Table(str(tmp_path), size=8), names=("0", "1", "2"))
+
+
+def test_what_is_wrong_with_a_table_in_a_folder_is_said(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    (tmp_path / "labels.csv").write_bytes(b"path,label\n0.png,ha\0ppy\n")
+    with pytest.raises(FerlError, match="labels.csv, line 2: a null byte"):
+        recognise(tmp_path)
+    (tmp_path / "labels.csv").write_text("id,what\n0.png,happy\n")
+    with pytest.raises(FerlError, match="name its columns path and label, .*; its first line is 'id,what'"):
+        recognise(tmp_path)

@@ -1,6 +1,7 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
 import os
+import re
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.layouts import place
 from ferlightning.data.sources.names import Names, no_such, readable, some, split_of
 from ferlightning.data.sources.patterns import list_matching
+from ferlightning.data.sources.rows import has_images
 from ferlightning.data.sources.text_lines import first_line
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
@@ -202,7 +204,7 @@ def odd_names(names: list[str]) -> list[str]:
         f"The class {name} is outside the vocabulary: did you mean {meant}? Then rename its folders, or say it by "
         f"--data.classes='{{{name}: {meant}}}'."
         for name in names
-        if (meant := probably_meant(name))
+        if (meant := probably_meant(name) or _meant_beside_words(name))
     ]
     if names and all(name.removeprefix("-").isdecimal() for name in names):
         found.append(
@@ -211,6 +213,13 @@ def odd_names(names: list[str]) -> list[str]:
             f"{'; '.join(map(numbering, NUMBERINGS))}."
         )
     return found
+
+
+def _meant_beside_words(name: str) -> str | None:
+    """The emotion in a name such as angry_face."""
+    words = [word for word in re.split(r"[\W_]+", name) if word not in ("face", "faces", "emotion", "expression")]
+    emotion = canonical(" ".join(words))
+    return emotion if emotion in EMOTIONS and emotion != canonical(name) else None
 
 
 def _refuse_inner(folder: Path) -> None:
@@ -228,13 +237,6 @@ def _refuse_inner(folder: Path) -> None:
                 f"{folder / name}: looks like a {looks}, but lies in {folder.name}, which would be a class itself. "
                 f"{above}, by --data.root"
             )
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return first_line(path)[:80]
-    except (FerlError, OSError) as error:
-        return str(error)
 
 
 def label_hint(root: Path) -> str:
@@ -255,8 +257,12 @@ def label_hint(root: Path) -> str:
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
     if path.endswith((".csv", ".tsv", ".txt")):
+        try:
+            has_images(Path(path))
+        except FerlError as error:
+            return f". {error}"
         return (
             f". {path} may hold the labels: name its columns path and label, for --data=Table; its first line is "
-            f"{_first_line(Path(path))!r}"
+            f"{first_line(Path(path))[:80]!r}"
         )
     return f". {path} may hold the labels: write them as a csv with the columns path and label, for --data=Table"

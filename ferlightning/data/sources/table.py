@@ -22,6 +22,8 @@ from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftov
 
 NO_TABLES = re.compile(r"readme\.|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
 """What ``datasets`` writes beside its data."""
+NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
+"""How pandas and databases write that there is nothing."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -243,8 +245,10 @@ class Table(OwnImages):
 
     def _class_of(self, label: str, where: str) -> str:
         """The class of a label, empty for none."""
-        if re.fullmatch(r"-?[0-9]+\.0*", label):
-            label = label.partition(".")[0]
+        if label.lower() in NO_LABEL:
+            return ""
+        if decimal := re.fullmatch(r"(-?[0-9]+)[.,]0*", label):
+            label = decimal[1]
         if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
             return ""
         if self.numbers and label == "-1":  # as datasets and many others say that there is none
