@@ -40,7 +40,11 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
         if not found:
             raise FerlError(f"data.predict_folder: there are no images in {place}")
         files += [(path, os.path.relpath(path, home) if len(given) == 1 else str(path)) for path in found]
-    images = room((len(files), size, size) + (3,) * color)
+    shape = (len(files), size, size) + (3,) * color
+    try:
+        images = room(shape)
+    except FerlError:  # a cache that is only to be read, as in a container
+        images = np.empty(shape, np.uint8)
     names: list[str] = []
     oblong, unreadable = [], []
     for path, name in files:

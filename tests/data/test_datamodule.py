@@ -668,6 +668,12 @@ def test_photos_far_from_square_are_named(tmp_path: Path, caplog: pytest.LogCapt
     assert "1 of 2 images are far from square, such as wide.png (160 x 40), and are squashed" in caplog.text
 
 
+def test_photos_need_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((30, 30), 7, np.uint8))
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "0.png"))
+    assert (read_photos(tmp_path, 8, False)[0].images == 7).all()
+
+
 def test_memory_does_not_grow_with_the_photos(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), np.full((30, 30), 7, np.uint8))
     for n in range(1, 500):
