@@ -1,5 +1,6 @@
 """Frames of recordings as items: what the sources of a user's own images share."""
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,10 @@ class OwnImages(ImageFiles):
         self.last = last
         self.frames = frames
         self.told = {"split": self.by_hand, "clips": clips, "last": last, "frames": frames}
+
+    @abstractmethod
+    def listed(self) -> list[Listed]:
+        """The images as ``in_order`` returns them; may add to ``remarks``."""
 
     def in_order(self, files: list[Listed], where: Mapping[str, str]) -> list[Listed]:
         """Put the frames of each recording one after another, and choose among them.
