@@ -96,19 +96,16 @@ def stills(page: Page, work: Path, options: Any) -> None:
             print(f"  still {seed}: {len(rows)} faces on the page, {len(expected)} in Python")
     print(
         f"{same} of {faces} faces ({same / faces:.1%}), of {len(labels)} classes, have the label of Python. "
-        f"Differences of probabilities, of each face largest: {np.mean(gaps):.1e} in the mean, {np.max(gaps):.1e} "
-        f"at most. The least overlap of two boxes is {np.min(overlaps):.3f}"
+        f"Largest difference of a probability: {np.mean(gaps):.1e} in the mean of faces, {np.max(gaps):.1e} at most. "
+        f"The least overlap of two boxes is {np.min(overlaps):.3f}"
     )
 
 
 def stream(page: Page, seconds: int) -> None:
-    page.reload()
     start = time.monotonic()
     page.get_by_role("button", name="Start camera").click()
     page.locator("#faces li").first.wait_for()
-    print(
-        f"first label {time.monotonic() - start:.2f} s after the page was asked for, of which the camera takes a part"
-    )
+    print(f"first label {time.monotonic() - start:.2f} s after the camera was asked for")
     time.sleep(3)
     rates, before, count, began = [], cpu(), frames(page), time.monotonic()
     while time.monotonic() - began < seconds:

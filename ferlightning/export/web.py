@@ -56,11 +56,7 @@ def write_page(
         files["yunet.onnx"] = path.read_bytes()
         known["detector"]["file"] = "yunet.onnx"
     files["licences.txt"] = _licences(detector)
-    modules = (anonymise, job, recognizer, tracking, yunet)
-    known["constants"] = {
-        key: value for module in modules for key, value in vars(module).items()
-        if key.isupper() and isinstance(value, int | float)
-    }  # fmt: skip
+    known["constants"] = constants()
     known |= {"name": name, "page": 1, "files": sorted([*files, "model.json"])}
     files["model.json"] = json.dumps(known, indent=1).encode()
     digest = hashlib.sha256(b"".join(files[file] for file in sorted(files))).hexdigest()[:16]
@@ -70,6 +66,13 @@ def write_page(
         temporary.mkdir()
         for file, content in files.items():
             (temporary / file).write_bytes(content)
+
+
+def constants() -> dict[str, float]:
+    """The numbers by which ``ferl recognize`` works, for the page to work by the same."""
+    modules = (anonymise, job, recognizer, tracking, yunet)
+    named = [item for module in modules for item in vars(module).items()]
+    return {name: value for name, value in named if name.isupper() and isinstance(value, int | float)}
 
 
 def refuse_folder(folder: Path) -> None:

@@ -7,9 +7,10 @@ import json
 import re
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 
 from ferlightning.cli.main import main
@@ -17,7 +18,6 @@ from ferlightning.errors import FerlError
 from ferlightning.export import web
 from ferlightning.export.commands import export
 from ferlightning.weights import find_weights
-from tests.export.test_onnx import DATA, TRAINING
 
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
@@ -88,7 +88,7 @@ def test_only_a_page_of_ours_is_replaced(tmp_path: Path, runtime: Path) -> None:
 def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def message(model: str = "ferl-small", **options: str) -> str:
+    def message(model: str = "ferl-small", **options: Any) -> str:
         with pytest.raises(FerlError) as raised:
             export(model, str(tmp_path / "page"), "web", **{"detector": "none", "ort_dir": str(runtime)} | options)
         assert not (tmp_path / "page").exists()
@@ -97,6 +97,8 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     assert "there is no model none.onnx" in message("none.onnx")
     assert "yunet.onnx is not YuNet" in message(detector="yunet", detector_path=str(foreign(tmp_path / "yunet.onnx")))
     assert "foreign.onnx does not tell its classes" in message(str(foreign(tmp_path / "foreign.onnx")))
+    assert "prepared by MedianFilter, which the page cannot do" in message(str(prepared(tmp_path / "prepared.onnx")))
+    assert "mine.onnx is exported already: clips, mirror" in message(str(tmp_path / "mine.onnx"), mirror=True)
     (runtime / "dist" / RUNTIME[1]).unlink()
     assert f"{RUNTIME[1]} cannot be read: give the folder of the npm package onnxruntime-web@" in message()
     monkeypatch.setenv("PATH", "")
@@ -105,10 +107,18 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     assert not any((tmp_path / "cache").glob("*"))
 
 
+def prepared(path: Path) -> Path:
+    """A model whose images OpenCV prepares."""
+    model = onnx.load(find_weights("ferl-small.onnx"))
+    known = json.loads(model.metadata_props[0].value)
+    known["input"]["preprocess"] = [{"class_path": "ferlightning.images.MedianFilter"}]
+    model.metadata_props[0].value = json.dumps(known)
+    onnx.save(model, path)
+    return path
+
+
 def foreign(path: Path) -> Path:
     """An ONNX file of somebody else."""
-    import onnx
-
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [
         onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
@@ -142,12 +152,11 @@ def test_npm_is_asked_once_and_another_package_is_refused(tmp_path: Path, monkey
     assert (tmp_path / "asked").read_text().split() == ["pack", web.RUNTIME] * 2  # once in vain
 
 
-def test_a_run_becomes_a_page_unless_its_images_are_prepared_by_opencv(
-    ferl: Callable[..., Path], runtime: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*DATA, "--data.preprocess=[MedianFilter]", "--model.backbone.channels=[4,8]", *TRAINING]
-    ferl("fit", *words)
-    with pytest.raises(SystemExit):
-        ferl("export", "run", "page", "--format=web", "--detector=none", f"--ort_dir={runtime}")
-    assert "its images are prepared by MedianFilter, which the page cannot do" in capsys.readouterr().err
-    assert not Path("page").exists()
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_page_too(tmp_path: Path, runtime: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(find_weights("ferl-small").read_bytes())
+    export(str(mine), None, "web", detector="none", ort_dir=str(runtime))
+    known = json.loads((tmp_path / "mine.web" / "model.json").read_text())
+    assert known["name"] == "mine" and known["views"]["fer2013"][0] == "anger"
+    assert (tmp_path / "mine.web" / "model.onnx").stat().st_size > 1e6

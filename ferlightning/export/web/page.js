@@ -168,7 +168,7 @@ async function follow(mine, name) {
     const hiding = $("#hide").checked;
     const image = pixels(video, video.videoWidth, video.videoHeight);
     const slow = done.length > 1 && done[done.length - 1] - done[0] > 67 * (done.length - 1); // less than 15 a second
-    const faces = await recognizer.frame(image, time, hiding, slow ? 3 : 1);
+    const faces = await recognizer.frame(image, time, hiding, slow);
     if (!mine()) return;
     if (!hiding) hider = undefined;
     const newest = hider ? hider.push(image, time, faces).pop() : { image, faces, boxes: hiding && faces.map(({ box }) => box) };

@@ -88,14 +88,15 @@ export class Recognizer {
    * The faces of the next frame of a stream, from left to right, each with the number that stays its own.
    * @param time in seconds.
    * @param hiding searches every frame, at twice the size and with less certainty asked for.
-   * @param everyFace classifies each face in every nth frame only, which makes its label late by up to that.
+   * @param slow searches no more often than faces would vanish, and classifies each in every third frame only.
    */
-  async frame(image, time, hiding, everyFace = 1) {
+  async frame(image, time, hiding, slow = false) {
     const { k, tracker } = this;
+    const [rarely, everyFace] = slow ? [k.SHOWN, 3] : [k.RARELY, 1];
     let { min_score: sure } = this.known.detector;
     let [every, size] = [DETECT_EVERY, STREAM_SIZE];
     if (hiding) [every, size, sure] = [1, k.HIDING_SIZE, Math.min(sure, k.HIDING_SCORE)];
-    if (this.frames % every === 0 || time - this.searched > k.RARELY) {
+    if (this.frames % every === 0 || time - this.searched > rarely) {
       this.searched = time;
       const closer = this.frames % (every * k.CLOSER) ? 1 : 2;
       tracker.update(await this.detect(image, closer * size, k.UNSURE * sure), time, sure);
