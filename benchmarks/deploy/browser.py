@@ -115,8 +115,8 @@ def stream(page: Page, seconds: int) -> None:
         used, shown, passed = cpu() - before, frames(page) - count, time.monotonic() - began
         print(
             f"{shown / passed:.1f} frames/s over {passed:.0f} s ({min(rates)} to {max(rates)}){what}, "
-            f"{used / passed:.0%} of the core, {1000 * used / shown:.1f} ms a frame: {shown / used:.1f} frames/s of a whole core; "
-            f"{page.locator('#status').inner_text()}"
+            f"{used / passed:.0%} of the core, {1000 * used / shown:.1f} ms a frame: {shown / used:.1f} frames/s of a "
+            f"whole core; {page.locator('#status').inner_text()}"
         )
         page.get_by_role("switch", name="Hide faces").check()
 
