@@ -12,7 +12,6 @@ const read = document.createElement("canvas").getContext("2d", { willReadFrequen
 let recognizer, shownPicture; // {image: ImageData, name}
 let turn = 0; // counts what was begun, so that what came before ends
 let working = Promise.resolve(); // the network runs once at a time
-let announced = "";
 let announcedAt = 0;
 let changed = false; // whether what is shown is to be computed again, by other options
 
@@ -95,8 +94,7 @@ function openFile(file) {
   begin(async (mine) => {
     if (file.type.startsWith("video/")) {
       video.src = URL.createObjectURL(file);
-      await follow(mine, file.name);
-      return mine() && say("The video has ended.");
+      return follow(mine, file.name);
     }
     say(`Reading ${file.name}…`);
     const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
@@ -145,16 +143,15 @@ function nextFrame() {
   });
 }
 
-/** Shows the faces of the video's frames until it ends or something else is begun. */
+/** Shows the faces of the video's frames until something else is begun. */
 async function follow(mine, name) {
   await video.play().catch(() => {
     if (mine()) throw new Told(`${name} cannot be played by this browser.`);
   });
   $("#pause").hidden = false;
-  $("#pause").textContent = "Pause";
   let hider, listed = 0, last = -1;
   const done = []; // times of the frames of the last second
-  while (mine() && !video.ended) {
+  while (mine()) {
     await nextFrame();
     const live = video.srcObject !== null;
     if (live && !video.srcObject.active) throw new Told("The camera has stopped: it was taken away, or denied.");
@@ -196,8 +193,8 @@ function summary(faces) {
 
 /** Tells screen readers what has changed, not more often than they can read it out. */
 function announce(text, now) {
-  if (text === announced || now - announcedAt < 2000) return;
-  [announced, announcedAt] = [text, now];
+  if (text === $("#status").textContent || now - announcedAt < 2000) return;
+  announcedAt = now;
   say(text);
 }
 
@@ -207,10 +204,14 @@ $("#camera").addEventListener("click", () => {
 });
 $("#cameras select").addEventListener("change", (event) => startCamera({ exact: event.target.value }));
 $("#pause").addEventListener("click", () => {
-  if (video.paused) video.play();
+  if (video.paused || video.ended) video.play();
   else video.pause();
-  $("#pause").textContent = video.paused ? "Go on" : "Pause";
 });
+for (const name of ["play", "pause", "ended"])
+  video.addEventListener(name, () => {
+    $("#pause").textContent = video.ended ? "Play again" : video.paused ? "Go on" : "Pause";
+    if (video.ended) say("The video has ended.");
+  });
 $("#file").addEventListener("change", ({ target }) => {
   if (target.files.length) openFile(target.files[0]);
   target.value = "";
