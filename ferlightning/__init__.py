@@ -7,10 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ferlightning.api import Run as Run
+    from ferlightning.api import Scores as Scores
+    from ferlightning.api import audit as audit
+    from ferlightning.api import compare as compare
+    from ferlightning.api import components as components
+    from ferlightning.api import embed as embed
+    from ferlightning.api import explain as explain
+    from ferlightning.api import fit as fit
+    from ferlightning.api import from_arrays as from_arrays
+    from ferlightning.api import inspect as inspect
+    from ferlightning.api import prepare as prepare
+    from ferlightning.api import test as test
     from ferlightning.checkpoint import load as load
     from ferlightning.data import FER2013 as FER2013
     from ferlightning.data import RAFDB as RAFDB
     from ferlightning.data import AffectNet as AffectNet
+    from ferlightning.data import Arrays as Arrays
     from ferlightning.data import CKPlus as CKPlus
     from ferlightning.data import FERPlus as FERPlus
     from ferlightning.data import ImageFolder as ImageFolder
@@ -23,22 +36,34 @@ if TYPE_CHECKING:
     from ferlightning.models.classifier import Classifier as Classifier
     from ferlightning.models.ensemble import Ensemble as Ensemble
     from ferlightning.models.network import Network as Network
+    from ferlightning.predictions import Predictions as Predictions
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Classifier": "models.classifier",
-    "Ensemble": "models.ensemble",
-    "FerlError": "errors",
-    "Network": "models.network",
-    "Recognizer": "deploy.recognizer",
-    "Report": "evaluation.report",
-    "load": "checkpoint",
-    **dict.fromkeys(
-        ("AffectNet", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces", "Table"),
-        "data",
-    ),
-}
+_DATA = (
+    "AffectNet", "Arrays", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces", "Table",
+)  # fmt: skip
+_API = (
+    "Run", "Scores", "audit", "compare", "components", "embed", "explain", "fit", "from_arrays", "inspect", "prepare",
+    "test",
+)  # fmt: skip
+_HOMES = (
+    {
+        "Classifier": "models.classifier",
+        "Ensemble": "models.ensemble",
+        "FerlError": "errors",
+        "Network": "models.network",
+        "Predictions": "predictions",
+        "Recognizer": "deploy.recognizer",
+        "Report": "evaluation.report",
+        "load": "checkpoint",
+    }
+    | {name: "data" for name in _DATA}
+    | {name: "api" for name in _API}
+)
+
+LIGHT = ("checkpoint", "deploy.recognizer", "errors", "models.network", "predictions")
+"""Homes that need no Lightning."""
 
 __all__ = [*_HOMES, "__version__"]
 
@@ -46,6 +71,8 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ferlightning' has no attribute {name!r}")
+    if _HOMES[name] not in LIGHT:
+        import_module("ferlightning.cli.deferred").import_lightning()  # which else takes twice as long
     return getattr(import_module(f"ferlightning.{_HOMES[name]}"), name)
 
 

@@ -313,6 +313,37 @@ def members_of(stored: dict[str, Any]) -> list[dict[str, Any]]:
 def load(
     source: str | Path, *, view: str | Sequence[str] | None = None, trust: bool = False
 ) -> Network | NetworkEnsemble:
+    """Rebuild a trained network from one file, on the CPU and in eval mode, for calls by hand.
+
+    It takes images (B, T, C, H, W), or stills (B, C, H, W), in [0, 1], and returns an ``Output`` with ``logits``.
+    ``ferlightning.prepare`` makes them of files and arrays, as it was trained on them.
+
+    Args and errors are those of ``load_network``; a call with images of another shape or range raises FerlError, too.
+    """
+    network = load_network(source, view=view, trust=trust)
+    network.register_forward_pre_hook(_check_images)
+    return network
+
+
+def _check_images(network: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not args or torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return args
+    image, *others = args
+    if not isinstance(image, Tensor) or image.ndim not in (4, 5):
+        found = tuple(getattr(image, "shape", ())) or type(image).__name__
+        raise FerlError(f"images must be a tensor (B, C, H, W) or (B, T, C, H, W), not {found}; see prepare")
+    low, high = (float(x) for x in image.aminmax())
+    if not image.is_floating_point() or not (low >= 0 and high <= 1):
+        raise FerlError(
+            f"images must be floats in [0, 1], not {image.dtype} from {low:.4g} to {high:.4g}: divide bytes by 255, or "
+            "use ferlightning.prepare"
+        )
+    return (image.unsqueeze(1) if image.ndim == 4 else image, *others)
+
+
+def load_network(
+    source: str | Path, *, view: str | Sequence[str] | None = None, trust: bool = False
+) -> Network | NetworkEnsemble:
     """Rebuild a trained network from one file, on the CPU and in eval mode.
 
     Args:

@@ -229,19 +229,20 @@ class Counts(NamedTuple):
 
 def mcnemar(counts: Counts) -> float:
     """Return p of McNemar's test: exact below 25 discordant items, else chi-squared with continuity correction."""
-    from statsmodels.stats.contingency_tables import mcnemar as test
+    from scipy import stats
 
-    both, a, b, neither = counts
-    exact = a + b < EXACT_BELOW
-    table = [[both, round(a)], [round(b), neither]] if exact else [[both, a], [b, neither]]
-    return float(test(table, exact=exact).pvalue)
+    a, b = counts.only_a, counts.only_b
+    if a + b < EXACT_BELOW:
+        return float(stats.binomtest(round(a), round(a) + round(b)).pvalue) if round(a) + round(b) else 1.0
+    return float(stats.chi2.sf((abs(a - b) - 1) ** 2 / (a + b), 1))
 
 
 def holm(p: list[float]) -> list[float]:
     """Correct the p of several tests by Holm's method."""
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(x) for x in multipletests(p, method="holm")[1]] if p else []
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * np.array(p)[order]), 1)
+    return [float(x) for x in corrected]
 
 
 def odds_ratio(counts: Counts) -> tuple[float, Interval]:

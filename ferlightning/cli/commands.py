@@ -1,5 +1,6 @@
 """``ferl data``, ``bench``, ``sweep``, ``export`` and ``components``: plain functions behind one parser."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from inspect import signature
@@ -76,6 +77,17 @@ def export(args: Sequence[str]) -> None:
 
     plugins.load_plugins()
     _run("export", export, words)
+
+
+def compare(args: Sequence[str]) -> None:
+    """Compare trained models, picture by picture."""
+    from ferlightning.bench.compare import print_comparison
+
+    count = next((i for i, word in enumerate(args) if word.startswith("-")), len(args))
+    runs, rest = [word.rstrip("/") for word in args[:count]], args[count:]
+    if count == 0 and not rest:
+        raise FerlError("ferl compare needs at least two run folders: ferl compare RUN RUN")
+    _run("compare", print_comparison, [json.dumps(runs), *rest] if runs else rest)
 
 
 def components(args: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
+from pathlib import Path
 
 from ferlightning import __version__
 from ferlightning.errors import FerlError
@@ -21,6 +22,7 @@ COMMANDS = {
     "predict": "Write a checkpoint's predictions on images.",
     "recognize": "Find faces in pictures, videos and cameras, and tell what they express.",
     "data": "Inspect, audit or verify data (copies, leaks, damage), or cut faces out of photographs.",
+    "compare": "Compare trained models on the same images: difference, test, and the pictures they differ on.",
     "bench": "Run many systems on many data sets, and make the tables.",
     "sweep": "Search for hyper-parameters, by a sweep file in W&B's format.",
     "export": "Write a trained model as a file that runs without ferlightning.",
@@ -65,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
         elif command == "--version":
             print(f"ferlightning {__version__}")
         elif command in TRAINER_COMMANDS:
-            _train([command, *args[1:]])
+            run_trainer([command, *args[1:]])
         elif command == "recognize":
             from ferlightning.cli.recognize import recognize
 
@@ -176,8 +178,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _train(args: list[str]) -> None:
-    """Run one of Lightning's commands, once nothing is found wrong with it that can be seen without torch."""
+def run_trainer(args: list[str]) -> Path | None:
+    """Run one of Lightning's commands, once nothing is found wrong with it that can be seen without torch.
+
+    Returns:
+        The run folder; None if help was asked for, or the model is an exported one.
+    """
     from ferlightning.cli.check import check
     from ferlightning.cli.configs import expand
     from ferlightning.cli.deferred import import_lightning
@@ -190,7 +196,7 @@ def _train(args: list[str]) -> None:
         from ferlightning.cli.help import show
 
         if show(args[0], args[asked + 1 :]):
-            return
+            return None
         args = [args[0], "--help"]
     args, exported, start = spell_out(expand(args))
     quiet = "--quiet" in args
@@ -199,7 +205,7 @@ def _train(args: list[str]) -> None:
             from ferlightning.cli.exported import predict
 
             predict(args, exported[0], exported[1:])
-            return
+            return None
         again = go_on(args)
         args = check(args if again is None else again, start is not None)
         import_lightning()
@@ -208,4 +214,4 @@ def _train(args: list[str]) -> None:
         load_plugins()
         from ferlightning.cli.trainer import FerlCLI
 
-        FerlCLI(args, again is not None, start)
+        return FerlCLI(args, again is not None, start).run_folder

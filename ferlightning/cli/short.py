@@ -117,7 +117,8 @@ def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
     places = list(named)
     for i, word in enumerate(words):
         name, _, value = word.partition("=")
-        if name == "--data" and value not in index.parts("data") and (Path(value).exists() or "/" in value):
+        meant = name == "--data" and value[:1] not in ("", "{") and value not in index.parts("data")
+        if meant and ("/" in value or Path(value).exists()):
             places.append(value)
             words[i] = ""
     words = [word for word in words if word]

@@ -5,6 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from ferlightning.cli.precision import device
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.files import ImageFiles
+from ferlightning.data.store import UNLABELLED
 from ferlightning.evaluation.provenance import device_name, multiply_adds
 from ferlightning.images.decode import sizes_of
 from ferlightning.models.classifier import Classifier
@@ -26,8 +28,9 @@ def print_summary(trainer: Trainer, model: LightningModule, data: FaceData, fold
     splits = ["train", "val", *([] if data.items["test"] is data.items["val"] else ["test"])]
     for split in splits:
         counts.add_column(split, justify="right")
-    label = {split: torch.from_numpy(data.label[data.items[split]]) for split in splits}  # type: ignore[index]
-    by_class = {split: x.bincount(minlength=len(data.class_names)).tolist() for split, x in label.items()}
+    label = {split: data.label[data.items[split]] for split in splits}  # type: ignore[index]
+    k = len(data.class_names)
+    by_class = {split: np.bincount(x[x != UNLABELLED], minlength=k).tolist() for split, x in label.items()}
     for k, name in enumerate(data.class_names):
         counts.add_row(escape(data.spelling.get(name, name)), *(f"{by_class[split][k]:,}" for split in splits))
     counts.add_section()

@@ -3,6 +3,7 @@
 import ferlightning.images  # noqa: F401
 from ferlightning.data.augment import CutMix, Erase, MixUp, Warp
 from ferlightning.data.sources.affectnet import AffectNet
+from ferlightning.data.sources.arrays import Arrays
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
@@ -16,6 +17,7 @@ __all__ = [
     "FER2013",
     "RAFDB",
     "AffectNet",
+    "Arrays",
     "CKPlus",
     "CutMix",
     "Erase",

@@ -109,6 +109,21 @@ def explain_items(
     return Explanations(method, items)
 
 
+def explain_image(network: nn.Module, image: Tensor) -> Explanation | None:
+    """Where a network looks in one still, (1, 1, C, H, W) in [0, 1]; None if it has no part that tells."""
+    model: Any = network
+    if not isinstance(part(model, "backbone"), Backbone):
+        return None
+    with torch.no_grad():
+        probs = model(image).logits.softmax(1)[0].numpy()
+        _, maps = _maps(model, image, None, torch.tensor([int(probs.argmax())]))
+    if maps is None or maps[0].numel() == 1:
+        return None
+    frames, cells, predicted = image[0], maps[0].numpy(), model.class_names[probs.argmax()]
+    pixels = (frames.movedim(1, 3) if frames.shape[1] == 3 else frames[:, 0]).numpy()
+    return Explanation(pixels, np.ones(1), heat_map(cells, frames.shape[2:]), "", predicted, float(probs.max()))
+
+
 def choose(label: Array, probs: Array, n: int) -> Array:
     """Choose n right predictions, then n wrong ones: the most confident of each true class before any class's second.
 

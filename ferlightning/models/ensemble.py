@@ -6,7 +6,7 @@ from typing import Any, cast
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from ferlightning.checkpoint import load
+from ferlightning.checkpoint import load_network
 from ferlightning.contracts.modules import Batch, Output, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
@@ -37,7 +37,7 @@ class Ensemble(LightningModule):
             )
         self.class_names = list(class_names)
         self.checkpoints = list(checkpoints)
-        members = [load(path, view=self.class_names) for path in checkpoints]
+        members = [load_network(path, view=self.class_names) for path in checkpoints]
         for path, member in zip(checkpoints, members, strict=True):
             for name in ("size", "channels", "preprocess"):
                 one, other = members[0].input.get(name), member.input.get(name)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ferlightning.checkpoint import load
+from ferlightning.checkpoint import load_network
 from ferlightning.contracts.modules import Batch, Loss, Output
 from ferlightning.errors import FerlError
 
@@ -40,7 +40,7 @@ class Distillation(Loss):
     ) -> None:
         super().__init__()
         self.weight, self.temperature = weight, temperature
-        model = load(teacher).requires_grad_(False)
+        model = load_network(teacher).requires_grad_(False)
         names = model.class_names
         if len(names) != len(class_counts):
             raise FerlError(

@@ -1,0 +1,281 @@
+"""What the commands do, from Python: the same words underneath, plain objects as results."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ferlightning import checkpoint
+from ferlightning.bench.compare import Comparison
+from ferlightning.bench.compare import compare as compare_folders
+from ferlightning.checkpoint import describe
+from ferlightning.cli.components import Component
+from ferlightning.cli.components import components as every_component
+from ferlightning.cli.main import run_trainer
+from ferlightning.data.audit.checks import audit as audit_data
+from ferlightning.data.datamodule import FaceData
+from ferlightning.data.inspection import describe as describe_data
+from ferlightning.data.inspection import recognise
+from ferlightning.data.sources.arrays import Arrays
+from ferlightning.data.transforms import build_preprocess
+from ferlightning.deploy.pictures import Order, as_faces
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.explain import Explanation, explain_image
+from ferlightning.files import replacing
+from ferlightning.images.decode import resize_to_square
+from ferlightning.models.network import Network, NetworkEnsemble
+from ferlightning.plugins import SLOTS
+
+Trained = Network | NetworkEnsemble
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a report says of a split.
+
+    Attributes:
+        items: how many were evaluated.
+        metrics: by name, such as ``accuracy`` or ``macro_f1``.
+        per_class: recall, precision, F1 and more of each class.
+        report: the page.
+    """
+
+    items: int
+    metrics: dict[str, Score]
+    per_class: dict[str, dict[str, float]]
+    report: Path
+
+    def to_pandas(self) -> Any:
+        """The metrics as a DataFrame: value, low and high; needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame({name: vars(score) for name, score in self.metrics.items()}).T
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{score}</td></tr>" for name, score in self.metrics.items())
+        return f"<table>{rows}</table><p>{self.items:,} items</p>"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: its folder, and what is in it."""
+
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch on validation."""
+        return checkpoint.checkpoint_of(self.folder)
+
+    @property
+    def validation(self) -> Scores:
+        """The report on validation."""
+        return _scores(self.folder / "report_val")
+
+    @property
+    def tested(self) -> Scores:
+        """The report of ``test``."""
+        return _scores(self.folder / "report")
+
+    def load(self) -> Trained:
+        """The trained network."""
+        return checkpoint.load(self.folder)
+
+    def _repr_html_(self) -> str:
+        scores = self.validation._repr_html_() if (self.folder / "report_val").is_dir() else ""
+        return f"<p><code>{escape(str(self.folder))}</code></p>{scores}"
+
+
+def prepare(network: Trained, crops: Any, order: Order = "rgb") -> Tensor:
+    """Faces that were cut out, as a network of ``load`` takes them: (N, 1, C, H, W) in [0, 1].
+
+    Args:
+        network: it knows the size, colour and preprocessing of its images.
+        crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
+        order: of the colours of arrays; OpenCV's are ``bgr``.
+    """
+    known = network.input
+    if "read_size" not in known:
+        raise FerlError("the model does not tell the size of its images: it was trained on data of another kind")
+    _, faces = as_faces(crops, known["color"], order)
+    parts, images = build_preprocess(known.get("preprocess", [])), []
+    for face in faces:
+        image = resize_to_square(face, known["read_size"]).reshape(known["read_size"], known["read_size"], -1)
+        for part in parts:
+            image = part(image)
+        images.append(image.transpose(2, 0, 1))
+    return torch.from_numpy(np.stack(images)).float().unsqueeze(1) / 255
+
+
+def embed(network: Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:
+    """What the last layer of a network sees of faces that were cut out: (N, E)."""
+    with torch.inference_mode():
+        embedding: NDArray[np.float32] = network(prepare(network, crops, order)).embedding.numpy()
+    return embedding
+
+
+def explain(network: Trained, crop: Any, order: Order = "rgb") -> Explanation:
+    """Where a network looks in a face that was cut out: its attention, or Grad-CAM of the predicted class.
+
+    Raises:
+        FerlError: the network is an ensemble, or has no part that tells.
+    """
+    found = explain_image(network, prepare(network, crop, order)[:1])
+    if found is None:
+        raise FerlError("the model does not tell where it looks: it is an ensemble, or its tokens are whole images")
+    return found
+
+
+def from_arrays(
+    images: Any, labels: Sequence[Any], subjects: Sequence[Any] | None = None, size: int = 48, color: bool = False,
+    order: Order = "rgb", **options: Any,
+) -> Arrays:  # fmt: skip
+    """A data module of arrays, which are kept in the cache, so that a run of them can be tested later.
+
+    Args:
+        images: N of any size, grey or colour, uint8 or floats in [0, 1]; a list, or an array (N, H, W[, C]).
+        labels: (N,) names or numbers of classes.
+        subjects: (N,) who is shown; then nobody is in two splits.
+        size: height and width to which images are resized.
+        color: keep colours.
+        order: of the colours of arrays; OpenCV's are ``bgr``.
+        options: those of every data set, such as ``batch_size`` and ``augment``.
+    """
+    _, faces = as_faces(images, color, order)
+    others = {"labels": labels} if subjects is None else {"labels": labels, "subjects": subjects}
+    wrong = [f"{len(x)} {name}" for name, x in others.items() if len(x) != len(faces)]
+    if wrong or not faces:
+        raise FerlError(f"from_arrays: there are {len(faces)} images and {' and '.join(wrong) or 'no others'}")
+    file = io.BytesIO()
+    columns: dict[str, Any] = {name: np.array([str(x) for x in column]) for name, column in others.items()}
+    np.savez(file, images=np.stack([resize_to_square(face, size) for face in faces]), **columns)
+    cache = Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser() / "arrays"
+    path = cache / f"{hashlib.sha256(file.getvalue()).hexdigest()[:16]}.npz"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_bytes(file.getvalue())
+    data = Arrays(str(path), **options)
+    data.made_of = {"root": str(path), **{name: describe(value) for name, value in options.items()}}
+    return data
+
+
+def fit(
+    model: str | Mapping[str, Any] | None = None, data: Any = None, *, start: str | Path | Run | None = None,
+    resume: str | Path | Run | None = None, name: str | None = None, words: Sequence[str] = (), **trainer: Any,
+) -> Run:  # fmt: skip
+    """Train, as ``ferl fit`` does.
+
+    Args:
+        model: the name of a configuration, such as ``models/cnn``, or options of ``Classifier``, such as
+            ``{"backbone": "ResNet"}``, whose values are names, classes, partials of classes, or plain; None: defaults.
+        data: a folder, the name of a data set, a class or a partial of one, or what ``from_arrays`` returned.
+        start: weights to start from, with their network if no model is given.
+        resume: a run to go on with.
+        name: of the run: its folder is runs/NAME/TIME.
+        words: more options as on the command line, such as ``--data.batch_size=8``.
+        trainer: options of the trainer, such as ``max_epochs=5``.
+    """
+    given = [f"--{key}={_place(value)}" for key, value in (("from", start), ("ckpt_path", resume)) if value is not None]
+    if isinstance(model, str):
+        given.insert(0, f"--config={model}")
+    elif model is not None:
+        given.append("--model=" + json.dumps({"class_path": "Classifier", "init_args": describe(model)}))
+    given += [*_data_words(data), *([f"--name={name}"] if name else []), *words]
+    from ferlightning.cli.configs import expand
+
+    folder = run_trainer(expand(["fit", *given, *(f"--trainer.{key}={json.dumps(x)}" for key, x in trainer.items())]))
+    assert folder is not None
+    return Run(folder)
+
+
+def test(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **trainer: Any) -> Scores:
+    """Evaluate a run, a checkpoint or named weights on the test split, as ``ferl test`` does.
+
+    Args:
+        run: what to evaluate.
+        data: other data than those of the run, as in ``fit``.
+        words: more options as on the command line.
+        trainer: options of the trainer.
+    """
+    more = [f"--trainer.{key}={json.dumps(value)}" for key, value in trainer.items()]
+    folder = run_trainer(["test", _place(run), *_data_words(data), *words, *more])
+    assert folder is not None
+    return _scores(folder / "report")
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def compare(runs: Mapping[str, str | Path | Run]) -> Comparison:
+    """Compare runs by name on the images that all of them were evaluated on, as ``ferl compare`` does."""
+    return compare_folders({name: _place(run) for name, run in runs.items()})
+
+
+def inspect(path: str | Path) -> list[dict[str, Any]]:
+    """What lies in a folder, as ``ferl data inspect`` tells it: a dictionary for each data set."""
+    return [
+        {"data": source.data_set, "layout": source.layout, "path": source.path} | describe_data(source.whole())
+        for source in recognise(Path(path))
+    ]
+
+
+def audit(data: str | Path | FaceData) -> dict[str, Any]:
+    """Copies, people in two splits, blank images and drift of classes, as ``ferl data audit`` finds them."""
+    return audit_data(data if isinstance(data, FaceData) else recognise(Path(data))[0].default())
+
+
+def components(slot: str | None = None) -> list[Component]:
+    """The parts of a slot, such as ``backbone`` or ``loss``, with their options; None for all."""
+    known = [name for names in SLOTS for name in names.split(", ")]
+    if slot is not None and slot not in known:
+        raise FerlError(f"there is no slot {slot!r}; the slots are {', '.join(known)}")
+    return [part for part in every_component() if slot is None or slot in part.slot.split(", ")]
+
+
+def _place(source: str | Path | Run) -> str:
+    return str(source.folder if isinstance(source, Run) else source)
+
+
+def _data_words(data: Any) -> list[str]:
+    """What a data set is called on the command line."""
+    if data is None:
+        return []
+    if isinstance(data, str | Path):
+        return [f"--data={data}"]
+    if isinstance(data, Arrays) and data.made_of:
+        return ["--data=" + json.dumps({"class_path": "Arrays", "init_args": data.made_of})]
+    if isinstance(data, FaceData):
+        name = type(data).__name__
+        raise FerlError(f"give the class and its options, partial({name}, ...), so that the run can be repeated later")
+    return ["--data=" + json.dumps(describe(data))]
+
+
+def _scores(folder: Path) -> Scores:
+    try:
+        found = json.loads((folder / "metrics.json").read_text("utf-8"))
+    except OSError:
+        raise FerlError(f"there is no report {folder}; test the run first") from None
+    metrics = {name: Score(x["value"], x["low"], x["high"]) for name, x in found["metrics"].items()}
+    return Scores(found["n"], metrics, found["per_class"], folder / "report.html")

@@ -1,0 +1,185 @@
+"""Trained models on the same images: who is better, by how much, and on which pictures they differ."""
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferlightning.bench.statistics import Counts, accuracy_difference, holm, mcnemar
+from ferlightning.bench.suite import read_json
+from ferlightning.errors import FerlError
+from ferlightning.evaluation.statistics import Interval, design_effect, share_interval
+
+Predicted = dict[tuple[str, int], tuple[str, str]]
+"""By name of the item, and how often that name was there before: its label and what the model says."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same images, compared by McNemar's test.
+
+    Attributes:
+        a: one.
+        b: the other.
+        only_a: images that only ``a`` gets right.
+        only_b: images that only ``b`` gets right.
+        difference: accuracy of ``a`` minus that of ``b``.
+        interval: of the difference, 95 %, by Agresti and Min.
+        p: of the test, corrected by Holm's method over all pairs.
+    """
+
+    a: str
+    b: str
+    only_a: int
+    only_b: int
+    difference: float
+    interval: Interval
+    p: float
+
+    def __str__(self) -> str:
+        low, high = (100 * end for end in self.interval)
+        verdict = "they differ" if self.p < 0.05 else "no difference can be told"
+        return (
+            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}), only {self.a} "
+            f"right {self.only_a}, only {self.b} right {self.only_b}, p {self.p:.3g}: {verdict}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What ``compare`` found.
+
+    Attributes:
+        split: ``test`` or ``val``.
+        items: images that all models were evaluated on.
+        accuracy: by model, with its 95 % interval.
+        pairs: each two models.
+        differences: images on which models differ: name, label, and what each says.
+    """
+
+    split: str
+    items: int
+    accuracy: dict[str, tuple[float, Interval]]
+    pairs: list[Pair]
+    differences: list[dict[str, str]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.split}, {self.items:,} images"]
+        for name, (value, (low, high)) in self.accuracy.items():
+            lines.append(f"  {name}: {100 * value:.2f} % ({100 * low:.2f} to {100 * high:.2f})")
+        return "\n".join([*lines, *map(str, self.pairs), f"{len(self.differences):,} images are told differently"])
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the images on which the models differ."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ["name", "label", *self.accuracy])
+            table.writeheader()
+            table.writerows(self.differences)
+
+    def to_pandas(self) -> Any:
+        """The images on which the models differ, as a DataFrame; needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(self.differences, columns=["name", "label", *self.accuracy])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def compare(runs: Mapping[str, str | Path]) -> Comparison:
+    """Compare trained models on the images that all of them were evaluated on.
+
+    Reports on the test split are read, or, if a run has none, those on validation. Where people have several images,
+    tests and intervals take that into account.
+
+    Args:
+        runs: run folders by name.
+
+    Raises:
+        FerlError: a folder has no report, or the reports are of different images.
+    """
+    if len(runs) < 2:
+        raise FerlError("compare needs at least two runs")
+    folders = {name: Path(folder) for name, folder in runs.items()}
+    tested, validated = (
+        all((folder / report / "metrics.json").is_file() for folder in folders.values())
+        for report in ("report", "report_val")
+    )
+    if not tested and not validated:
+        lacking = next(x for x in folders.values() if not (x / "report/metrics.json").is_file())
+        raise FerlError(f"{lacking} has no report to compare; make one by: ferl test {lacking}")
+    found = {name: _read(folder / ("report" if tested else "report_val")) for name, folder in folders.items()}
+    (first, (one, group)), *others = found.items()
+    keys = [key for key in one if all(key in other for _, (other, _) in others)]
+    if not keys:
+        raise FerlError(f"{', '.join(runs)} were evaluated on different images, so there is nothing to compare")
+    for name, (other, _) in others:
+        if wrong := next((key for key in keys if one[key][0].lower() != other[key][0].lower()), None):
+            labels = f"{one[wrong][0]}, {other[wrong][0]}"
+            raise FerlError(f"{first} and {name} have different labels of {wrong[0]}: {labels}")
+    right = {name: np.array([own[key][0] == own[key][1] for key in keys]) for name, (own, _) in found.items()}
+    people = None if group is None else np.array([group[key] for key in keys])
+    pairs = []
+    for a, b in combinations(runs, 2):
+        counts = Counts.of(right[a], right[b])
+        worth = counts.worth(design_effect(right[a].astype(float) - right[b], people))
+        difference, interval = accuracy_difference(worth)
+        pairs.append(Pair(a, b, int(counts.only_a), int(counts.only_b), difference, interval, mcnemar(worth)))
+    pairs = [replace(pair, p=p) for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)]
+    said = {key: {name: own[key][1] for name, (own, _) in found.items()} for key in keys}
+    differences = [
+        {"name": key[0], "label": one[key][0], **said[key]}
+        for key in keys
+        if len({prediction.lower() for prediction in said[key].values()}) > 1
+    ]
+    accuracy = {name: (float(x.mean()), share_interval(x, people)) for name, x in right.items()}
+    return Comparison("test" if tested else "val", len(keys), accuracy, pairs, differences)
+
+
+def _read(folder: Path) -> tuple[Predicted, dict[tuple[str, int], int] | None]:
+    """Predictions of a report, and the number of the person in each item; None if that is unknown."""
+    said: Predicted = {}
+    times: dict[str, int] = {}
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            n = times[row["name"]] = times.get(row["name"], -1) + 1
+            said[row["name"], n] = row["label"], row["prediction"]
+    person = ((read_json(folder / "metrics.json") or {}).get("items") or {}).get("person")
+    numbers: list[int] = [] if person is None else [int(x) for x in str(person).split()]
+    return said, dict(zip(said, numbers, strict=True)) if len(numbers) == len(said) else None
+
+
+def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -> None:
+    """Compare trained models on the images that all of them were evaluated on, picture by picture.
+
+    The difference in accuracy has an interval, and McNemar's test says whether it can be told from chance.
+
+    Args:
+        runs: two or more run folders, each with a report of ``ferl test``, or else that of ``ferl fit`` on validation.
+        csv: file for all images on which the models differ.
+        shown: how many of these are printed.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    home = os.path.commonpath([Path(run).resolve().parent for run in runs]) if runs else ""
+    names = {os.path.relpath(Path(run).resolve(), home): run for run in runs}
+    found = compare(names)
+    print(found)
+    table = Table("image", "label", *names)
+    for row in found.differences[:shown]:
+        said = [row[name] if row[name] == row["label"] else f"[red]{escape(row[name])}[/red]" for name in names]
+        table.add_row(escape(row["name"]), escape(row["label"]), *said)
+    if found.differences:
+        Console().print(table)
+    if csv:
+        found.to_csv(csv)
+        print(f"Written: {csv}")

@@ -1,0 +1,130 @@
+"""The Python API: every piece of docs/python.md, and what it promises of arrays, ranges and shapes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+import ferlightning as ferl
+from ferlightning.cli.main import main
+from ferlightning.data import SyntheticFaces
+from ferlightning.predictions import write_predictions
+
+PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with PHOTOS of two classes."""
+    folder = tmp_path_factory.mktemp("python")
+    faces = SyntheticFaces(items_per_class=6, subjects=6)
+    for label, name in enumerate(("happy", "sad")):
+        (folder / "PHOTOS" / name).mkdir(parents=True)
+        for i, n in enumerate(np.flatnonzero(faces.label == label)[:4]):
+            cv2.imwrite(str(folder / "PHOTOS" / name / f"{i}.png"), cv2.resize(faces.store.images[n], (61, 70)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_page_has_ten_examples_and_their_results_are_right(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 10
+    for block in blocks:
+        exec(block, names)  # the point of this test
+    assert names["faces"].probabilities.shape == (2, 8) and Path("predictions.csv").is_file()
+    assert names["images"].shape[:3] == (1, 1, 1) and names["probabilities"].shape == (1, 7)
+    run, other = names["run"], names["other"]
+    assert run.best.is_file() and run.folder.parent.name == "first" and other.folder.parent.name == "other"
+    for scores in (run.validation, names["scores"]):
+        score = scores.metrics["accuracy"]
+        assert 0 <= score.low <= score.value <= score.high <= 1 and scores.report.is_file()
+        assert "accuracy" in scores._repr_html_() and str(run.folder) in run._repr_html_()
+    assert list(names["scores"].to_pandas().columns) == ["value", "low", "high"]
+    assert names["vectors"].shape[0] == 2 and names["face"].heat.shape == (1, 48, 48)
+    assert names["found"].items == names["scores"].items
+    assert names["found"].accuracy["without"][0] == names["scores"].metrics["accuracy"].value
+    assert names["face"].heat.min() >= 0 and names["face"].heat.max() <= 1
+
+
+def write_report(folder: Path, predictions: str) -> Path:
+    """A report of eight images, all of class a, as a test leaves it."""
+    probs = np.array([[0.9, 0.1] if said == "a" else [0.2, 0.8] for said in predictions])
+    names = np.array([f"{i}.png" for i in range(len(probs))])
+    write_predictions(folder / "report" / "predictions.csv", names, np.zeros(len(probs), int), probs, ["a", "b"])
+    (folder / "report" / "metrics.json").write_text("{}")
+    return folder
+
+
+def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, two = write_report(Path("runs/x/one"), "aabbbbab"), write_report(Path("runs/x/two"), "aaaaaabb")
+    found = ferl.compare({"one": one, "two": two})
+    (pair,) = found.pairs
+    assert (pair.only_a, pair.only_b, pair.difference) == (1, 4, -3 / 8)
+    assert pair.p == pytest.approx(2 * (1 + 5) / 2**5)  # the binomial distribution of 5 images, one or fewer, both ends
+    assert {name: value for name, (value, _) in found.accuracy.items()} == {"one": 3 / 8, "two": 6 / 8}
+    assert [row["name"] for row in found.differences] == ["2.png", "3.png", "4.png", "5.png", "6.png"]
+    assert found.differences[0] == {"name": "2.png", "label": "a", "one": "b", "two": "a"}
+    main(["compare", "runs/x/one/", "runs/x/two", "--csv=differ.csv"])
+    shown = capsys.readouterr().out
+    assert "one minus two: -37.50 points" in shown and "p 0.375: no difference can be told" in shown
+    assert Path("differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
+
+
+def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> None:
+    network, path = ferl.load("ferl-small"), photos / "PHOTOS" / "happy" / "1.png"
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    with torch.inference_mode():
+        expected = network(ferl.prepare(network, path)).logits.softmax(1)
+        for crop in (grey, [grey], grey / 255, grey[:, :, None], np.stack([grey] * 3, 2), grey[None]):
+            assert_allclose(network(ferl.prepare(network, crop)).logits.softmax(1), expected, atol=1e-5)
+    exported = ferl.Recognizer("ferl-small", detector="none").predict(grey)
+    assert_allclose(exported.probabilities, expected, atol=1e-5)
+    assert exported.labels[0] in exported._repr_html_() and list(exported.to_pandas().prediction) == exported.labels
+    with torch.inference_mode():  # a still needs no axis of frames
+        assert_allclose(network(ferl.prepare(network, grey)[:, 0]).logits.softmax(1), expected, atol=1e-5)
+
+
+def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
+    network = ferl.load("ferl-small")
+    for image, said in {
+        torch.full((1, 1, 48, 48), 128.0): "floats in \\[0, 1\\].*to 128",
+        torch.zeros(1, 1, 48, 48, dtype=torch.uint8): "torch.uint8",
+        torch.zeros(48, 48): r"not \(48, 48\)",
+        torch.zeros(1, 3, 48, 48): "built for 1 channels",
+        torch.full((1, 1, 48, 48), float("nan")): "floats in",
+    }.items():
+        with pytest.raises(ferl.FerlError, match=said):
+            network(image)
+    calls: dict[str, Any] = {
+        "there are 4 images and 2 labels": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 1]),
+        "two classes": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 0, 0, 0]),
+        r"write one colour picture as \(H, W, 3\)": lambda: ferl.prepare(network, np.zeros((3, 48, 48), np.uint8)),
+        "partial\\(SyntheticFaces": lambda: ferl.fit(data=SyntheticFaces()),
+        "no slot 'nose'": lambda: ferl.components("nose"),
+        "at least two": lambda: ferl.compare({"a": "b"}),
+        "has no report": lambda: ferl.compare({"a": tmp_path, "b": tmp_path}),
+        "train on what": lambda: ferl.fit(),
+    }
+    for said, call in calls.items():
+        with pytest.raises(ferl.FerlError, match=said):
+            call()
+
+
+def test_a_recogniser_and_the_names_need_no_torch(tmp_path: Path) -> None:
+
+    code = (
+        "import sys, ferlightning as f; f.Recognizer, f.Predictions; assert not {'torch', 'lightning'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
