@@ -123,7 +123,7 @@ class Suite:
     title: str
     rows: list[Row]
     columns: list[Column]
-    budgets: dict[str, Budget] = field(default_factory=lambda: {"full": Budget()})
+    budgets: dict[str, Budget] = field(default_factory=dict)
     about: str = ""
     seeds: list[int] = field(default_factory=lambda: [42])
     tests: list[OtherTest] = field(default_factory=list)
@@ -267,7 +267,8 @@ def parse_suite(values: Any) -> Suite:
         _check_keys(entry, Budget, f"budgets, {name}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Suite)
-    return Suite(**vars(parser.instantiate_classes(parser.parse_object(values))))
+    whole: dict[str, Any] = {"budgets": {"full": {}}} | values
+    return Suite(**vars(parser.instantiate_classes(parser.parse_object(whole))))
 
 
 def _check_keys(entry: Any, kind: type, where: str) -> None:
