@@ -278,7 +278,12 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise FerlError(f"{path} does not tell its classes: it is damaged, or was written by hand")
     sized = isinstance(shape, dict) and type(size := shape.get("read_size", 1)) is int and size > 0
-    if not sized or not isinstance(header.get("training", {}), dict):
+    spelling = shape.get("spelling", {}) if sized else None
+    if (
+        not isinstance(spelling, dict)
+        or not all(isinstance(name, str) for name in spelling.values())
+        or not isinstance(header.get("training", {}), dict)
+    ):
         raise FerlError(f"{path} does not tell its images or its training: it is damaged, or was written by hand")
     return header
 
