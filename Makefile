@@ -1,4 +1,4 @@
-.PHONY: check lint test lowest slow
+.PHONY: check lint test lowest slow docs
 
 check: lint test lowest slow
 
@@ -19,3 +19,7 @@ lowest:
 
 slow:
 	pytest -m slow
+
+# The site, into site/; a warning, such as of a link that leads nowhere, is an error.
+docs:
+	sphinx-build --fail-on-warning --keep-going --quiet docs site
