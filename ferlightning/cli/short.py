@@ -44,7 +44,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
     named, words = _apart(args[1:])
     if {"--help", "-h"} & {*words} or any(word.partition("=")[0].endswith(".help") for word in words):
         return Spelled([command, *named, *words], [])
-    words = [_model_in_place(word) for word in words]
+    words = [_model_in_place(word, command) for word in words]
     if command == "fit":
         words = _with_data(named, words)
         return _with_start([command, *words])
@@ -104,9 +104,11 @@ def _apart(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return named, words
 
 
-def _model_in_place(word: str) -> str:
-    """An option with the checkpoint in place of the run folder that it names."""
+def _model_in_place(word: str, command: str) -> str:
+    """An option with the checkpoint in place of the run folder that it names; a training goes on from the last one."""
     name, given, value = word.partition("=")
+    if command == "fit" and name == "--ckpt_path" and value and (last := last_checkpoint(Path(value))):
+        return f"{name}={last}"
     if given and name in ("--ckpt_path", "--from", "--model.init_from") and value not in ("", LAST):
         return f"{name}={checkpoint_in(value)}"
     return word

@@ -25,7 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             cv2.imwrite(str(path), cv2.resize(faces.store.images[i], (60, 70)))
     for run in ("runs/photos/one", "broken"):
         Path(run, "checkpoints").mkdir(parents=True)
-    Path("runs/photos/one/checkpoints/best.ckpt").touch()
+    for name in ("last", "best"):
+        Path(f"runs/photos/one/checkpoints/{name}.ckpt").touch()
     Path("small.onnx").touch()
     return tmp_path
 
@@ -40,6 +41,7 @@ def test_places_become_options(home: Path) -> None:
         "test runs/photos/one": ["test", best],
         "validate runs/photos/one/checkpoints/best.ckpt --quiet": ["validate", best, "--quiet"],
         "test --ckpt_path runs/photos/one": ["test", best],
+        "fit --ckpt_path runs/photos/one": ["fit", best.replace("best.ckpt", "last.ckpt")],
         "predict ferl-small photos": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=photos"],
         "predict ferl-small a.png": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=a.png"],
         "predict runs/photos/one --data.batch_size 2": ["predict", best, "--data.batch_size=2"],
