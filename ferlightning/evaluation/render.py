@@ -133,6 +133,11 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
             cells += [_shown(m["value"], name), f"{_shown(m['low'], name)} to {_shown(m['high'], name)}"]
         table.add_row(_label(name), *cells)
     console.print(table)
+    guess = report["guessing"]
+    console.print(
+        f"Guessing: always {guess['class']} {_shown(guess['majority'])}, at random {_shown(guess['chance'])}",
+        markup=False,
+    )
 
     table = Table()
     for heading in ("class", "items", "recall", "95 % interval", "precision", "F1"):

@@ -137,6 +137,7 @@ class Report(Callback):
                 )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
+        report["notes"] += _no_better_than_guessing(report)
         with torch.inference_mode():
             item = tuple(x[:1] for x in self._items)
             report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index), self.config)
@@ -184,6 +185,17 @@ def _writable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:
+    """A sentence where the accuracy may be that of who always says the most frequent class."""
+    accuracy, guess = report["metrics"]["accuracy"], report["guessing"]
+    if accuracy["low"] is None or accuracy["low"] > guess["majority"]:
+        return []
+    return [
+        f"The accuracy, {100 * accuracy['value']:.1f} %, cannot be told from guessing: always saying {guess['class']} "
+        f"is right in {100 * guess['majority']:.1f} %, and the interval begins at {100 * accuracy['low']:.1f} %."
+    ]
+
+
 def summarise(label: Array, probs: Array, class_names: list[str], group: Array | None = None) -> dict[str, Any]:
     """Return the numbers of a report, as values for JSON.
 
@@ -194,7 +206,8 @@ def summarise(label: Array, probs: Array, class_names: list[str], group: Array |
         group: (N,) who is shown; None if that is unknown. Intervals are by people where one has several images.
 
     Returns:
-        n, people (null if unknown), metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high,
+        n, people (null if unknown), guessing {chance, majority, class: of the majority}, the accuracy of who does not
+        look at the images, metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high,
         precision, f1}} with null for what a class without labels has no value of, confusion_matrix (rows are true
         classes).
     """
@@ -228,6 +241,11 @@ def summarise(label: Array, probs: Array, class_names: list[str], group: Array |
     return {
         "n": len(label),
         "people": people,
+        "guessing": {
+            "chance": 1 / k,
+            "majority": int(confusion.sum(1).max()) / max(len(label), 1),
+            "class": class_names[int(confusion.sum(1).argmax())],
+        },
         "metrics": {
             name: {"value": value, "low": interval[name][0], "high": interval[name][1]}
             for name, value in statistics.scores(counts).items()

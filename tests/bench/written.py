@@ -73,6 +73,9 @@ def report_of(label: np.ndarray, probs: np.ndarray, classes: list[str] = CLASSES
         "config": CONFIG,
     }
     report = {"split": "test", "n": len(label), "people": None, "metrics": metrics, "per_class": per_class}
+    most = max(range(len(CLASSES)), key=label.tolist().count)
+    share = label.tolist().count(most) / len(label)
+    report["guessing"] = {"chance": 1 / len(CLASSES), "majority": share, "class": CLASSES[most]}
     report["items"] = {"right": np.packbits(label == probs.argmax(1)).tobytes().hex(), "person": None}
     report |= {"confusion_matrix": confusion.tolist(), "deduplicated": None, "notes": [], "provenance": provenance}
     return report | more

@@ -163,7 +163,10 @@ def test_numbers_without_copies_are_those_of_the_items_that_are_not_in_training(
 def test_provenance(run: Path) -> None:
     report = json.loads((run / "metrics.json").read_text())
     made = report["provenance"]
-    assert report["notes"] == ["test <shares> people with training"]
+    shares, guessing = report["notes"]
+    assert shares == "test <shares> people with training"
+    assert "always saying <fear> & co is right in 60.0 %" in guessing
+    assert report["guessing"] == {"chance": 1 / 3, "majority": 0.6, "class": "<fear> & co"}
     assert made["config"] == {"seed_everything": 1, "model": {"name": "x"}}
     assert made["data"] == Data().fingerprint()
     assert (made["parameters"], made["multiply_adds"]) == (16 * 3 + 3, 16 * 3)
@@ -211,7 +214,9 @@ def test_without_datamodule_and_in_lower_precision(tmp_path: Path) -> None:
     trainer(tmp_path, precision="bf16-true").test(Model(), dataloaders=data, verbose=False)
     report = json.loads((tmp_path / "report" / "metrics.json").read_text())
     made = report["provenance"]
-    assert report["notes"] == [] and report["deduplicated"] is None and made["data"] is None and made["config"] is None
+    assert (
+        len(report["notes"]) == 1 and report["deduplicated"] is None and made["data"] is None and made["config"] is None
+    )
     assert (made["precision"], made["multiply_adds"]) == ("bf16-true", 48)
     assert (tmp_path / "report" / "predictions.csv").read_text().splitlines()[1].startswith("0,")
 
@@ -281,6 +286,7 @@ def test_pictures_go_to_loggers(tmp_path: Path) -> None:
 def test_perfect_model() -> None:
     """No NaN, and no image outside a bin, when every prediction is right and certain."""
     report = summarise(np.array([0, 1, 2]), np.eye(3, dtype=np.float32), NAMES)
+    assert report["guessing"] == {"chance": 1 / 3, "majority": 1 / 3, "class": NAMES[0]}
     assert report["metrics"]["accuracy"]["value"] == 1 and report["metrics"]["accuracy"]["low"] < 0.5
     assert report["metrics"]["calibration_error"]["value"] == 0
     json.dumps(report, allow_nan=False)

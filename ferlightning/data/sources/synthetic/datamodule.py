@@ -54,6 +54,8 @@ class SyntheticFaces(FaceData):
         draw_seed: int = 0,
         **options: Any,
     ) -> None:
+        if size < 1:
+            raise FerlError(f"data.size is {size}: give a number of pixels from 1")
         super().__init__(**options)
         self.label_names = [canonical(name) for name in classes or EMOTIONS[:-1]]
         self.drawing: dict[str, Any] = {
