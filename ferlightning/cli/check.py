@@ -79,6 +79,8 @@ def check(args: Sequence[str], model_unknown: bool = False) -> list[str]:
                 value = text
             except OverflowError as error:
                 raise FerlError(f"--{name}: {error}") from None
+            if name.replace(".init_args", "") in PATHS and value is not None and not isinstance(value, list):
+                value = text  # a folder may be called 1e3, or a: b
             _make_importable(value)
             checked.put(name.split("."), value, append)
     for key, path in checked.paths.items():

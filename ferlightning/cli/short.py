@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
+from ferlightning.bounded_yaml import load
 from ferlightning.cli import index
 from ferlightning.cli.configs import CONFIGS, read, shipped
 from ferlightning.cli.run_folder import LAST, last_checkpoint
@@ -60,7 +63,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
     for path in named:
         if not Path(path).exists():
             raise FerlError(f"ferl predict: there is no file or folder {path}")
-    photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(named)
+    photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(map(_plain, named))
     return Spelled([command, *words, *([f"--data.predict_folder={photos}"] if named else [])], [])
 
 
@@ -155,7 +158,7 @@ def _data_at(place: str) -> list[str]:
     if len(kinds) > 1:
         which = " or ".join(f"--data={kind} --data.root={place}" for kind in kinds)
         raise FerlError(f"{place} has several data sets; say which to train on: {which}")
-    return [f"--data={kinds[0]}", f"--data.root={place}"]
+    return [f"--data={kinds[0]}", f"--data.root={_plain(place)}"]
 
 
 def _with_start(args: list[str]) -> Spelled:
@@ -170,6 +173,17 @@ def _with_start(args: list[str]) -> Spelled:
     )
 
 
+def _plain(path: str) -> str:
+    """A path that nothing takes for another value, such as ./null, ./1e3 and ./[a]."""
+    if path.startswith("~"):  # of which ~x would be a person's home
+        return str(Path(path).absolute())
+    try:
+        safe = load(path) == path and path != "None" and not re.match(r"[.+-]?\d", path)
+    except (yaml.YAMLError, OverflowError):
+        safe = False
+    return path if safe or Path(path).is_absolute() else f"./{path}"
+
+
 def _quoted(path: str) -> str:
-    escaped = path.replace("'", "''")
+    escaped = _plain(path).replace("'", "''")
     return f"'{escaped}'"

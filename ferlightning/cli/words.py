@@ -10,8 +10,8 @@ def in_order(args: Sequence[str]) -> list[str]:
     """
     ordered: list[str] = []
     for arg in args:
-        arg = arg.removesuffix("None") + "null" if arg.endswith("=None") else arg
-        name, equals, _ = arg.partition("=")
+        name, equals, value = arg.partition("=")
+        arg = f"{name}=null" if value == "None" else arg
         options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
         chosen = any(word.partition("=")[0] == name for word in ordered)
         if equals and options and not chosen:

@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from jsonargparse import ArgumentParser
 
+from ferlightning.cli.check import check
 from ferlightning.cli.main import main
 from ferlightning.cli.short import spell_out
+from ferlightning.cli.words import in_order
 from ferlightning.data import SyntheticFaces
 from tests.conftest import NO_REPORT, SMALL
 
@@ -53,6 +56,20 @@ def test_places_become_options(home: Path) -> None:
         spelled = spell_out(words.split())
         assert spelled.words == options and not spelled.exports and spelled.start is None, words
     assert spell_out(["predict", "small.onnx", "photos"])[:2] == (["predict"], ["small.onnx", "photos"])
+
+
+@pytest.mark.parametrize(
+    "name", ["null", "None", "a=None", "1e3", "~x", "[a]", "{x}", "a: b", "b #c", "new\nline", "'q'"]
+)
+def test_a_folder_may_have_any_name(home: Path, name: str) -> None:
+    Path("photos").rename(name)
+    parser = ArgumentParser()
+    parser.add_argument("--root", type=str | None)
+    for words in (["fit", name], ["predict", "ferl-small", name]):
+        spelled = in_order(spell_out(words).words)
+        check(spelled)
+        path = next(word for word in spelled if word.startswith(("--data.root", "--data.predict"))).partition("=")[2]
+        assert Path(path).expanduser().is_dir() and parser.parse_args([f"--root={path}"]).root == path
 
 
 def test_from_starts_from_weights_and_takes_their_network_where_no_configuration_has_one(home: Path) -> None:
