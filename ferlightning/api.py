@@ -27,8 +27,9 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.inspection import describe as describe_data
 from ferlightning.data.inspection import recognise
 from ferlightning.data.sources.arrays import Arrays
+from ferlightning.data.sources.columns import text
 from ferlightning.data.transforms import build_preprocess
-from ferlightning.deploy.pictures import Order, as_faces
+from ferlightning.deploy.pictures import Order, as_array, as_faces
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanation, explain_image
 from ferlightning.files import replacing
@@ -156,20 +157,22 @@ def from_arrays(
 
     Args:
         images: N of any size, grey or colour, uint8 or floats in [0, 1]; a list, or an array (N, H, W[, C]).
-        labels: (N,) names or numbers of classes.
-        subjects: (N,) who is shown; then nobody is in two splits.
+        labels: (N,) names or numbers of classes; a list, an array or a tensor.
+        subjects: (N,) who is shown, None where that is unknown; then nobody is in two splits.
         size: height and width to which images are resized.
         color: keep colours.
         order: of the colours of arrays; OpenCV's are ``bgr``.
         options: those of every data set, such as ``batch_size`` and ``augment``.
     """
+    if not isinstance(size, int) or size < 1:
+        raise FerlError(f"from_arrays: size is {size!r}, expected a number of pixels from 1")
     _, faces = as_faces(images, color, order)
-    others = {"labels": labels} if subjects is None else {"labels": labels, "subjects": subjects}
-    wrong = [f"{len(x)} {name}" for name, x in others.items() if len(x) != len(faces)]
-    if wrong or not faces:
-        raise FerlError(f"from_arrays: there are {len(faces)} images and {' and '.join(wrong) or 'no others'}")
+    if not faces:
+        raise FerlError("from_arrays: there are no images")
+    columns: dict[str, Any] = {"labels": _column("labels", labels, len(faces))}
+    if subjects is not None:
+        columns["subjects"] = _column("subjects", subjects, len(faces))
     file = io.BytesIO()
-    columns: dict[str, Any] = {name: np.array([str(x) for x in column]) for name, column in others.items()}
     np.savez(file, images=np.stack([resize_to_square(face, size) for face in faces]), **columns)
     cache = Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser() / "arrays"
     path = cache / f"{hashlib.sha256(file.getvalue()).hexdigest()[:16]}.npz"
@@ -179,6 +182,22 @@ def from_arrays(
     data = Arrays(str(path), **options)
     data.made_of = {"root": str(path), **{name: describe(value) for name, value in options.items()}}
     return data
+
+
+def _column(name: str, values: Any, count: int) -> NDArray[np.str_]:
+    """Labels or subjects as text; who is unknown is empty."""
+    column = np.asarray(as_array(values))
+    if column.shape != (count,):
+        found = len(column) if column.ndim == 1 else f"an array of the shape {column.shape} as"
+        raise FerlError(f"from_arrays: there are {count} images and {found} {name}; give one for each image")
+    cells = []
+    for n, value in enumerate(column.tolist()):
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+        cell = text(value, f"from_arrays: {name}[{n}]")
+        if name == "labels" and (not cell or isinstance(value, float)):
+            raise FerlError(f"from_arrays: labels[{n}] is {value!r}, expected the name or number of a class")
+        cells.append(cell)
+    return np.array(cells, np.str_)
 
 
 def fit(

@@ -107,8 +107,16 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ferl.FerlError, match=said):
             network(image)
+    grey = np.zeros((24, 9, 9), np.uint8)
     calls: dict[str, Any] = {
         "there are 4 images and 2 labels": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 1]),
+        "24 images and an array of the shape \\(24, 2\\) as labels": lambda: ferl.from_arrays(
+            grey, np.eye(2)[[0, 1] * 12]
+        ),
+        "labels\\[1\\] is None": lambda: ferl.from_arrays(grey, ["a", None] * 12),
+        "labels\\[0\\] is 0.5": lambda: ferl.from_arrays(grey, [0.5, 1.0] * 12),
+        "size is 0": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=0),
+        "None in place of pictures": lambda: ferl.from_arrays(None, [0, 1]),
         "two classes": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 0, 0, 0]),
         r"write one colour picture as \(H, W, 3\)": lambda: ferl.prepare(network, np.zeros((3, 48, 48), np.uint8)),
         "partial\\(SyntheticFaces": lambda: ferl.fit(data=SyntheticFaces()),
@@ -120,6 +128,23 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
     for said, call in calls.items():
         with pytest.raises(ferl.FerlError, match=said):
             call()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [torch.tensor(n % 2) for n in range(24)], torch.arange(24).float() % 2, [b"0", b"1"] * 12, [0.0, 1.0] * 12,
+        np.array([0, 1] * 12, np.int8),
+    ],
+)  # fmt: skip
+def test_labels_are_those_numbers_however_they_are_held(
+    labels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+    images = (torch.arange(24).reshape(24, 1, 1).expand(24, 9, 9) / 255).bfloat16().requires_grad_()
+    data = ferl.from_arrays(images, labels, subjects=[None] * 24, size=9)
+    assert data.class_names == ["0", "1"] and data.label.tolist() == [0, 1] * 12
+    assert set(data.arrays["subjects"]) == {""}  # nobody is known, and not one person
 
 
 def test_a_recogniser_and_the_names_need_no_torch(tmp_path: Path) -> None:

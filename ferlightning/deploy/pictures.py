@@ -35,7 +35,7 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
     else:
         try:
             array, order = _from_pillow(picture, order)
-            array = np.asarray(array)
+            array = np.asarray(as_array(array))
         except (OSError, ValueError) as error:  # cut short, closed, or lists of several lengths
             raise FerlError(f"{name}: cannot be read: {error}") from None
         image = _array_as_rgb(array, order, name)
@@ -54,9 +54,12 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
         FerlError: one cannot be read, or is no such array.
     """
     single = isinstance(crops, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(crops, "getexif")
-    several = list(crops) if not single and not hasattr(crops, "ndim") else [crops]
-    if hasattr(crops, "ndim"):
-        array = np.asarray(crops)
+    if not single and not hasattr(crops, "__iter__"):
+        raise FerlError(f"there is {crops!r} in place of pictures: give a path, an array, or several in a list")
+    crops = as_array(crops)
+    several = [crops] if single or isinstance(crops, np.ndarray) else list(crops)
+    if isinstance(crops, np.ndarray):
+        array = crops
         if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (1, 3, 4):
             raise FerlError(
                 f"the array has the shape {array.shape}: write one colour picture as (H, W, 3), or three grey ones as "
@@ -77,6 +80,17 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
         names.append(name)
         faces.append(image)
     return names, faces
+
+
+def as_array(values: Any) -> Any:
+    """A tensor or whatever else has dimensions, such as a column of pandas, as NumPy's; anything else unchanged."""
+    if hasattr(values, "detach"):  # NumPy knows neither gradients, nor other devices, nor bfloat16
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+    if not hasattr(values, "ndim"):
+        return values
+    array = np.asarray(values)
+    return list(array) if array.dtype == object and array.ndim == 1 else array
 
 
 def _from_pillow(picture: Any, order: Order) -> tuple[Any, Order]:
