@@ -125,7 +125,7 @@ def test_labels_in_names(tmp_path: Path) -> None:
     for bad, message in {
         "(": "data.pattern is '\\(': missing",
         "img": r"has no group \(\?P<label>...\); known data sets are JAFFE",
-        "(?P<label>.)(?P<who>.)": "has no group label, split, subject, sequence, frame: who",
+        "(?P<label>.)(?P<who>.)": "has the group who; groups are label, split",
         "(?P<label>xyz)": "finds 0 images of 4 with the labels .*does not match img_2_happy.png",
     }.items():
         with pytest.raises(FerlError, match=message):

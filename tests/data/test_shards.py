@@ -113,3 +113,28 @@ def test_json_of_webdataset(tmp_path: Path) -> None:
     write_tar(tmp_path / "faces.tar", members | {"x.json": b"{}"})
     with pytest.raises(FerlError, match="faces.tar, sample x: has no image, only json"):
         Table(str(tmp_path))
+
+
+def test_a_shard_that_is_cut_short_is_not_left_out(tmp_path: Path) -> None:
+    members = {f"{n}.{kind}": png(n) if kind == "png" else b"%d" % (n % 3) for n in range(9) for kind in ("png", "cls")}
+    write_tar(tmp_path / "0.tar", members)
+    (tmp_path / "1.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:3000])
+    with pytest.raises(FerlError, match="1.tar: is no tar file, or packed or cut short"):
+        recognise(tmp_path)
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(FerlError, match="1.tar: is no tar file, or packed or cut short"):
+        recognise(tmp_path)
+
+
+def test_json_too_deep_to_read_is_told(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"0.png": png(0), "0.json": b"[" * 100_000})
+    with pytest.raises(FerlError, match="sample 0: its json is no object"):
+        Table(str(tmp_path)).setup("fit")
+
+
+def test_labels_that_are_bytes_are_text(tmp_path: Path) -> None:
+    images = [{"bytes": png(n), "path": None} for n in range(9)]
+    pq.write_table(
+        pa.table({"image": images, "label": [NAMES[n % 3].encode() for n in range(9)]}), tmp_path / "a.parquet"
+    )
+    assert Table(str(tmp_path)).class_names == ["anger", "happiness", "sadness"]

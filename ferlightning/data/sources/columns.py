@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ferlightning.data.sources.text_lines import decode
 from ferlightning.errors import FerlError
 
 COLUMNS = {
@@ -49,11 +50,13 @@ def kinds(names: list[str]) -> dict[str, int]:
 
 
 def text(value: object, where: str) -> str:
-    """A value as a csv would have it; nothing and not-a-number are empty.
+    """A value as a csv would have it; nothing and not-a-number are empty, and bytes are text.
 
     Raises:
         FerlError: it is a list or an object; the message begins with ``where``.
     """
     if isinstance(value, list | dict):
         raise FerlError(f"{where}: found {str(value)[:80]}, expected one value. Write one label, path, ... a row")
+    if isinstance(value, bytes):
+        value = decode(value)
     return "" if value is None or value != value else str(value).strip()

@@ -45,9 +45,11 @@ def list_matching(root: Path, pattern: str, by_hand: Mapping[str, str]) -> tuple
         raise FerlError(f"data.pattern is {pattern!r}: {error}") from None
     groups = re.compile(KNOWN.get(pattern, pattern)).groupindex
     if "label" not in groups or (odd := [name for name in groups if name not in GROUPS]):
-        what = f"has no group {', '.join(GROUPS)}" if "label" in groups else "has no group (?P<label>...)"
-        named = f": {', '.join(odd)}" if "label" in groups else f"; known data sets are {', '.join(KNOWN)}"
-        raise FerlError(f"data.pattern is {pattern!r}, which {what}{named}")
+        if "label" in groups:
+            what = f"has the group {', '.join(odd)}; groups are {', '.join(GROUPS)}"
+        else:
+            what = f"has no group (?P<label>...); known data sets are {', '.join(KNOWN)}"
+        raise FerlError(f"data.pattern is {pattern!r}, which {what}")
     files, other, values = [], [], set()
     for path in sorted(image_names(root), key=_natural):
         name = Path(path).relative_to(root).as_posix()

@@ -109,7 +109,7 @@ def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:
             continue
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             if not strict:

@@ -185,7 +185,7 @@ def _tar_rows(path: Path) -> Iterator[Row]:
         if "json" in names:
             try:
                 found = json.loads(_slice(path, names["json"]))
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict):
                 raise FerlError(f"{where}: its json is no object. Write it again")

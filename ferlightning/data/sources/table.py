@@ -271,17 +271,25 @@ def find(path: Path) -> list[Layout]:
 
 
 def _tables(place: Path) -> list[Path]:
-    """The tables of images at a place."""
+    """The tables of images at a place.
+
+    Raises:
+        FerlError: a shard is damaged, and others are not, or there is nothing else; other files are left alone.
+    """
     if place.is_file():
         return [place] if has_images(place) else []
-    return [path for path in _texts(place) if _has_images(path)]
-
-
-def _has_images(path: Path) -> bool:
-    try:
-        return has_images(path)
-    except FerlError:  # another file that lies in the folder
-        return False
+    found, damaged = [], {}
+    for path in _texts(place):
+        try:
+            if has_images(path):
+                found.append(path)
+        except FerlError as error:
+            damaged[path] = error
+    kinds = {path.suffix.lower() for path in found or place.iterdir() if not is_leftover(path.name)}
+    for path, error in damaged.items():
+        if path.suffix.lower() in SHARDS and (path.suffix.lower() in kinds if found else kinds <= {*SHARDS}):
+            raise error
+    return found
 
 
 def _texts(folder: Path) -> list[Path]:
