@@ -138,3 +138,26 @@ def test_labels_that_are_bytes_are_text(tmp_path: Path) -> None:
         pa.table({"image": images, "label": [NAMES[n % 3].encode() for n in range(9)]}), tmp_path / "a.parquet"
     )
     assert Table(str(tmp_path)).class_names == ["anger", "happiness", "sadness"]
+
+
+def test_an_arrow_file_is_read_as_its_stream(tmp_path: Path) -> None:
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), arrow(range(18)).schema) as file:
+        file.write_table(arrow(range(18)), max_chunksize=4)
+    check(Table(str(tmp_path)), (6, 6, 6))
+
+
+def test_damage_and_nested_images_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "a.parquet"
+    path.parent.mkdir()
+    table = arrow(range(60)).select(["label", "image"])
+    pq.write_table(table, path, use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[20:200] = bytes(180)  # of the first column
+    path.write_bytes(content)
+    with pytest.raises(FerlError, match="a.parquet: is no parquet file, or damaged"):
+        Table(str(path.parent)).setup("fit")
+    nested = tmp_path / "b" / "b.parquet"
+    nested.parent.mkdir()
+    pq.write_table(pa.table({"row": [{"image": {"bytes": png(0)}}] * 9, "label": NAMES * 3}), nested)
+    with pytest.raises(FerlError, match="no data set is recognised"):
+        recognise(nested.parent)

@@ -7,6 +7,7 @@ tarfile the last. Images are read where they lie, a row group at a time.
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -69,13 +70,24 @@ def shard_rows(path: Path) -> Iterator[Row]:
 
 def _open(path: Path) -> Any:
     """A ``ParquetFile``, or a mapped ``Table`` of a stream of arrow."""
-    from pyarrow import ArrowException, ipc, memory_map
+    from pyarrow import ipc, memory_map
     from pyarrow.parquet import ParquetFile
 
+    with _readable(path):
+        if path.suffix.lower() == PARQUET:
+            return ParquetFile(path)
+        with path.open("rb") as file:
+            is_file = file.read(6) == b"ARROW1"  # else a stream, as ``datasets`` writes it
+        return (ipc.open_file if is_file else ipc.open_stream)(memory_map(str(path))).read_all()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell of a damaged file, which may be seen late."""
+    from pyarrow import ArrowException
+
     try:
-        return (
-            ParquetFile(path) if path.suffix.lower() == PARQUET else ipc.open_stream(memory_map(str(path))).read_all()
-        )
+        yield
     except (ArrowException, OSError) as error:
         raise FerlError(f"{path}: is no {path.suffix[1:]} file, or damaged: {error}. Fetch the file again") from None
 
@@ -88,8 +100,10 @@ def _schema(path: Path) -> Any:
 def _inside(schema: Any) -> str | None:
     """The column that has images: their bytes, or a pair of bytes and path."""
     for field in schema:
-        kind = str(field.type)
-        if kind in ("binary", "large_binary") or (kind.startswith("struct<") and "bytes: " in kind):
+        inner = field.type
+        if str(inner).startswith("struct<"):
+            inner = inner.field("bytes").type if inner.get_field_index("bytes") >= 0 else ""
+        if str(inner) in ("binary", "large_binary"):
             return str(field.name)
     return None
 
@@ -128,7 +142,9 @@ def _batches(path: Path, columns: list[str]) -> Iterator[tuple[int | None, list[
     file = _open(path)
     if path.suffix.lower() == PARQUET:
         for group in range(file.num_row_groups):
-            yield group, file.read_row_group(group, columns=columns).to_pylist()
+            with _readable(path):
+                found = file.read_row_group(group, columns=columns).to_pylist()
+            yield group, found
     else:
         for batch in file.select(columns).to_batches():
             yield None, batch.to_pylist()
@@ -138,14 +154,16 @@ def _batches(path: Path, columns: list[str]) -> Iterator[tuple[int | None, list[
 def _images(path: Path, time: int, column: str, group: int | None) -> Any:
     """The images of a row group; ``time`` is that of the file, which may change."""
     file = _open(path)
-    return (file if group is None else file.read_row_group(group, columns=[column])).column(column)
+    with _readable(path):
+        return (file if group is None else file.read_row_group(group, columns=[column])).column(column)
 
 
 def _bytes(path: Path, time: int, column: str, group: int | None, row: int, where: str) -> bytes:
     value = _images(path, time, column, group)[row].as_py()
     content = value["bytes"] if isinstance(value, dict) else value
     if content is None:
-        raise FerlError(f"{where}: has no image" + (f" but a path, {value['path']}" if value and value["path"] else ""))
+        beside = value.get("path") if value else None
+        raise FerlError(f"{where}: has no image" + (f" but a path, {beside}" if beside else ""))
     return bytes(content)
 
 
