@@ -40,7 +40,8 @@ FIRST_BYTES = re.compile(
 """How JPEG, PNG, GIF, WebP, TIFF, AVIF and HEIC begin."""
 MOST_PIXELS = 64_000_000
 """Pixels of an image that is read, unless FERL_MAX_PIXELS says more: a file of a few bytes may claim any number."""
-LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found", "runs"}
+"""In small letters. ``runs`` has the pictures of our reports, where ``ferl fit .`` was typed among photos."""
 
 
 def is_leftover(name: str) -> bool:

@@ -38,6 +38,15 @@ def pixels_of(root: Path, data: ImageFolder) -> NDArray[np.uint8]:
 # --- layouts --------------------------------------------------------------------------------------------------------
 
 
+def test_runs_among_the_photos_are_no_class_and_no_photos(tmp_path: Path) -> None:
+    fill(tmp_path, n=4)
+    for folder in ("", "happy"):  # of ferl fit . and ferl fit ..
+        write(tmp_path / folder / "runs" / "x" / "report" / "confusion_matrix.png", np.zeros((9, 9), np.uint8))
+    data = ImageFolder(str(tmp_path))
+    assert data.class_names == ["happiness", "sadness"] and len(data.store) == 8
+    assert "runs is no data and was not read." in data.remarks
+
+
 def test_classes_without_splits(tmp_path: Path) -> None:
     data = ImageFolder(str(fill(tmp_path, ("Sad", "happy", "wink"), 20)), size=16)
     assert data.class_names == ["happiness", "sadness", "wink"]

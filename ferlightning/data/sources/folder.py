@@ -101,7 +101,7 @@ class Folders(NamedTuple):
         remarks = [
             f"{path.name} is no data and was not read."
             for path in entries
-            if path.is_dir() and path.name.lower() in ("__macosx", ".ipynb_checkpoints")
+            if path.is_dir() and path.name.lower() in ("__macosx", ".ipynb_checkpoints", "runs")
         ]
         files = [path for path in entries if path.is_file() and not is_leftover(path.name)]
         for path in files:
