@@ -25,6 +25,7 @@ from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
+from ferlightning.images.decode import is_pipe
 
 READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet, table.Table: table}
 """The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
@@ -52,6 +53,8 @@ def recognise(path: Path) -> list[Source]:
     """
     if not path.exists():
         raise FerlError(f"there is no file or folder {path}")
+    if not path.is_dir() and is_pipe(path):
+        raise FerlError(f"{path} is a pipe or device, and no data set")
     found = [
         _source(kind, layout.name, layout.path)
         for kind, module in READERS.items()

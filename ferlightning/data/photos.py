@@ -9,7 +9,7 @@ import numpy as np
 
 from ferlightning.data.store import UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import decode_image, list_images, resize_to_square
+from ferlightning.images.decode import decode_image, is_pipe, list_images, resize_to_square
 
 OBLONG = 1.25
 """Longer side over shorter side from which a photo is hardly a face that was cut out."""
@@ -35,6 +35,8 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
     for place in given:
         if not place.exists():
             raise FerlError(f"data.predict_folder: there is no folder or image {place}")
+        if not place.is_dir() and is_pipe(place):
+            raise FerlError(f"data.predict_folder: {place} is a pipe or device, not an image")
         home = Path() if len(given) > 1 else place if place.is_dir() else place.parent
         found = list_images(place) if place.is_dir() else [place]
         if not found:

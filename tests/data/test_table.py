@@ -24,6 +24,15 @@ def write_images(folder: Path, n: int = 18, suffix: str = ".png") -> list[str]:
     return [f"{i}{suffix}" for i in range(n)]
 
 
+@pytest.mark.parametrize("character", ["\\u0000", "\\ud800"])
+def test_characters_that_no_file_has_are_told(tmp_path: Path, character: str) -> None:
+    write_images(tmp_path, 3)
+    rows = [f'{{"path": "{n}.png", "label": "{NAMES[n]}{character if n == 2 else ""}"}}' for n in range(3)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    with pytest.raises(FerlError, match="a.jsonl, row 3: .*has a character"):
+        recognise(tmp_path)[0].default()
+
+
 def check(data: Table, n: int = 18, names: tuple[str, ...] = ("anger", "happiness", "sadness")) -> None:
     assert data.class_names == list(names)
     greys = data.raw.images[:, 4, 4]

@@ -59,4 +59,6 @@ def text(value: object, where: str) -> str:
         raise FerlError(f"{where}: found {str(value)[:80]}, expected one value. Write one label, path, ... a row")
     if isinstance(value, bytes):
         value = decode(value)
+    if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+        raise FerlError(f"{where}: {value[:80]!r} has a character that is none. Write the row again")
     return "" if value is None or value != value else str(value).strip()
