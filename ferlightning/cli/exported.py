@@ -28,6 +28,8 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> None:
     for name, _, _ in options(words[1:]):
         if name not in TAKEN:
             raise FerlError(f"--{name} is not for an exported model; ferl predict takes --{', --'.join(TAKEN)} with it")
+    if not places:
+        raise FerlError("ferl predict needs images; give their paths, or those of folders")
     recognizer = Recognizer(model, detector="none")
     files = [
         (path, str(path if len(places) > 1 else path.relative_to(place) if place.is_dir() else path.name))
@@ -43,9 +45,8 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> None:
         else:
             names.append(name)
     if not faces:
-        raise FerlError(
-            f"ferl predict: no image in {', '.join(places) or 'what is given'} can be read {unreadable[:1]}"
-        )
+        what = f"none can be read: {unreadable[0]}" if unreadable else f"there are none in {', '.join(places)}"
+        raise FerlError(f"ferl predict needs images; {what}")
     folder, made = choose(words, model)
     try:
         found = recognizer.predict(faces)

@@ -57,6 +57,8 @@ def spell_out(args: Sequence[str]) -> Spelled:
             if command != "predict":
                 raise FerlError(f"ferl {command} needs a checkpoint or a run folder; {model} is an export, for predict")
             return Spelled([command, *words], [model, *named])
+        if model.endswith(".pt2"):
+            raise FerlError(f"{model} is an export, for torch alone; give its run folder, or an export to .onnx")
         words = [f"--ckpt_path={model}", *words]
     if named and command != "predict":
         raise FerlError(f"ferl {command} takes one model, not {named[0]!r} too; other data are given by --data")
@@ -163,6 +165,8 @@ def _data_at(place: str) -> list[str]:
 
 def _with_start(args: list[str]) -> Spelled:
     """The words of a fit with ``model.init_from`` in place of ``from``, and whether the weights say the network."""
+    if "--from" in args:
+        raise FerlError("--from has no value: give a run folder, a checkpoint, or weights by name")
     start = next(reversed(values(args, "from")), None)
     if start is None:
         return Spelled(args, [])
