@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from ferlightning.errors import FerlError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,7 +18,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Nobody else has that name, so several processes may write one path: the last to end wins. A block that raises leaves
     ``path`` as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FerlError(f"{path}: {path.parent} is a file; give a place in a folder") from None
     temporary = _beside(path)
     try:
         yield temporary

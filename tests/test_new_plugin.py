@@ -1,9 +1,12 @@
 """``ferl new plugin``: what it writes keeps the contracts and trains; and what checkpoints know of plug-ins."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -39,6 +42,10 @@ def test_a_new_plugin_keeps_the_contract_and_trains(
     ("words", "expected"),
     {
         "here": "is there already",
+        "import": "import means something else",
+        "none": "None means something else",
+        "backbone": "Backbone means something else",
+        "resnet": "the part ResNet",
         "timm": "Timm",
         "torch": "torch",
         "Big": "'Big' is no name",
@@ -54,6 +61,17 @@ def test_a_name_that_will_not_do_is_refused(
         main(["new", "plugin", *words.split()])
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_leaves_nothing(
+    number: signal.Signals, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Template, "substitute", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit, match=str(status)):
+        main(["new", "plugin", "a_net"])
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

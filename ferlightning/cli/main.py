@@ -5,6 +5,7 @@ import locale
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ferlightning import __version__
 from ferlightning.errors import FerlError
+from ferlightning.signals import HANG_UP, asked_to_end
 
 COMMANDS = {
     "fit": "Train a model, and report on validation with the best checkpoint.",
@@ -75,7 +77,8 @@ def main(args: Sequence[str] | None = None) -> None:
         elif command in COMMANDS:
             from ferlightning.cli import commands
 
-            getattr(commands, command)(args[1:])
+            with asked_to_end(_stop, signal.SIGTERM, HANG_UP):  # else half-written files would stay
+                getattr(commands, command)(args[1:])
         else:
             from difflib import get_close_matches
 
@@ -103,7 +106,8 @@ def main(args: Sequence[str] | None = None) -> None:
             and isinstance(error, OSError)
             and (error.filename or error.errno in (errno.ENOSPC, errno.EFBIG))
         ):
-            mistake = FerlError(f"{error.filename or 'what is written'}: {error.strerror}")
+            name = re.sub(r"\.([^/\\]+)\.[0-9a-f]{32}\.tmp", r"\1", str(error.filename or "what is written"))
+            mistake = FerlError(f"{name}: {error.strerror}")  # a temporary name says nothing
         if mistake is None and re.match(r"DataLoader worker .* is killed", str(error)):
             mistake = FerlError(
                 f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "
@@ -123,6 +127,10 @@ def main(args: Sequence[str] | None = None) -> None:
             raise SystemExit(1) from None
         print(f"ferl: error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _stop(number: int) -> None:
+    raise SystemExit(128 + number)
 
 
 def _maker(error: Exception) -> str:

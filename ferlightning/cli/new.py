@@ -2,6 +2,7 @@
 
 import re
 from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -38,11 +39,18 @@ def plugin(
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module):
         raise FerlError(f"ferl new plugin: {name!r} is no name for a package; use small letters, digits and _")
     made = "".join(word.capitalize() for word in module.split("_"))
-    known = index.parts(SLOTS.get(part, part))
-    if Path(name).exists():
+    code = (TEMPLATES / f"{part}.py.txt").read_text("utf-8")
+    imported = re.findall(r"\w+", " ".join(re.findall(r"^(?:from|import) .*", code, re.MULTILINE)))
+    if iskeyword(module) or iskeyword(made) or made in imported:
+        word = module if iskeyword(module) else made
+        raise FerlError(
+            f"ferl new plugin: {word} means something else in Python or the part's code; choose another name"
+        )
+    known = {name.lower(): name for name in index.parts(SLOTS.get(part, part))}
+    if Path(name).exists() or Path(name).is_symlink():
         raise FerlError(f"ferl new plugin: {name} is there already; choose another name")
-    if find_spec(module) is not None or made in known:
-        what = f"the part {made}" if made in known else f"the package {module}"
+    if find_spec(module) is not None or made.lower() in known:
+        what = f"the part {known[made.lower()]}" if made.lower() in known else f"the package {module}"
         raise FerlError(f"ferl new plugin: there is {what} already; choose another name")
     choice = CHOSEN[part].format(path=f"{module}.{made}")
     drawn = "" if part == "data" else "\ndata:\n  class_path: SyntheticFaces"
