@@ -121,6 +121,8 @@ def prepare(network: Trained, crops: Any, order: Order = "rgb") -> Tensor:
     if "read_size" not in known:
         raise FerlError("the model does not tell the size of its images: it was trained on data of another kind")
     _, faces = as_faces(crops, known["color"], order)
+    if not faces:
+        raise FerlError("there are no pictures")
     parts, images = build_preprocess(known.get("preprocess", [])), []
     for face in faces:
         image = resize_to_square(face, known["read_size"]).reshape(known["read_size"], known["read_size"], -1)
@@ -143,7 +145,10 @@ def explain(network: Trained, crop: Any, order: Order = "rgb") -> Explanation:
     Raises:
         FerlError: the network is an ensemble, or has no part that tells.
     """
-    found = explain_image(network, prepare(network, crop, order)[:1])
+    images = prepare(network, crop, order)
+    if len(images) > 1:
+        raise FerlError(f"explain takes one picture, not {len(images)}")
+    found = explain_image(network, images)
     if found is None:
         raise FerlError("the model does not tell where it looks: it is an ensemble, or its tokens are whole images")
     return found
@@ -220,11 +225,15 @@ def fit(
     if isinstance(model, str):
         given.insert(0, f"--config={model}")
     elif model is not None:
-        given.append("--model=" + json.dumps({"class_path": "Classifier", "init_args": describe(model)}))
-    given += [*_data_words(data), *([f"--name={name}"] if name else []), *words]
+        options = describe(model)
+        if not isinstance(options, dict):
+            raise FerlError(f"model is {model!r}, expected the name of a configuration, or options of Classifier")
+        whole = options if "class_path" in options else {"class_path": "Classifier", "init_args": options}
+        given.append("--model=" + json.dumps(whole))
+    given += [*_data_words(data), *([f"--name={name}"] if name else []), *_more_words(words, trainer)]
     from ferlightning.cli.configs import expand
 
-    folder = run_trainer(expand(["fit", *given, *(f"--trainer.{key}={json.dumps(x)}" for key, x in trainer.items())]))
+    folder = run_trainer(expand(["fit", *given]))
     assert folder is not None
     return Run(folder)
 
@@ -238,8 +247,7 @@ def test(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **t
         words: more options as on the command line.
         trainer: options of the trainer.
     """
-    more = [f"--trainer.{key}={json.dumps(value)}" for key, value in trainer.items()]
-    folder = run_trainer(["test", _place(run), *_data_words(data), *words, *more])
+    folder = run_trainer(["test", _place(run), *_data_words(data), *_more_words(words, trainer)])
     assert folder is not None
     return _scores(folder / "report")
 
@@ -249,6 +257,8 @@ test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 def compare(runs: Mapping[str, str | Path | Run]) -> Comparison:
     """Compare runs by name on the images that all of them were evaluated on, as ``ferl compare`` does."""
+    if not isinstance(runs, Mapping):
+        raise FerlError("compare: give the runs by name, such as {'ours': run, 'theirs': other}")
     return compare_folders({name: _place(run) for name, run in runs.items()})
 
 
@@ -285,10 +295,21 @@ def _data_words(data: Any) -> list[str]:
         return [f"--data={data}"]
     if isinstance(data, Arrays) and data.made_of:
         return ["--data=" + json.dumps({"class_path": "Arrays", "init_args": data.made_of})]
+    if hasattr(data, "ndim") or isinstance(data, list | tuple):
+        raise FerlError("data are arrays or a list: give their labels, too, by from_arrays(images, labels)")
     if isinstance(data, FaceData):
         name = type(data).__name__
         raise FerlError(f"give the class and its options, partial({name}, ...), so that the run can be repeated later")
     return ["--data=" + json.dumps(describe(data))]
+
+
+def _more_words(words: Sequence[str], trainer: Mapping[str, Any]) -> list[str]:
+    """Options as on the command line: those given so, and the trainer's."""
+    if isinstance(words, str):
+        raise FerlError(f"words is {words!r}, expected a list of options, [{words!r}]")
+    plain = {key: describe(value) for key, value in trainer.items()}
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain.items()}
+    return [*words, *(f"--trainer.{key}={value}" for key, value in values.items())]
 
 
 def _scores(folder: Path) -> Scores:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "two classes": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 0, 0, 0]),
         r"write one colour picture as \(H, W, 3\)": lambda: ferl.prepare(network, np.zeros((3, 48, 48), np.uint8)),
         "partial\\(SyntheticFaces": lambda: ferl.fit(data=SyntheticFaces()),
+        "by from_arrays": lambda: ferl.fit(data=grey),
+        "expected a list of options": lambda: ferl.test("ferl-small", words="--data=FER2013"),  # type: ignore[arg-type]
+        "is no plain value": lambda: ferl.fit(data="SyntheticFaces", callbacks=[object()]),
+        "model is 5": lambda: ferl.fit(5, "SyntheticFaces"),  # type: ignore[arg-type]
+        "runs by name": lambda: ferl.compare([tmp_path, tmp_path]),  # type: ignore[arg-type]
+        "no pictures": lambda: ferl.prepare(network, []),
+        "one picture, not 4": lambda: ferl.explain(network, [*grey[:4]]),
         "no slot 'nose'": lambda: ferl.components("nose"),
         "at least two": lambda: ferl.compare({"a": "b"}),
         "has no report": lambda: ferl.compare({"a": tmp_path, "b": tmp_path}),
@@ -145,6 +153,17 @@ def test_labels_are_those_numbers_however_they_are_held(
     data = ferl.from_arrays(images, labels, subjects=[None] * 24, size=9)
     assert data.class_names == ["0", "1"] and data.label.tolist() == [0, 1] * 12
     assert set(data.arrays["subjects"]) == {""}  # nobody is known, and not one person
+
+
+def test_options_of_the_trainer_are_words_and_a_model_is_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = ferl.fit(
+        partial(ferl.Classifier, backbone="ConvStack"), partial(SyntheticFaces, items_per_class=4),
+        accelerator="cpu", precision="32-true", max_epochs=0, logger=False, default_root_dir=tmp_path / "r",
+    )  # fmt: skip
+    assert run.folder == tmp_path / "r" and "accelerator: cpu" in (run.folder / "config.yaml").read_text()
 
 
 def test_a_recogniser_and_the_names_need_no_torch(tmp_path: Path) -> None:
