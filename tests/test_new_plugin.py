@@ -113,7 +113,8 @@ def test_a_checkpoint_names_the_plugin_that_it_needs_and_callbacks_of_ones_own_w
     assert "noted" in capsys.readouterr().out
     last = Path("runs/default/latest/checkpoints/last.ckpt")
     assert read_checkpoint(last, "meta")[HEADER]["plugins"] == {"borrowed_part": "borrowed_part==1.0"}
-    for words in (["test", "runs/default/latest"], ["export", "runs/default/latest"]):
+    run = "runs/default/latest"
+    for words in (["test", run], ["export", run], ["fit", *TINY, "--from", run]):
         with pytest.raises(SystemExit, match="2"):
             main(words)
         error = capsys.readouterr().err

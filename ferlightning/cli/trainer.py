@@ -259,6 +259,7 @@ class FerlCLI(LightningCLI):
         """The words with the network of a file of weights, and with the images that it takes, before all others."""
         path = find_weights(start)
         header = read_header(read_checkpoint(path, device="meta"), path)
+        require_plugins(header, path)
         if "members" in header:
             raise FerlError(f"--from: {start} is an ensemble, which is not trained on; start from one of its members")
         made_of = {name: value for name, value in header["network"].items() if name not in LINKED}
