@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ferlightning.contracts.modules import Head, Stage, Tokens
 
@@ -69,8 +69,11 @@ def shape(x: Tensor) -> str:
 def built(build: Callable[[], P], base: type[P]) -> P:
     try:
         part = build()
-    except TypeError as error:
-        name = getattr(getattr(build, "func", build), "__name__", "the part")
+    except Exception as error:
+        named = [x for x in (getattr(build, "func", build), *getattr(build, "args", ())) if callable(x)]
+        name = getattr(named[-1], "__name__", "the part")  # a helper of the checks goes before it
+        if not isinstance(error, TypeError):
+            raise AssertionError(f"{name}: cannot be built: {type(error).__name__}: {error}") from error
         raise AssertionError(
             f"{name} is built as {name}({CALLED[base.__name__][0]}); other arguments need defaults. It said: {error}"
         ) from error
@@ -92,13 +95,19 @@ def call(part: nn.Module, *inputs: Any) -> Any:
 
 def run(part: nn.Module, *inputs: Any) -> list[Tensor]:
     """Return all tensors of a part's result, which must be finite; of Tokens the real ones only."""
-    result = call(part, *inputs)
+    before = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
+    result, name = call(part, *inputs), type(part).__name__
+    for one, other in zip(tree_leaves(before), tree_leaves(inputs), strict=True):
+        kept = not isinstance(one, Tensor) or torch.equal(one, other)
+        require(kept, f"{name}: writes into what it is given; work on a copy, and use no inplace=True there")
     if isinstance(result, Tokens):
         tensors = [result.x if result.mask is None else result.x[result.mask]]
     else:
-        tensors = [result] if isinstance(result, Tensor) else list(result)
+        tensors = list(result) if isinstance(result, list | tuple) else [result]
+    for x in tensors:
+        require(isinstance(x, Tensor), f"{name}: the result in {_mode(part)} mode has {x!r:.40}, expected tensors")
     finite = all(bool(x.isfinite().all()) for x in tensors)
-    require(finite, f"{type(part).__name__}: the result in {_mode(part)} mode is not finite")
+    require(finite, f"{name}: the result in {_mode(part)} mode is not finite")
     return tensors
 
 
@@ -136,6 +145,10 @@ def check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
     part.eval()
     with torch.no_grad():
         expected = run(part, *inputs)
+        for x in expected:
+            require(
+                x.dtype in (torch.float32, torch.bool, torch.int64), f"{name}: the result is {x.dtype}, not float32"
+            )
         again = run(part, *inputs)
         # A new part starts with other random weights, which shows a state that is missing from the dictionary.
         restored = build().eval()

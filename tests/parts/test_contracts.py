@@ -133,6 +133,31 @@ class _Infinite(_Backbone):
         return super().forward(images) / 0
 
 
+class _WritesIntoImages(_Backbone):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.mul_(2))
+
+
+class _OfHalfPrecision(_Backbone):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).half()
+
+
+class _OfNumbers(_Backbone):
+    def forward(self, images: Tensor) -> Tensor:
+        return [1]  # type: ignore[return-value]
+
+
+class _NoSuper(_Backbone):
+    def __init__(self, in_channels: int) -> None:
+        self.out_features = 8
+
+
+class _NoChannels(_Backbone):
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
 class _Views(_Backbone):
     """Works in torch's default memory format, which is not that of the network."""
 
@@ -159,6 +184,11 @@ class _NoSlot(nn.Module):
         (_Unpicklable, "cannot be copied"),
         (_Infinite, "not finite"),
         (_Views, "view size is not compatible"),
+        (_WritesIntoImages, "writes into what it is given"),
+        (_OfHalfPrecision, "the result is torch.float16"),
+        (_OfNumbers, "has 1, expected tensors"),
+        (_NoSuper, "cannot be built: AttributeError"),
+        (_NoChannels, r"is built as _NoChannels\(in_channels\)"),
         (_NoSlot, "no subclass of ferlightning.contracts.Backbone"),
     ],
 )
