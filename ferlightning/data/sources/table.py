@@ -286,9 +286,9 @@ def _tables(place: Path) -> list[Path]:
         except FerlError as error:
             damaged[path] = error
     kinds = {path.suffix.lower() for path in found or place.iterdir() if not is_leftover(path.name)}
-    for path, error in damaged.items():
+    for path, damage in damaged.items():
         if path.suffix.lower() in SHARDS and (path.suffix.lower() in kinds if found else kinds <= {*SHARDS}):
-            raise error
+            raise damage
     return found
 
 
