@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from ferlightning.errors import FerlError
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -21,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise FerlError(f"{path}: {path.parent} is a file; give a place in a folder") from None
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; give a place in a folder", str(path.parent)) from None
     temporary = _beside(path)
     try:
         yield temporary
