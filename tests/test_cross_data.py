@@ -103,7 +103,7 @@ def test_a_test_on_images_that_the_model_was_trained_on_is_found_out(ferl: Ferl)
     words = ["--data=CKPlus", "--data.root=.", "--trainer.max_epochs=1", "--data.batch_size=16"]
     run = ferl("fit", *words, *SMALL, *NO_REPORT)
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt", *OUT)
-    assert report()["notes"] == [] and report()["deduplicated"] is None
+    assert not any("has seen" in note for note in report()["notes"]) and report()["deduplicated"] is None
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt", "--data.fold=null", *OUT)
     found = report()
     held_out = CKPlus(".", fold=0).items

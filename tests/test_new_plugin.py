@@ -68,9 +68,11 @@ def test_a_signal_in_the_middle_leaves_nothing(
     number: signal.Signals, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     monkeypatch.setattr(Template, "substitute", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit, match=str(status)):
         main(["new", "plugin", "a_net"])
+    signal.signal(signal.SIGINT, before)
     assert not [*tmp_path.iterdir()]
 
 

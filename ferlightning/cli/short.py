@@ -145,7 +145,9 @@ def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
         raise FerlError(f"{place} is no data; did you mean --config {place}?")
     if not values(words, "config", "c", "name", "trainer.default_root_dir"):
         words.insert(0, f"--name={Path(place).resolve().stem}")
-    return [*_data_at(place), *words]
+    # After the configurations, whose data would take its place.
+    last = max((i + 1 for i, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=0)
+    return [*words[:last], *_data_at(place), *words[last:]]
 
 
 def _data_at(place: str) -> list[str]:
@@ -160,7 +162,8 @@ def _data_at(place: str) -> list[str]:
     if len(kinds) > 1:
         which = " or ".join(f"--data={kind} --data.root={place}" for kind in kinds)
         raise FerlError(f"{place} has several data sets; say which to train on: {which}")
-    return [f"--data={kinds[0]}", f"--data.root={_plain(place)}"]
+    more = {} if len(found) > 1 else {key: value for key, value in found[0].options.items() if key == "pattern"}
+    return [f"--data={kinds[0]}", f"--data.root={_plain(place)}", *(f"--data.{key}={x}" for key, x in more.items())]
 
 
 def _with_start(args: list[str]) -> Spelled:

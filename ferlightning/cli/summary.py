@@ -88,11 +88,20 @@ def _batches(trainer: Trainer, data: FaceData) -> int:
     return min(batches, limit) if isinstance(limit, int) else max(int(batches * (limit or 1.0)), 1)
 
 
-def next_commands(folder: Path, tested: bool) -> str:
-    """What to type when a training is done."""
-    run = shlex.quote(shown(folder))
+def next_commands(folder: Path, tested: bool, trust: str, whole_model: bool) -> str:
+    """What to type when a training is done.
+
+    Args:
+        folder: of the run.
+        tested: whether the test split was measured.
+        trust: `` --trust`` if the run has parts of the folder that one stands in.
+        whole_model: whether the model is a module of the user's own, whose predictions may be anything.
+    """
+    run = shlex.quote(shown(folder)) + trust
     lines = [] if tested else [f"  ferl test {run}  # measure it on the test split"]
-    return "\n".join(["Next:", *lines, f"  ferl predict {run} PHOTOS  # faces, cut out; writes predictions.csv"])
+    if not whole_model:
+        lines.append(f"  ferl predict {run} FACES  # cut out; writes predictions.csv")
+    return "\n".join(["Next:", *lines]) if lines else ""
 
 
 def shown(folder: Path) -> str:

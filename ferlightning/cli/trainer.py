@@ -477,7 +477,17 @@ class FerlCLI(LightningCLI):
         if self.config[self.command].test_after_fit:
             trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if best and is_first():
-            print(next_commands(self.run_folder, self.config[self.command].test_after_fit))
+            tested, whole = self.config[self.command].test_after_fit, not isinstance(self.model, Classifier)
+            print(next_commands(self.run_folder, tested, " --trust" if self._needs_trust() else "", whole))
+
+    def _needs_trust(self) -> bool:
+        """Whether the run folder names parts that are neither ours nor of an installed plug-in."""
+        path = self.run_folder / "config.yaml"
+        try:
+            vet(read(path), path, trust=False)
+        except FerlError:
+            return True
+        return False
 
 
 def _moved(value: Any, before: str, now: str) -> Any:

@@ -119,6 +119,10 @@ def _find(source: str | Path) -> Path:
             raise FerlError(f"{name} has no ONNX file of its own: write one by `ferl export {name}`")
         return find_file(entry, name)
     path = find_weights(name)
+    if path.is_dir():
+        raise FerlError(
+            f"{path} is a folder: `ferl export {path} mine.onnx` makes a file of a run, then take mine.onnx"
+        )
     if not path.is_file():
         raise FerlError(f"there is no model {source}{meant_weights(name)}")
     if path.suffix != ".onnx":

@@ -106,6 +106,7 @@ def _html(report: dict[str, Any], pictures: list[Path]) -> str:
     facts["parameters"], facts["multiply_adds"] = f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}"
     return template.render(
         report,
+        by_people=report["people"] not in (None, 1, report["n"]),
         title=f"Expression recognition: {report['split']} report",
         pictures={path.stem: base64.b64encode(path.read_bytes()).decode() for path in pictures},
         captions=CAPTIONS,
@@ -118,7 +119,7 @@ def _html(report: dict[str, Any], pictures: list[Path]) -> str:
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """Print the numbers on the terminal, and where the rest is."""
     console = Console()
-    people = f" of {report['people']:,} people" if report["people"] else ""
+    people = f" of {report['people']:,} {'person' if report['people'] == 1 else 'people'}" if report["people"] else ""
     table = Table(title=f"{report['split']}, {report['n']:,} items{people}", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")

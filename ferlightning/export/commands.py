@@ -97,7 +97,9 @@ def export(
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
         return
     if data is None:
-        raise FerlError("int8 needs the images that the network was trained on: --data=FER2013 --data.root=FOLDER")
+        raise FerlError(
+            "int8 needs the images that the network was trained on, such as --data=FER2013 --data.root=FOLDER"
+        )
     batches = training_inputs(data, known["input"])
     with TemporaryDirectory() as folder:
         floats = Path(folder, "floats.onnx")

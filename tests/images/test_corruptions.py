@@ -306,7 +306,9 @@ def test_a_validation_under_a_corruption(ferl: Ferl) -> None:
     ferl("validate", *words, "--trainer.default_root_dir=dark")
     clean, dark = report(f"{run}/report_val"), report("dark/report_val")
     note = "The images were corrupted: LowLight, severity 5 of 5."
-    assert clean["notes"] == [] and dark["notes"] == [note] and note in Path("dark/report_val/report.html").read_text()
+    assert (
+        note not in clean["notes"] and note in dark["notes"] and note in Path("dark/report_val/report.html").read_text()
+    )
     assert [row["name"] for row in dark["rows"]] == [row["name"] for row in clean["rows"]]
     assert dark["metrics"]["nll"]["value"] != clean["metrics"]["nll"]["value"]
     assert dark["provenance"]["data"] == clean["provenance"]["data"]

@@ -197,7 +197,7 @@ class Table(OwnImages):
                 if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(
                         f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
-                        "in a table are below its folder, or below that of --data.images. Move the images there"
+                        "in a table are below its folder. Name the folder that has all images by --data.images=FOLDER"
                     )
                 if by_value and split is None:
                     self.left_out.add(path)
