@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,12 @@ def spell_out(args: Sequence[str]) -> Spelled:
     """
     command = args[0]
     named, words = _apart(args[1:])
+    if command == "predict":
+        named = [path for word in named for path in _matching(word)]
+        for i, word in enumerate(words):
+            option, _, value = word.partition("=")
+            if option == "--data.predict_folder" and (paths := _matching(value)) != [value]:
+                words[i] = f"{option}=[{', '.join(map(_quoted, paths))}]"
     if {"--help", "-h"} & {*words} or any(word.partition("=")[0].endswith(".help") for word in words):
         return Spelled([command, *named, *words], [])
     words = [_model_in_place(word, command) for word in words]
@@ -65,8 +72,17 @@ def spell_out(args: Sequence[str]) -> Spelled:
     for path in named:
         if not Path(path).exists():
             raise FerlError(f"ferl predict: there is no file or folder {path}")
+        if Path(path, "checkpoints").is_dir():
+            raise FerlError(f"ferl predict takes one model: {path} is a run folder, and no pictures")
     photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(map(_plain, named))
     return Spelled([command, *words, *([f"--data.predict_folder={photos}"] if named else [])], [])
+
+
+def _matching(word: str) -> list[str]:
+    """The files that a pattern such as ``PHOTOS/*.png`` stands for; any other word stays as it is."""
+    if Path(word).exists():
+        return [word]
+    return sorted(glob(word, recursive=True)) or [word]  # noqa: PTH207 - Path's own takes no absolute pattern
 
 
 def checkpoint_in(model: str) -> str:

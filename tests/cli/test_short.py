@@ -48,6 +48,10 @@ def test_places_become_options(home: Path) -> None:
         "predict ferl-small photos": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=photos"],
         "predict ferl-small a.png": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=a.png"],
         "predict runs/photos/one --data.batch_size 2": ["predict", best, "--data.batch_size=2"],
+        "predict ferl-small a.p*": ["predict", "--ckpt_path=ferl-small", "--data.predict_folder=a.png"],
+        "predict --ckpt_path=ferl-small --data.predict_folder=[ab].png": [
+            "predict", "--ckpt_path=ferl-small", "--data.predict_folder=['a.png']",
+        ],
         "predict ferl-small a.png photos": [
             "predict", "--ckpt_path=ferl-small", "--data.predict_folder=['a.png', 'photos']",
         ],
@@ -88,6 +92,7 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "fit nowhere": ["no file or folder nowhere"],
         "fit photos --from": ["--from has no value"],
         "predict a.pt2 photos": ["a.pt2 is an export", ".onnx"],
+        "predict runs/photos/one runs/photos/one": ["takes one model", "is a run folder"],
         "predict small.onnx": ["needs images"],
         "fit quickstart": ["--config quickstart"],
         "fit photos other": ["one data set"],
