@@ -16,9 +16,13 @@ from tests.conftest import NO_REPORT, SMALL, TINY
 from tests.test_plugin import _environment, install, write_plugin
 
 PARTS = ("backbone", "attention", "sequence", "head", "loss", "data", "restorer")
+FAST = ("backbone", "data")
+"""Those whose tests run each time; what is written for the others differs in the part alone."""
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "part", [part if part in FAST else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+)
 def test_a_new_plugin_keeps_the_contract_and_trains(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
