@@ -87,6 +87,7 @@ def test_two_machines_train_as_one_does_and_neither_outlives_the_other(
 ) -> None:
     """Batch norm is frozen, so that they can; centre loss moves its centres by the items of both."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FERL_RUN_FOLDER", raising=False)  # of a training in this process
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -97,12 +98,12 @@ def test_two_machines_train_as_one_does_and_neither_outlives_the_other(
 
     refused = [node(rank, port, *words, "--trainer.max_epochs=2") for rank in (0, 1)]
     for process in refused:  # neither waits for the other
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
         assert process.returncode and "give them one with --trainer.default_root_dir" in out
 
     nodes = [node(rank, port, *words, "--trainer.max_epochs=2", "--trainer.default_root_dir=two") for rank in (0, 1)]
     for process in nodes:
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=240)
         assert process.returncode == 0, out
     one, two = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two"))
     for name in one:

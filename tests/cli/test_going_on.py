@@ -121,6 +121,8 @@ def begin(
 ) -> "subprocess.Popen[str]":
     """A training in a process of its own, once it has a checkpoint."""
     command = [sys.executable, "-m", "ferlightning", "fit", *WORDS, "--trainer.max_epochs=500", *words]
+    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    options.setdefault("preexec_fn", partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, text=True, **options)
     until = time.monotonic() + 120
     while not Path("run/checkpoints/last.ckpt").is_file():
