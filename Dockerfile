@@ -1,6 +1,6 @@
 # ferlightning on a CPU: docker build -t ferlightning . ; then, with your data and results in the working folder,
-#   docker run --rm -v "$PWD:/work" ferlightning fit --config quickstart
-#   docker run --rm -v "$PWD:/work" ferlightning recognize PHOTOS --format=csv
+#   docker run --rm -v "$PWD:/data" ferlightning fit --config quickstart
+#   docker run --rm -v "$PWD:/data" ferlightning recognize PHOTOS --format=csv
 FROM python:3.12-slim
 
 # OpenCV without windows needs no more than what the image has; torch for CPUs alone is a tenth of the one with CUDA.
@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir "/src[export,bench,parquet]" && rm -r /src
 # Not root; the cache is in the working folder, so that it outlives the container.
 RUN useradd --create-home ferl
 USER ferl
-WORKDIR /work
-ENV FERL_CACHE=/work/.ferl-cache
+WORKDIR /data
+ENV FERL_CACHE=/data/.ferl-cache
 ENTRYPOINT ["ferl"]
 CMD ["--help"]
