@@ -66,6 +66,7 @@ def numbers(csv_file: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in line.items() if name not in TIMES} for line in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = {"name": "broken", "args": ["--config=none.yaml"]}
     suite, out = small(tmp_path, rows=[broken, {"name": "A", "args": TINY}]), tmp_path / "out"
