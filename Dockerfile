@@ -3,8 +3,10 @@
 #   docker run --rm -v "$PWD:/data" ferlightning recognize PHOTOS --format=csv
 FROM python:3.12-slim
 
-# OpenCV without windows needs no more than what the image has; torch for CPUs alone is a tenth of the one with CUDA.
-RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
+# OpenCV without windows needs no more than what the image has. Torch for CPUs alone is a tenth of the one with CUDA: give pip's
+# options for it, which torch's page "Get started" has, by docker build --build-arg TORCH_FROM="--index-url ...".
+ARG TORCH_FROM=""
+RUN pip install --no-cache-dir torch torchvision $TORCH_FROM
 COPY . /src
 RUN pip install --no-cache-dir "/src[export,bench,parquet]" && rm -r /src
 
