@@ -46,16 +46,19 @@ def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:
             if key.value in keys and key.value != "<<":
                 raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
             keys.add(key.value)
-    below = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-    for part in below:
-        if isinstance(part, yaml.Node):
-            _refuse_repeated_keys(part, seen)
+    for part in _below(node):
+        _refuse_repeated_keys(part, seen)
 
 
 def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
     """Number of values below a node, each alias counted as what it stands for; endless for one that holds itself."""
     if id(node) not in sizes:
         sizes[id(node)] = float("inf")
-        below = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in below if isinstance(part, yaml.Node))
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in _below(node))
     return sizes[id(node)]
+
+
+def _below(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes directly below one: items, or keys and values; a scalar has none."""
+    parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+    return [part for part in parts if isinstance(part, yaml.Node)]

@@ -228,6 +228,7 @@ def summarise(label: Array, probs: Array, class_names: list[str], group: Array |
         "calibration_error": statistics.bootstrap_calibration_error(items.bin.numpy(), gap, group),
         "nll": statistics.bootstrap_mean(items.cost.numpy().astype(np.float64), group),
     }
+    support = confusion.sum(1)
     by_class, per_class = statistics.per_class_scores(confusion), {}
     for i, name in enumerate(class_names):
         own = label == i
@@ -243,8 +244,8 @@ def summarise(label: Array, probs: Array, class_names: list[str], group: Array |
         "people": people,
         "guessing": {
             "chance": 1 / k,
-            "majority": int(confusion.sum(1).max()) / max(len(label), 1),
-            "class": class_names[int(confusion.sum(1).argmax())],
+            "majority": int(support.max()) / max(len(label), 1),
+            "class": class_names[int(support.argmax())],
         },
         "metrics": {
             name: {"value": value, "low": interval[name][0], "high": interval[name][1]}
