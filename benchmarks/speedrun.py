@@ -1,11 +1,11 @@
 """Time to accuracy on FER2013's PublicTest, from the start of a process: ``ferl fit`` against the usual recipe.
 
-    FERL_DATA=FOLDER python benchmarks/speedrun.py [--config=strong/small_quick] [--sides=[ours,usual]]
+    FERL_DATA=FOLDER python benchmarks/speedrun.py [--recipe=strong/small_quick] [--sides=[ours,usual]]
 
 FOLDER has fer2013.csv and fer2013new.csv. Either side is a process of its own, one after the other or, with
 ``--together=true``, side by side, so that both meet the same noise. The usual recipe is that of widely used
 repositories, written here: images one by one through PIL and torchvision's transforms, SGD, a learning rate that falls
-on a plateau, the network of ``--config`` with one head and FER2013's labels. Each saves a checkpoint after every epoch,
+on a plateau, the network of ``--recipe`` with one head and FER2013's labels. Each saves a checkpoint after every epoch,
 whose time counts: wall time, and processor time of the process and its workers. Accuracy is computed afterwards, in
 fp32: all of PublicTest, and what is left without copies of training images. Writes ``runs/speedrun.json``.
 """
@@ -48,15 +48,15 @@ def faces() -> FER2013:
     return data
 
 
-def network(config: str) -> nn.Module:
+def network(recipe: str) -> nn.Module:
     """The backbone of a configuration under a mean over its cells, dropout and a linear layer."""
-    backbone = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())["model"]["init_args"]["backbone"]
+    backbone = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]["init_args"]["backbone"]
     layers = getattr(parts, backbone["class_path"])(in_channels=1, **backbone["init_args"])
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(layers.out_features, 7)]
     return nn.Sequential(layers, *head)
 
 
-def usual(config: str, epochs: int, folder: Path) -> None:
+def usual(recipe: str, epochs: int, folder: Path) -> None:
     """What the widely used repositories do."""
     from PIL import Image
     from torchvision import transforms
@@ -77,7 +77,7 @@ def usual(config: str, epochs: int, folder: Path) -> None:
 
     torch.manual_seed(42)
     data, device = faces(), "cuda" if torch.cuda.is_available() else "cpu"
-    model = network(config).to(device)
+    model = network(recipe).to(device)
     train = transforms.Compose([
         transforms.RandomResizedCrop(48, scale=(0.8, 1.2)), transforms.RandomHorizontalFlip(),
         transforms.RandomApply([transforms.RandomRotation(10)]),
@@ -136,7 +136,7 @@ class Side:
         return running
 
 
-def accuracies(paths: Sequence[Path], config: str, ours: bool) -> list[dict[str, float]]:
+def accuracies(paths: Sequence[Path], recipe: str, ours: bool) -> list[dict[str, float]]:
     """Accuracy of each checkpoint in percent: by one view and with the mirror image, of all images and without copies."""
     data = faces()
     items, device = data.items["val"], "cuda" if torch.cuda.is_available() else "cpu"
@@ -149,7 +149,7 @@ def accuracies(paths: Sequence[Path], config: str, ours: bool) -> list[dict[str,
         if ours:
             model: nn.Module = load(path, view=data.class_names)
         else:
-            model = network(config)
+            model = network(recipe)
             model.load_state_dict(torch.load(path, weights_only=True))
         model = model.eval().to(device)
         with torch.no_grad():
@@ -166,7 +166,7 @@ def accuracies(paths: Sequence[Path], config: str, ours: bool) -> list[dict[str,
 
 
 def speedrun(
-    config: str = "strong/small_quick",
+    recipe: str = "strong/small_quick",
     words: Sequence[str] = (),
     sides: Sequence[str] = ("ours", "usual"),
     epochs: int = 60,
@@ -178,7 +178,7 @@ def speedrun(
     """Measure time to accuracy.
 
     Args:
-        config: recipe of ours, whose backbone both have.
+        recipe: of ours, whose backbone both have.
         words: more words for ``ferl fit``.
         sides: ours, usual.
         epochs: of the usual recipe, at most.
@@ -188,17 +188,17 @@ def speedrun(
         keep: folder for logs and checkpoints; null: a temporary one.
     """
     if only:
-        return usual(config, epochs, Path(only))
+        return usual(recipe, epochs, Path(only))
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(keep or temporary).absolute()
         running, done = [], []
         for name in sides:
             folder = root / name
             folder.mkdir(parents=True)
-            command = [sys.executable, "-m", "ferlightning", "fit", f"--config={config}", *words, *EVERY,
+            command = [sys.executable, "-m", "ferlightning", "fit", f"--config={recipe}", *words, *EVERY,
                        f"--trainer.callbacks.dirpath={folder}", f"--trainer.default_root_dir={folder}/run", "--trainer.enable_progress_bar=false"]  # fmt: skip
             if name == "usual":
-                command = [sys.executable, __file__, f"--only={folder}", f"--epochs={epochs}", f"--config={config}"]
+                command = [sys.executable, __file__, f"--only={folder}", f"--epochs={epochs}", f"--recipe={recipe}"]
             running.append(Side(name, command, folder))
             while running and (not together or name == sides[-1]):
                 time.sleep(0.05)
@@ -213,7 +213,7 @@ def speedrun(
                         done.append(side)
         results: dict[str, Any] = {
             "machine": machine("torch", "lightning", "timm"),
-            "config": config,
+            "recipe": recipe,
             "words": list(words),
         }
         for side in done:
@@ -223,7 +223,7 @@ def speedrun(
                 continue
             rows = [
                 {"seconds": side.found[path][0], "cpu seconds": side.found[path][1]} | row
-                for path, row in zip(paths, accuracies(paths, config, side.name == "ours"), strict=True)
+                for path, row in zip(paths, accuracies(paths, recipe, side.name == "ours"), strict=True)
             ]
             results[side.name] = rows
             show(side.name, rows)

@@ -33,6 +33,7 @@ FITTED = {
     "head": partial(ProjectionHead, dropout=0.2), "sequence": LSTM, "losses": [CrossEntropy, CenterLoss],
     "restorer": DenoisingAutoencoder,
 }  # fmt: skip
+FACES = torch.rand(16, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 class Usual(Classifier):
@@ -71,14 +72,13 @@ def test_a_replayed_step_trains_as_a_usual_one(
 ) -> None:
     with caplog.at_level(logging.WARNING, "ferlightning.captured"):
         usual, replayed = (
-            trained(Classifier, model | {"cuda_graph": graph}, "gpu", precision=precision).state_dict()
+            trained(Classifier, model | {"cuda_graph": graph}, "gpu", precision=precision).eval()(FACES).logits
             for graph in (False, True)
         )
     assert not caplog.records  # nothing was refused
-    # With its rate in a tensor, Muon rounds the product of rate and update to bfloat16.
-    atol = 2e-3 if model is MUON else 1e-4
-    for name in usual:
-        torch.testing.assert_close(usual[name], replayed[name], atol=atol, rtol=1e-3, msg=name)
+    # What they answer is compared, not their parameters: biases in front of a batch norm are left to rounding. With its
+    # rate in a tensor, Muon rounds the product of rate and update to bfloat16.
+    torch.testing.assert_close(usual, replayed, atol=1e-2 if model is MUON else 1e-3, rtol=1e-3)
 
 
 @on_gpu
