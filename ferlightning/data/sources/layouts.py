@@ -38,8 +38,8 @@ class Layout:
             options: of the parser; other options mean another store.
         """
         try:
-            names = map(os.path.abspath, self.files())
-            listing = [_facts(name) for name in names]
+            here = f"{Path.cwd()}/"  # abspath of each takes longer than to look at it
+            listing = [_facts(name if os.path.isabs(name) else f"{here}{name}") for name in self.files()]  # noqa: PTH117
         except OSError as error:
             raise FerlError(f"{error.filename}: {error.strerror}; see who may read it") from None
         key: dict[str, object] = {

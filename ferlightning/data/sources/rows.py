@@ -92,14 +92,14 @@ def _delimiters(path: Path) -> str:
 def _text_rows(path: Path) -> Iterator[Row]:
     form = _form(path)
     assert form is not None
-    columns = form.columns
+    columns, needed, file = [*form.columns.items()], max(form.columns["path"], form.columns["label"]), str(path)
     for line, cells in read_cells(path, form.delimiter):
-        where = f"{path}, line {line}"
+        where = f"{file}, line {line}"
         if cells == form.names or not any(cells):  # a header, also of another file put after it; an empty row
             continue
-        if len(cells) <= max(columns["path"], columns["label"]):
+        if len(cells) <= needed:
             raise FerlError(f"{where}: expected a path and a label, found {cells!r}")
-        yield Row(where, {kind: cells[n] for kind, n in columns.items() if n < len(cells)})
+        yield Row(where, {kind: cells[n] for kind, n in columns if n < len(cells)})
 
 
 def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:

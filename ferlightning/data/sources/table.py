@@ -26,6 +26,8 @@ NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
 """How pandas and databases write that there is nothing."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
+UNUSUAL = re.compile(r"\\|//|(^|/)\.{0,2}(/|$)")
+"""Paths that are not normal, as others nearly all are."""
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
@@ -150,7 +152,8 @@ class Table(OwnImages):
         Raises:
             FerlError: a row is wrong, or an image has two labels.
         """
-        _real.cache_clear()
+        _is_below.cache_clear()
+        _links.cache_clear()
         found: dict[str, tuple[Listed, str]] = {}
         twice = unlabelled = 0
         by_value = self.by_hand if not self.tables_by_hand else {}
@@ -185,10 +188,10 @@ class Table(OwnImages):
                     )
                 label = row.cells.get("label", "")
                 if label not in class_names:
-                    class_names[label] = self._class_of(label, where)
+                    class_names[label] = name = self._class_of(label, where)
+                    if name and spelled(label) != name and not _is_number(label):
+                        self.spelling.setdefault(name, spelled(label))
                 name = class_names[label]
-                if name and spelled(label) != name and not _is_number(label):
-                    self.spelling.setdefault(name, spelled(label))
                 path = f"{table}/{row.cells['path']}"
                 if row.content is None:
                     path = _find(folder or self.images, row.cells["path"])
@@ -344,7 +347,9 @@ def _images_folder(root: Path, names: list[str], split: str | None) -> tuple[Pat
 
 def _find(folder: Path, name: str) -> str:
     """The image of a row; its suffix may be left out."""
-    path = os.path.normpath(f"{folder}/{name}".replace("\\", "/"))
+    path = f"{folder}/{name}"
+    if UNUSUAL.search(name):
+        path = os.path.normpath(path.replace("\\", "/"))
     if not path.lower().endswith(ENDINGS) and not _is_file(path):
         return next((other for suffix in sorted(SUFFIXES) if _is_file(other := f"{path}{suffix}")), path)
     return path
@@ -358,13 +363,23 @@ def _is_inside(path: str, folder: Path, name: str) -> bool:
     """Whether a path of a table stays in its folder, links followed."""
     if OUTSIDE.match(name):
         return False
-    real = os.path.realpath(path) if os.path.islink(path) else _real(os.path.dirname(path))  # noqa: PTH114, PTH120
-    return f"{real}/".startswith(f"{_real(str(folder)).rstrip(os.sep)}/")
+    above, _, last = path.rpartition("/")
+    return _is_below(os.path.realpath(path) if last in _links(above) else above, str(folder))
 
 
 @lru_cache(maxsize=1024)
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+def _links(folder: str) -> frozenset[str]:
+    """The links in a folder, empty where there is none; found in one look, not one for each of its files."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_symlink())
+    except OSError:
+        return frozenset()
+
+
+@lru_cache(maxsize=1024)
+def _is_below(path: str, folder: str) -> bool:
+    return f"{os.path.realpath(path)}/".startswith(f"{os.path.realpath(folder).rstrip(os.sep)}/")
 
 
 def _by_name(folder: Path) -> dict[str, str]:
@@ -388,6 +403,8 @@ def _elsewhere(root: Path, name: str) -> str:
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
+    if "left" not in row.cells:
+        return None
     sides = [row.cells.get(name, "") for name in ("left", "top", "width", "height")]
     if not all(sides):
         return None

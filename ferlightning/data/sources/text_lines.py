@@ -109,7 +109,8 @@ def split_cells(line: str, delimiter: str) -> list[str]:
         return line.split()
     # As nearly all are; a reader of csv for each takes ten times as long.
     if 0 < len(line) < LONGEST and '"' not in line and "\r" not in line:
-        return [cell.strip(" ") for cell in line.split(delimiter)]
+        cells = line.split(delimiter)
+        return [cell.strip(" ") for cell in cells] if " " in line else cells
     csv.field_size_limit(LONGEST)  # of all readers of the process; 131,072 by default, too few for a large image
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
