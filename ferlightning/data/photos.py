@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferlightning.data.store import UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import decode_image, is_pipe, list_images, resize_to_square
+from ferlightning.images.decode import decode_image, is_pipe, list_images, read_all, resize_to_square
 
 OBLONG = 1.25
 """Longer side over shorter side from which a photo is hardly a face that was cut out."""
@@ -49,22 +50,26 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
         images = np.empty(shape, np.uint8)
     names: list[str] = []
     oblong, unreadable = [], []
-    for path, name in files:
-        try:
-            image = decode_image(path, color)
-        except (FerlError, OSError) as error:
-            unreadable.append(str(error))
-            continue
-        images[len(names)] = resize_to_square(image, size)
-        names.append(name)
+
+    def read(n: int) -> NDArray[np.uint8]:
+        path, name = files[n]
+        image = decode_image(path, color)
         height, width = image.shape[:2]
         if max(height, width) > OBLONG * min(height, width):
-            oblong.append(f"{names[-1]} ({width} x {height})")
+            oblong.append(f"{name} ({width} x {height})")
+        return resize_to_square(image, size)
+
+    for (_, name), image in zip(files, read_all(read, len(files)), strict=True):
+        if isinstance(image, Exception):
+            unreadable.append(str(image))
+        else:
+            images[len(names)] = image
+            names.append(name)
     if oblong:
         log.warning(
             "%d of %d images are far from square, such as %s, and are squashed. A model expects faces, cut out as its "
             "training images were: crop them first",
-            len(oblong), len(files), oblong[0],
+            len(oblong), len(files), min(oblong),
         )  # fmt: skip
     if not names:
         raise FerlError(

@@ -7,7 +7,9 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -42,6 +44,11 @@ MOST_PIXELS = 64_000_000
 """Pixels of an image that is read, unless FERL_MAX_PIXELS says more: a file of a few bytes may claim any number."""
 LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found", "runs"}
 """In small letters. ``runs`` has the pictures of our reports, where ``ferl fit .`` was typed among photos."""
+
+
+AHEAD = 32
+"""How many images ``read_all`` holds at most."""
+_one_at_a_time = Lock()
 
 
 def is_leftover(name: str) -> bool:
@@ -125,6 +132,20 @@ def decode_image(path: Path, color: bool) -> NDArray[np.uint8]:
     return decode_bytes(content, color, str(path))
 
 
+def read_all(read: Callable[[int], NDArray[np.uint8]], n: int) -> Iterator[NDArray[np.uint8] | FerlError | OSError]:
+    """Call a reader with 0, ..., n - 1 by a thread for each core, up to four; yield what it returns or raises."""
+
+    def attempt(number: int) -> NDArray[np.uint8] | FerlError | OSError:
+        try:
+            return read(number)
+        except (FerlError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for first in range(0, n, AHEAD):
+            yield from pool.map(attempt, range(first, min(first + AHEAD, n)))
+
+
 def most_pixels() -> int:
     """How many pixels an image that is read may have."""
     allowed = os.environ.get("FERL_MAX_PIXELS", "")
@@ -171,6 +192,7 @@ def _pixels(content: bytes) -> float:
 
     try:
         with (
+            _one_at_a_time,  # the filter of warnings is that of all threads
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(content)) as image,
         ):

@@ -15,7 +15,7 @@ from ferlightning.data.sources.layouts import Layout
 from ferlightning.data.sources.names import readable, some
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import Box, read_image
+from ferlightning.images.decode import Box, read_all, read_image
 
 OnBadImage = Literal["raise", "skip"]
 
@@ -106,7 +106,7 @@ def decode_all(
     on_bad_image: OnBadImage,
     root: Path,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
-    """Decode images one after another, onto the disk.
+    """Decode images onto the disk, in order.
 
     Args:
         paths: their files, for messages.
@@ -126,13 +126,11 @@ def decode_all(
     good = np.zeros(len(paths), bool)
     errors: list[str] = []
     kept = 0
-    for n in range(len(paths)):
-        try:
-            images[kept] = read(n)
-        except FerlError as error:
-            errors.append(str(error))
+    for n, image in enumerate(read_all(read, len(paths))):
+        if isinstance(image, Exception):
+            errors.append(str(image))
         else:
-            good[n], kept = True, kept + 1
+            images[kept], good[n], kept = image, True, kept + 1
     if not errors:
         return images, good, []
     named = some([str(path)[:400] for path, read_well in zip(paths, good, strict=True) if not read_well], 20)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Any
 
 from ferlightning.data.sources.columns import Row, kinds, text
@@ -22,6 +23,8 @@ PARQUET, ARROW, TAR = ".parquet", ".arrow", ".tar"
 SHARDS = (PARQUET, ARROW, TAR)
 LABELS = ("cls", "txt")
 """What a file with the label of a sample of webdataset is called."""
+_one_group = Lock()
+"""Held where a row group is read, lest each thread read it."""
 
 
 def shard_has_images(path: Path) -> bool:
@@ -150,7 +153,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[tuple[int | None, list[
             yield None, batch.to_pylist()
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _images(path: Path, time: int, column: str, group: int | None) -> Any:
     """The images of a row group; ``time`` is that of the file, which may change."""
     file = _open(path)
@@ -159,7 +162,9 @@ def _images(path: Path, time: int, column: str, group: int | None) -> Any:
 
 
 def _bytes(path: Path, time: int, column: str, group: int | None, row: int, where: str) -> bytes:
-    value = _images(path, time, column, group)[row].as_py()
+    with _one_group:
+        images = _images(path, time, column, group)
+    value = images[row].as_py()
     content = value["bytes"] if isinstance(value, dict) else value
     if content is None:
         beside = value.get("path") if value else None
