@@ -25,7 +25,7 @@ from ferlightning.cli.main import run_trainer
 from ferlightning.data.audit.checks import audit as audit_data
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.inspection import describe as describe_data
-from ferlightning.data.inspection import recognise
+from ferlightning.data.inspection import first, recognise
 from ferlightning.data.sources.arrays import Arrays
 from ferlightning.data.sources.columns import text
 from ferlightning.data.transforms import build_preprocess
@@ -272,7 +272,7 @@ def inspect(path: str | Path) -> list[dict[str, Any]]:
 
 def audit(data: str | Path | FaceData) -> dict[str, Any]:
     """Copies, people in two splits, blank images and drift of classes, as ``ferl data audit`` finds them."""
-    return audit_data(data if isinstance(data, FaceData) else recognise(Path(data))[0].default())
+    return audit_data(data if isinstance(data, FaceData) else first(Path(data)))
 
 
 def components(slot: str | None = None) -> list[Component]:

@@ -1,5 +1,7 @@
 """YAML of a stranger: no aliases that multiply, no nesting without end, no numbers of thousands of digits."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -32,6 +34,17 @@ def load(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from None  # such as a date that no calendar has
     finally:
         loader.dispose()
+
+
+def plain(path: str) -> str:
+    """A path that no option takes for another value: ./null, ./1e3 and ./[a]."""
+    if path.startswith("~"):  # of which ~x would be a person's home
+        return str(Path(path).absolute())
+    try:
+        safe = load(path) == path and path != "None" and not re.match(r"[.+-]?\d", path)
+    except (yaml.YAMLError, OverflowError):
+        safe = False
+    return path if safe or Path(path).is_absolute() else f"./{path}"
 
 
 def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, auto_cli
 
 from ferlightning import plugins
+from ferlightning.bounded_yaml import plain
 from ferlightning.cli import configs
 from ferlightning.cli.deferred import import_lightning
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
@@ -34,7 +35,7 @@ def data(args: Sequence[str]) -> None:
         if not Path(words[1]).exists():
             raise FerlError(f"there is no file or folder {words[1]}")
         if words[0] != "inspect":
-            words[1] = f"--path={words[1]}"  # the parser takes as positional only what is required
+            words[1] = f"--path={plain(words[1])}"  # the parser takes as positional only what is required
     import_lightning()
     from ferlightning.data.commands import audit, inspect, verify
     from ferlightning.deploy.align import align

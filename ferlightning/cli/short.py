@@ -6,9 +6,7 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
-from ferlightning.bounded_yaml import load
+from ferlightning.bounded_yaml import plain
 from ferlightning.cli import index
 from ferlightning.cli.configs import CONFIGS, read, shipped
 from ferlightning.cli.run_folder import LAST, last_checkpoint
@@ -74,7 +72,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
             raise FerlError(f"ferl predict: there is no file or folder {path}")
         if Path(path, "checkpoints").is_dir():
             raise FerlError(f"ferl predict takes one model: {path} is a run folder, and no pictures")
-    photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(map(_plain, named))
+    photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(map(plain, named))
     return Spelled([command, *words, *([f"--data.predict_folder={photos}"] if named else [])], [])
 
 
@@ -176,10 +174,10 @@ def _data_at(place: str) -> list[str]:
     found = recognise(Path(place))
     kinds = list(dict.fromkeys(source.data_set for source in found))
     if len(kinds) > 1:
-        which = " or ".join(f"--data={kind} --data.root={place}" for kind in kinds)
+        which = " or ".join(f"--data={kind} --data.root={plain(place)}" for kind in kinds)
         raise FerlError(f"{place} has several data sets; say which to train on: {which}")
     more = {} if len(found) > 1 else {key: value for key, value in found[0].options.items() if key == "pattern"}
-    return [f"--data={kinds[0]}", f"--data.root={_plain(place)}", *(f"--data.{key}={x}" for key, x in more.items())]
+    return [f"--data={kinds[0]}", f"--data.root={plain(place)}", *(f"--data.{key}={x}" for key, x in more.items())]
 
 
 def _with_start(args: list[str]) -> Spelled:
@@ -196,17 +194,6 @@ def _with_start(args: list[str]) -> Spelled:
     )
 
 
-def _plain(path: str) -> str:
-    """A path that nothing takes for another value, such as ./null, ./1e3 and ./[a]."""
-    if path.startswith("~"):  # of which ~x would be a person's home
-        return str(Path(path).absolute())
-    try:
-        safe = load(path) == path and path != "None" and not re.match(r"[.+-]?\d", path)
-    except (yaml.YAMLError, OverflowError):
-        safe = False
-    return path if safe or Path(path).is_absolute() else f"./{path}"
-
-
 def _quoted(path: str) -> str:
-    escaped = _plain(path).replace("'", "''")
+    escaped = plain(path).replace("'", "''")
     return f"'{escaped}'"

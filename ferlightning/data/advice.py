@@ -3,10 +3,11 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ferlightning.bounded_yaml import plain
 from ferlightning.data.sources.files import ImageFiles, Listed
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_bytes
@@ -52,7 +53,7 @@ def _content(file: Listed) -> bytes:
     return Path(file.path).read_bytes() if file.content is None else file.content()
 
 
-def command(data_set: str, options: dict[str, Any], files: Files | None, items: int, clips: bool) -> str:
+def command(data_set: str, options: dict[str, str], files: Files | None, items: int, clips: bool) -> str:
     """Write the command that trains on a data set.
 
     Args:
@@ -64,7 +65,7 @@ def command(data_set: str, options: dict[str, Any], files: Files | None, items: 
     """
     config = "ck_attn_pretrained" if items < FEW else "models/cnn_bilstm" if clips else "models/cnn"
     words = ["ferl", "fit", f"--config={config}", f"--data={data_set}"]
-    words += [f"--data.{name}={value}" for name, value in options.items()]
+    words += [f"--data.{name}={plain(value)}" for name, value in options.items()]
     if files is not None and items >= FEW:
         side = min(files.median)
         words.append(f"--data.size={max([size for size in SIZES if size <= side], default=SIZES[0])}")

@@ -49,12 +49,12 @@ def audit(path: str | None = None, data: FaceData | None = None, output: str = "
     """
     from ferlightning.data.audit.checks import audit as find
     from ferlightning.data.audit.report import check_folder, print_audit, write_audit
-    from ferlightning.data.inspection import recognise
+    from ferlightning.data.inspection import first
 
     if (path is None) == (data is None):
         raise FerlError("say what to look at: ferl data audit PATH, or ferl data audit --data=FER2013 --data.root=PATH")
     check_folder(Path(output))
-    data = data if path is None else recognise(Path(path))[0].default()
+    data = data if path is None else first(Path(path))
     assert data is not None
     found = find(data)
     console = Console(record=True)

@@ -1,5 +1,6 @@
 """Inspection of data on disk: which data sets there are, in which layouts, what they hold, and what is odd about it."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from ferlightning.bounded_yaml import plain
 from ferlightning.data.advice import advise, command, look_at
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
@@ -19,8 +21,8 @@ from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.sources.folder import ImageFolder, list_classes
-from ferlightning.data.sources.layouts import find_layouts
-from ferlightning.data.sources.names import readable
+from ferlightning.data.sources.layouts import find_layouts, unread_folders
+from ferlightning.data.sources.names import readable, some
 from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
@@ -29,6 +31,7 @@ from ferlightning.images.decode import is_pipe
 
 READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet, table.Table: table}
 """The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
+log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -55,14 +58,18 @@ def recognise(path: Path) -> list[Source]:
         raise FerlError(f"there is no file or folder {path}")
     if not path.is_dir() and is_pipe(path):
         raise FerlError(f"{path} is a pipe or device, and no data set")
-    found = [
-        _source(kind, layout.name, layout.path)
-        for kind, module in READERS.items()
-        for layout in find_layouts(module.find, path)
-    ]
+    layouts = [(kind, layout) for kind, module in READERS.items() for layout in find_layouts(module.find, path)]
+    found = [_source(kind, layout.name, layout.path) for kind, layout in layouts]
     if path.is_file() and any(source.data_set == "Table" for source in found):
         found = [source for source in found if source.data_set == "Table"]  # a csv of paths has no pixels
     if found:
+        if unread := set[str].intersection(*({*unread_folders(path, layout)} for _, layout in layouts)):
+            try:
+                list_classes(path)
+            except FerlError:
+                log.warning("%s: folders that look like data and were not read: %s", path, some(sorted(unread)))
+            else:
+                found.append(_class_folders(path))
         return found
     pattern = recognise_pattern(path)
     try:
@@ -79,11 +86,28 @@ def recognise(path: Path) -> list[Source]:
             f"  ImageFolder: <class>/*.png or train/<class>/*.png. Here: {error}"
         ) from None
 
+    return [_class_folders(path, pattern)]
+
+
+def first(path: Path) -> FaceData:
+    """The first data set of ``recognise``; a warning names the others.
+
+    Raises:
+        FerlError: the same as of ``recognise``.
+    """
+    found = recognise(path)
+    if others := list(dict.fromkeys(f"{source.data_set}, {source.layout}" for source in found[1:])):
+        log.warning("%s: this is about %s, %s; also there: %s. Give one by --data=NAME --data.root=%s", path,
+                    found[0].data_set, found[0].layout, "; ".join(others), plain(str(path)))  # fmt: skip
+    return found[0].default()
+
+
+def _class_folders(path: Path, pattern: str | None = None) -> Source:
     def folder() -> FaceData:
         return ImageFolder(str(path), pattern=pattern)
 
-    options = {"root": path} | ({} if pattern is None else {"pattern": pattern})
-    return [Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder, options)]
+    options = {"root": str(path)} | ({} if pattern is None else {"pattern": pattern})
+    return Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder, options)
 
 
 def _source(kind: type[FaceData], layout: str, path: Path) -> Source:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ferlightning.cli.main import main
 from ferlightning.data import ImageFolder, Table
+from ferlightning.data.sources import patterns
 from ferlightning.errors import FerlError
 
 
@@ -73,6 +74,24 @@ def test_frames_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     table = write(tmp_path, [(0, "a", "sad,train"), (1, "a", "sad,test")], "path,clip,label,split")
     with pytest.raises(FerlError, match="clip a have two splits: train in .*line 2, test in .*line 3"):
         Table(table)
+
+
+def test_two_frames_of_one_number_are_two_clips_of_one_name(tmp_path: Path) -> None:
+    draw(tmp_path, [f"{n}.png" for n in range(8)])
+    rows = [
+        f"{n}.png,{'v1' if n < 4 else 'v2'},{n % 2 if n < 4 else n},{'sad' if n < 4 else 'happy'}\n" for n in range(8)
+    ]
+    (tmp_path / "t.csv").write_text("path,clip,frame,label\n" + "".join(rows))
+    with pytest.raises(FerlError, match=r"two frames of clip v1 have the number 0: .*line 2, and .*line 4"):
+        _ = Table(str(tmp_path), size=8).raw
+    assert len(Table(str(tmp_path), size=8, clips=False).raw) == 8
+
+
+def test_a_pattern_that_goes_back_and_forth_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    draw(tmp_path, ["a" * 40 + ".png", "happy.png"])
+    with pytest.raises(FerlError, match=r"data.pattern is .* takes for ever on a{40}.png"):
+        ImageFolder(str(tmp_path), pattern="(?P<label>(a+)+)b")
 
 
 def test_numbers_of_clips_that_start_anew_for_each_subject(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
-from ferlightning.data import advice
+from ferlightning.data import FER2013, advice
 from ferlightning.data.inspection import describe, recognise
 from ferlightning.errors import FerlError
 from tests.conftest import write_fer2013
@@ -136,6 +136,29 @@ def test_other_class_folders_are_an_image_folder(tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     assert "ImageFolder, layout folder" in shown and "not split" in shown
     assert table(shown) == {"happiness": [2], "wink": [3], "all": [5]}
+
+
+def test_class_folders_beside_a_csv_are_not_passed_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_fer2013(Path("null/fer2013.csv"))
+    for name in ("happy", "sad"):
+        Path("null", name).mkdir()
+        cv2.imwrite(f"null/{name}/0.png", faces(1)[0])
+    with pytest.raises(SystemExit):
+        main(["fit", "null"])
+    assert "--data=FER2013 --data.root=./null or --data=ImageFolder --data.root=./null" in capsys.readouterr().err
+    main(["data", "inspect", "null"])
+    assert "--data=ImageFolder --data.root=./null" in capsys.readouterr().out
+    main(["data", "audit", "null"])
+    assert "this is about FER2013, csv; also there: ImageFolder, folder" in caplog.text
+    shutil.rmtree("null/sad")
+    assert recognise(Path("null"))[0].data_set == "FER2013" and "were not read: happy" in caplog.text
+    assert any("were not read: happy" in note for note in FER2013("null").notes("test"))
 
 
 def test_a_damaged_source_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,9 +75,23 @@ class OwnImages(ImageFiles):
                         f"{where.get(other.path, other.path)}. Give it one, or another name to one of two clips, or "
                         "read stills by --data.clips=false"
                     )
+            if self.clips or self.last or self.frames:
+                _refuse_twins(name, own, where)
             chosen = sorted(own, key=lambda file: file.frame)[-(self.last or len(own)) :]
             if self.frames is not None and len(chosen) > self.frames:  # the middles of equal parts
                 parts = (np.arange(self.frames) + 0.5) * len(chosen) / self.frames
                 chosen = [chosen[n] for n in parts.astype(int)]
             found += [file._replace(sequence=f"{subject}/{name}") for file in chosen] if subjects[name] > 1 else chosen
         return found
+
+
+def _refuse_twins(name: str, frames: list[Listed], where: Mapping[str, str]) -> None:
+    """Refuse a clip of which two frames have one number, where numbers are given: it is probably two clips."""
+    first: dict[float, Listed] = {}
+    for file in frames if any(file.frame for file in frames) else ():
+        other = first.setdefault(file.frame, file)
+        if other is not file:
+            raise FerlError(
+                f"two frames of clip {name} have the number {file.frame:g}: {where.get(other.path, other.path)}, and "
+                f"{where.get(file.path, file.path)}. Give each its own number, or another name to one of two clips"
+            )

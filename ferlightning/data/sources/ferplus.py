@@ -169,7 +169,15 @@ def find(path: Path, on_bad_image: OnBadImage = "raise") -> list[Layout]:
     if votes.is_file():
         found = [_beside(votes, images) for images in fer2013.find(path, on_bad_image)]
     if any((path / name / "label.csv").is_file() for name in PNG_FOLDERS):
-        found.append(Layout("png", path, lambda: _png_files(path), lambda: _read_png(path, on_bad_image)))
+        found.append(
+            Layout(
+                "png",
+                path,
+                lambda: _png_files(path),
+                lambda: _read_png(path, on_bad_image),
+                claims=frozenset(PNG_FOLDERS),
+            )
+        )
     return found
 
 
@@ -180,6 +188,7 @@ def _beside(votes: Path, images: Layout) -> Layout:
         lambda: [votes, *images.files()],
         lambda: _read_beside(votes, images.name, images.parse()),
         images.version,
+        images.claims,
     )
 
 

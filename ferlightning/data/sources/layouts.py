@@ -2,10 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from ferlightning.data.sources.names import readable, some, split_of
 from ferlightning.data.store import Store, open_store
+from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import is_leftover
 
@@ -29,6 +33,8 @@ class Layout:
     version: int = 1
     claims: frozenset[str] = frozenset()
     """Folders right below ``path`` that belong to it, in which no other data set is searched for."""
+    unread: tuple[str, ...] = ()
+    """Folders beside it that look like data, for a remark."""
 
     def open(self, data_set: str, **options: object) -> Store:
         """Open the store of this layout.
@@ -39,7 +45,7 @@ class Layout:
         """
         try:
             here = f"{Path.cwd()}/"  # abspath of each takes longer than to look at it
-            listing = [_facts(name if os.path.isabs(name) else f"{here}{name}") for name in self.files()]  # noqa: PTH117
+            listing = [_facts(str(name) if os.path.isabs(name) else f"{here}{name}") for name in self.files()]  # noqa: PTH117
         except OSError as error:
             raise FerlError(f"{error.filename}: {error.strerror}; see who may read it") from None
         key: dict[str, object] = {
@@ -47,7 +53,15 @@ class Layout:
             "files": listing,
             "options": options,
         }
-        return open_store(key, self.parse)
+        if not self.unread:
+            return open_store(key, self.parse)
+        remark = f"Folders beside it that look like data and were not read: {some([*self.unread])}."
+
+        def parse() -> Store:
+            store = self.parse()
+            return replace(store, remarks=np.append(store.remarks, remark))
+
+        return open_store(key | {"remark": remark}, parse)
 
 
 def _facts(name: str) -> tuple[str, int, int]:
@@ -73,6 +87,15 @@ def find_layouts(find: Find, root: Path) -> list[Layout]:
     claimed = frozenset[str]().union(*(layout.claims for layout in here))
     below = sorted(path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name))
     return here + [layout for folder in below if folder.name not in claimed for layout in find(folder)]
+
+
+def unread_folders(root: Path, layout: Layout) -> tuple[str, ...]:
+    """Folders directly below a root that are named after a class or split and that a layout does not claim."""
+    if not root.is_dir():
+        return ()
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name))
+    other = [readable(path.name) for path in folders if path != layout.path and path.name not in layout.claims]
+    return tuple(name for name in other if split_of(name) or canonical(name) in EMOTIONS)
 
 
 def place(path: Path) -> str:
@@ -110,7 +133,7 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
     found = find_layouts(find, path)
     for layout in found:
         if name in (None, layout.name):
-            return layout
+            return replace(layout, unread=unread_folders(path, layout))
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
     what = "and the folders directly below it" if path.is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(

@@ -9,7 +9,10 @@ from ferlightning.data.sources.names import no_such, readable, some, split_of, s
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import image_names, list_images
+from ferlightning.signals import at_most
 
+SECONDS = 2
+"""Time that a pattern may take on one path; one that goes back and forth for ever is cut short."""
 GROUPS = ("label", "split", "subject", "sequence", "frame")
 KNOWN = {
     "JAFFE": r"(?:^|/)(?P<subject>[A-Z]{2})\.(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.tiff?$",
@@ -53,7 +56,9 @@ def list_matching(root: Path, pattern: str, by_hand: Mapping[str, str]) -> tuple
     files, other, values = [], [], set()
     for path in sorted(image_names(root), key=_natural):
         name = Path(path).relative_to(root).as_posix()
-        match = search(name)
+        with at_most(SECONDS, FerlError(f"data.pattern is {pattern!r}, which takes for ever on {name}: write it "
+                     "without a repeated group, such as (a+)+")):  # fmt: skip
+            match = search(name)
         cells = {key: value for key, value in match.groupdict().items() if value} if match else {}
         if "label" not in cells:
             other.append(name)

@@ -42,7 +42,7 @@ def find(path: Path, content: Content = STILLS) -> list[Layout]:
     if images is not None:
         found.append(_original(path, images, content))
     if parts := _ck48_parts(path):
-        claims = frozenset(part.name for part in parts if part != path)
+        claims = frozenset(part.name for part in (path.iterdir() if parts == [path] else parts))
         found.append(
             Layout(
                 "ck48", path, lambda: [x for part in parts for x in list_images(part)],
