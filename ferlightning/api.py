@@ -247,9 +247,9 @@ def test(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **t
         words: more options as on the command line.
         trainer: options of the trainer.
     """
-    folder = run_trainer(["test", _place(run), *_data_words(data), *_more_words(words, trainer)])
-    assert folder is not None
-    return _scores(folder / "report")
+    report = run_trainer(["test", _place(run), *_data_words(data), *_more_words(words, trainer)])
+    assert report is not None
+    return _scores(report)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's

@@ -74,18 +74,18 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
         probs: (N, K) in [0, 1].
         class_names: K names.
     """
-    classes = [_plain_text(name) for name in class_names]
+    classes = [plain_text(name) for name in class_names]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         known = [] if label is None else ["label"]
         table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
         for i, (name, p) in enumerate(zip(names, probs, strict=True)):
             true = [] if label is None else [classes[label[i]]]
-            row = [_plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
+            row = [plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
             table.writerow(row + [f"{x:.6g}" for x in p])
 
 
-def _plain_text(name: str) -> str:
+def plain_text(name: str) -> str:
     """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``."""
-    is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not is_number else name
+    harmless = re.fullmatch(r"-|[-+]?\d+(\.\d*)?", name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not harmless else name

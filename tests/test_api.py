@@ -23,13 +23,13 @@ PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with PHOTOS of two classes."""
+    """A folder with FACES of two classes."""
     folder = tmp_path_factory.mktemp("python")
     faces = SyntheticFaces(items_per_class=6, subjects=6)
     for label, name in enumerate(("happy", "sad")):
-        (folder / "PHOTOS" / name).mkdir(parents=True)
+        (folder / "FACES" / name).mkdir(parents=True)
         for i, n in enumerate(np.flatnonzero(faces.label == label)[:4]):
-            cv2.imwrite(str(folder / "PHOTOS" / name / f"{i}.png"), cv2.resize(faces.store.images[n], (61, 70)))
+            cv2.imwrite(str(folder / "FACES" / name / f"{i}.png"), cv2.resize(faces.store.images[n], (61, 70)))
     return folder
 
 
@@ -84,7 +84,7 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
 
 
 def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> None:
-    network, path = ferl.load("ferl-small"), photos / "PHOTOS" / "happy" / "1.png"
+    network, path = ferl.load("ferl-small"), photos / "FACES" / "happy" / "1.png"
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     with torch.inference_mode():
         expected = network(ferl.prepare(network, path)).logits.softmax(1)

@@ -73,7 +73,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             path = tmp_path / "FACES" / name / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.full((8, 8), 40 * i + 9 * len(name), np.uint8))
-    shutil.copytree("FACES/smile", "PHOTOS")
+    shutil.copytree("FACES/smile", "MORE_FACES")
     for name in ("RUN", "runs/FACES/latest", "RUN1", "RUN2"):
         Path(name, "checkpoints").mkdir(parents=True)
         for file in ("best", "last"):

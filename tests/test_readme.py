@@ -30,14 +30,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_votes(Path(folder), draw())
     write_ck48(Path("ck"))
     write_ck48(Path("data"))
-    Path("PHOTOS").mkdir()
+    Path("MORE_FACES").mkdir()
     for i in range(14):
         path = Path("FACES", ("smile", "frown")[i % 2], f"{i}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.random.default_rng(9 + i).integers(0, 256, (60, 60), dtype=np.uint8))
     for i in range(2):
-        cv2.imwrite(f"PHOTOS/{i}.png", np.random.default_rng(i).integers(0, 256, (60, 60), dtype=np.uint8))
-    shutil.copy("PHOTOS/0.png", "photo.jpg")
+        cv2.imwrite(f"MORE_FACES/{i}.png", np.random.default_rng(i).integers(0, 256, (60, 60), dtype=np.uint8))
+    shutil.copytree("MORE_FACES", "PICTURES")
+    shutil.copy("PICTURES/0.png", "photo.jpg")
     film = cv2.VideoWriter("film.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 64))
     for _ in range(3):
         film.write(np.zeros((64, 64, 3), np.uint8))

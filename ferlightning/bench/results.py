@@ -305,6 +305,15 @@ def collect(path: Path) -> list[str]:
     return problems
 
 
+def forget(path: Path, keys: set[Key]) -> None:
+    """Delete the lines of steps and failed cells."""
+    lines = read_lines(path)
+    if kept := [line for line in lines if key_of(line) not in keys]:
+        _write_csv(path, kept)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _lines(cell: Cell, step: Step, home: Path) -> list[dict[str, Any]]:
     """The lines of a step that is done: for each split all images, and those without copies in training."""
     done, lines = read_json(step.folder / "step.json") or {}, list[dict[str, Any]]()

@@ -6,6 +6,7 @@ A cell runs in a process of its own, ``python -m ferlightning.bench.cell``.
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ferlightning.bench.results import collect, home_of, key_of, read_lines, results_csv
-from ferlightning.bench.suite import Cell, cells, read_json, read_suite
+from ferlightning.bench.results import collect, forget, home_of, key_of, read_lines, results_csv
+from ferlightning.bench.suite import Cell, Key, cells, read_json, read_suite
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 from ferlightning.signals import HANG_UP, asked_to_end
@@ -51,6 +52,7 @@ def run(
     out: str | None = None,
     budget: str = "full",
     only: list[str] | str = "*",
+    redo: list[str] | str | None = None,
     minutes: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -59,7 +61,7 @@ def run(
 
     The csv has everything measured so far; ``ferl bench report`` makes the tables. A cell whose lines are complete in
     the csv is not run again, even if its folder is on another machine: to go on elsewhere, take the csv along, and the
-    folders of cells that are not done. To run a cell anew, delete its lines and its folder.
+    folders of cells that are not done.
 
     Args:
         suite: the suite file; those of the project are in benchmarks/suites.
@@ -67,6 +69,7 @@ def run(
             runs/bench/SUITE-BUDGET.
         budget: one of the suite's budgets.
         only: a pattern, or a list of patterns, of the cells to run: 'P1/*', '*/fold-0/*'.
+        redo: the same of cells to run anew, whose results are deleted first.
         minutes: stop after this time; what a cell has done by then is kept.
         workers: number of cells that run at a time; null: four on each GPU, or one without GPUs.
         ray: address of a Ray cluster whose machines see this folder under the same path, or 'local'; null: without Ray.
@@ -80,16 +83,15 @@ def run(
         raise FerlError(f"--budget: {path} has no budget {budget!r}; it has {', '.join(found.budgets)}")
     csv = results_csv(Path(out or f"runs/bench/{path.stem}-{budget}"))
     every = cells(found, found.budgets[budget], home_of(csv))
-    _check(every, csv)
-    patterns = [only] if isinstance(only, str) else only
-    chosen = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
-    if not chosen:
-        raise FerlError(f"--only: {only} matches no cell of {path}; cells have names such as {every[0].name}")
+    chosen = _matching(every, only, f"--only: {path}")
+    again = _matching(chosen, redo, f"--redo: {path}") if redo else []
+    _check(every, csv, {step.key for cell in again for step in cell.steps})
     csv.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump({"budget": budget, "suite": yaml.safe_load(path.read_text("utf-8"))}, sort_keys=False)
     with replacing(csv.with_suffix(".yaml")) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
+    _forget(again, csv)
     left = _missing(chosen, csv)
     console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
     failed, begun = 0, time.monotonic()
@@ -125,9 +127,31 @@ def run(
         )
 
 
-def _check(every: list[Cell], csv: Path) -> None:
+def _matching(every: list[Cell], patterns: list[str] | str, where: str) -> list[Cell]:
+    """The cells that a pattern or a list of patterns names."""
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    found = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in wanted)]
+    if not found:
+        raise FerlError(f"{where}: {patterns} matches no cell; cells have names such as {every[0].name}")
+    return found
+
+
+def _forget(again: list[Cell], csv: Path) -> None:
+    """Delete what cells have left, unless another run is working on one."""
+    for cell in again:
+        if cell.folder.exists():
+            try:
+                with FileLock(cell.folder / "lock", timeout=0):
+                    shutil.rmtree(cell.folder)
+            except Timeout:
+                raise FerlError(f"--redo: another run is working on {cell.name}") from None
+    forget(csv, {key for cell in again for key in (cell.key, *(step.key for step in cell.steps))})
+
+
+def _check(every: list[Cell], csv: Path, redone: set[Key]) -> None:
     """Refuse results of other arguments, which must not end up in one table."""
     steps = {step.key: step for cell in every for step in cell.steps}
+    names = {step.key: shlex.quote(cell.name) for cell in every for step in cell.steps}
     made = {key_of(line): line["command"] for line in read_lines(csv) if line.get("command")}
     for key, step in steps.items():
         if record := read_json(step.folder / "step.json"):
@@ -136,10 +160,10 @@ def _check(every: list[Cell], csv: Path) -> None:
         name = "/".join(filter(None, key))
         if key not in steps:
             raise FerlError(f"{csv}: {name} is not in the suite; delete its lines, or choose another --out")
-        if command != steps[key].command:
+        if command != steps[key].command and key not in redone:
             raise FerlError(
-                f"{name} was made with other arguments than the suite has now; to run it again, delete its lines in "
-                f"{csv} and the folder {steps[key].folder}, or choose another --out"
+                f"{name} was made with other arguments than the suite has now; run it again by --redo={names[key]}, or "
+                "choose another --out"
             )
 
 

@@ -1,4 +1,4 @@
-"""``ferl predict MODEL.onnx PHOTOS``: an exported model, which needs no torch."""
+"""``ferl predict MODEL.onnx FACES``: an exported model, which needs no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,16 @@ from ferlightning.predictions import Predictions
 TAKEN = ("name", "trainer.default_root_dir", "quiet")
 
 
-def predict(words: Sequence[str], model: str, places: Sequence[str]) -> None:
+def predict(words: Sequence[str], model: str, places: Sequence[str]) -> Path:
     """Write what an exported model says of faces that were cut out, as for a checkpoint.
 
     Args:
         words: the command with its options.
         model: the file, or a name of shipped weights that ends in ``.onnx``.
         places: pictures and folders of pictures.
+
+    Returns:
+        The file of predictions.
 
     Raises:
         FerlError: there is nothing to predict, or some of it cannot be read; the rest is written.
@@ -48,12 +51,14 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> None:
         what = f"none can be read: {unreadable[0]}" if unreadable else f"there are none in {', '.join(places)}"
         raise FerlError(f"ferl predict needs images; {what}")
     folder, made = choose(words, model)
+    path = folder / "predictions.csv"
     try:
         found = recognizer.predict(faces)
-        Predictions(names, found.class_names, found.probabilities).to_csv(folder / "predictions.csv")
+        Predictions(names, found.class_names, found.probabilities).to_csv(path)
     finally:
         if made:
             remove_if_empty(folder)
-    print(f"Predictions: {folder / 'predictions.csv'}")
+    print(f"Predictions: {path}")
     if unreadable:
         raise FerlError(f"{len(unreadable)} image(s) were left out: " + "; ".join(unreadable))
+    return path

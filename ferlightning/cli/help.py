@@ -10,7 +10,7 @@ SHORT = {
 
 Train a model, and report on validation with the best checkpoint.
 
-  ferl fit PHOTOS                    a folder for each class; or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet
+  ferl fit FACES                     a folder for each class; or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet
   ferl fit --config quickstart       a configuration, ours or a file; later ones and options go before earlier ones
   --from=ferl-small                  start from trained weights, with their network; or from a run, or a checkpoint
   --model.backbone=ResNet            choose a part, and null leaves one out; --model.backbone.channels=[32,64] sets it
@@ -32,17 +32,17 @@ Evaluate a checkpoint on the validation split: a run folder, a checkpoint, or a 
 
 Evaluate a checkpoint on the test split: a run folder, a checkpoint, or a name such as ferl-small.
 
-  --data=FER2013 --data.root=DATA    other data; classes are matched by name
+  --data=FER2013 --data.root=DATA    other data, with a report of its own; classes are matched by name
   --data.corrupt=JPEG --data.corrupt.severity=3
   --model.mirror=true                the mean over each image and its mirror image
   --trainer.default_root_dir=DIR     where the report goes, in place of the run folder
 """,
-    "predict": """usage: ferl predict MODEL PHOTOS... [options]
+    "predict": """usage: ferl predict MODEL FACES... [options]
 
 Write predictions.csv: what a model says of faces that were cut out. ferl recognize finds them in pictures.
 
   MODEL                              a run folder, a checkpoint, a file of ferl export, or a name such as ferl-small
-  PHOTOS                             pictures and folders; without any, those of the test split
+  FACES                              pictures and folders; without any, those of the test split
   --trainer.default_root_dir=DIR     where predictions.csv goes, in place of the run folder
 """,
 }

@@ -190,14 +190,11 @@ def run_trainer(args: list[str]) -> Path | None:
     """Run one of Lightning's commands, once nothing is found wrong with it that can be seen without torch.
 
     Returns:
-        The run folder; None if help was asked for, or the model is an exported one.
+        The run folder of a training, the folder of a report, or the file of predictions; None if help was asked for.
     """
-    from ferlightning.cli.check import check
     from ferlightning.cli.configs import expand
-    from ferlightning.cli.deferred import import_lightning
-    from ferlightning.cli.run_folder import go_on
+    from ferlightning.cli.run_folder import is_first
     from ferlightning.cli.short import spell_out
-    from ferlightning.plugins import load_plugins
 
     asked = next((i for i, word in enumerate(args) if word in ("--help", "-h")), None)
     if asked is not None:
@@ -208,18 +205,31 @@ def run_trainer(args: list[str]) -> Path | None:
         args = [args[0], "--help"]
     args, exported, start = spell_out(expand(args))
     quiet = "--quiet" in args
+    written: Path | None
     with redirect_stdout(None) if quiet else nullcontext():  # warnings and errors go elsewhere
         if exported:
             from ferlightning.cli.exported import predict
 
-            predict(args, exported[0], exported[1:])
-            return None
-        again = go_on(args)
-        args = check(args if again is None else again, start is not None)
-        import_lightning()
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
-        load_plugins()
-        from ferlightning.cli.trainer import FerlCLI
+            written = predict(args, exported[0], exported[1:])
+        else:
+            written = _run_lightning(args, start, quiet)
+    if quiet and is_first():
+        print(os.path.relpath(written))
+    return written
 
-        return FerlCLI(args, again is not None, start).run_folder
+
+def _run_lightning(args: list[str], start: str | None, quiet: bool) -> Path:
+    from ferlightning.cli.check import check
+    from ferlightning.cli.deferred import import_lightning
+    from ferlightning.cli.run_folder import go_on
+    from ferlightning.plugins import load_plugins
+
+    again = go_on(args)
+    args = check(args if again is None else again, start is not None)
+    import_lightning()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
+    load_plugins()
+    from ferlightning.cli.trainer import FerlCLI
+
+    return FerlCLI(args, again is not None, start).result

@@ -15,7 +15,7 @@ from ferlightning.errors import FerlError
 
 EXAMPLES = """examples:
   ferl recognize photo.jpg                                    # a table
-  ferl recognize PHOTOS --format=csv > faces.csv              # a folder, at any depth
+  ferl recognize PICTURES --format=csv > faces.csv            # a folder, at any depth
   ferl recognize film.mp4 --save=OUT --anonymize=box          # OUT/film.mkv, without the faces
   ferl recognize 0 --show                                     # the first camera, in a window
   ferl recognize rtsp://localhost/door --format=jsonl --every=5
@@ -113,6 +113,8 @@ def _run(options: Any) -> None:
         if job.progress:
             print("\r\033[K", end="", file=sys.stderr)
     output.close()
+    if options.save:
+        print(f"Saved: {job.saved} of {total} in {options.save}", file=sys.stderr)
     if job.unreadable:
         print(f"ferl: error: {len(job.unreadable)} of {total} sources cannot be read:", file=sys.stderr)
         print(*(f"  {line}" for line in job.unreadable), sep="\n", file=sys.stderr)

@@ -6,6 +6,7 @@ here.
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -13,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ferlightning.bounded_yaml import load
 from ferlightning.cli.words import options, values
 from ferlightning.errors import FerlError
 
@@ -20,6 +22,8 @@ LAST = "last"
 """In place of the path of a checkpoint: the last of the run folder, if it has one."""
 RUN_FOLDER = "FERL_RUN_FOLDER"
 """Tells the processes that a launcher starts which folder the first one chose."""
+LONGEST = 60
+"""Letters of what a report's folder is called after."""
 RANKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -117,6 +121,25 @@ def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
     return folder, True
 
 
+def other_than_saved(args: Sequence[str], saved: Mapping[str, Any]) -> str:
+    """What the words say of data and model that the run's configuration does not, as the end of a folder's name."""
+    told = []
+    for name, _, text in options(args):
+        *_, last = name.split(".")
+        if name.split(".")[0] not in ("data", "model") or last in ("workers", "batch_size") or text is None:
+            continue
+        node: Any = saved
+        for key in name.split("."):
+            node = node.get("init_args", node) if isinstance(node, dict) else None
+            node = node.get(key) if isinstance(node, dict) else None
+        before = node["class_path"].rpartition(".")[2] if isinstance(node, dict) and "class_path" in node else node
+        value = text if last in ("root", "data") else load(text)
+        if value != before:
+            plain = isinstance(value, str)
+            told.append(re.split(r"[/\\.]", text.rstrip("/"))[-1] if plain and "=" not in text else f"{last}-{text}")
+    return re.sub(r"[^\w+-]+", "-", "_".join(told))[:LONGEST].strip("-")
+
+
 def link_latest(folder: Path) -> None:
     """Let ``latest`` beside a run folder lead to it."""
     link = folder.with_name("latest")
@@ -159,8 +182,13 @@ def _runs(args: Sequence[str], checkpoint: str | None = None) -> Path:
     if name is not None and (not name or Path(name).name != name):
         raise FerlError(f"--name is {name!r}; give the name of a folder in runs/, without slashes")
     configs = [value for value in values(args, "config", "c") if not value.startswith("{")]
-    stems = "+".join(Path(value).stem for value in configs[:2])  # all of them make names that nobody types
+    # Of all of them, names would be long; a plug-in's is config.yaml, in a folder that says more.
+    stems = "+".join(_stem(Path(value)) for value in configs[:2])
     return Path("runs", name or stems or Path(checkpoint or "default").stem).resolve()
+
+
+def _stem(config: Path) -> str:
+    return config.stem if config.stem != "config" else config.resolve().parent.name or config.stem
 
 
 def _job(args: Sequence[str]) -> str | None:

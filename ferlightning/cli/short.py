@@ -1,4 +1,4 @@
-"""What people type, such as ``ferl fit PHOTOS`` or ``ferl predict RUN PHOTOS``, as the options that are meant."""
+"""What people type, such as ``ferl fit FACES`` or ``ferl predict RUN FACES``, as the options that are meant."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ferlightning.weights import REGISTRY
 FLAGS = ("--quiet", "--trust", "--help", "-h")
 """Options without a value."""
 NO_DATA = (
-    "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit PHOTOS "
+    "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit FACES "
     "(a folder for each class, or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet); a configuration, "
     "ferl fit --config quickstart; or --data=SyntheticFaces for drawn faces"
 )
@@ -77,7 +77,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
 
 
 def _matching(word: str) -> list[str]:
-    """The files that a pattern such as ``PHOTOS/*.png`` stands for; any other word stays as it is."""
+    """The files that a pattern such as ``FACES/*.png`` stands for; any other word stays as it is."""
     if Path(word).exists():
         return [word]
     return sorted(glob(word, recursive=True)) or [word]  # noqa: PTH207 - Path's own takes no absolute pattern

@@ -77,7 +77,8 @@ def _network(model: Classifier, data: FaceData) -> dict[str, str]:
         pass
     network = " → ".join(type(part).__name__ for part in parts if part is not None)
     start = {"start": model.started_from} if model.started_from else {}
-    return {"network": network, "size": size, **start}
+    losses = [f"{'' if loss.weight == 1 else f'{loss.weight:g} '}{type(loss).__name__}" for loss in model.losses]
+    return {"network": network, "size": size, **start, "losses": " + ".join(losses)}
 
 
 def _batches(trainer: Trainer, data: FaceData) -> int:

@@ -42,7 +42,15 @@ from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
-from ferlightning.cli.run_folder import choose, is_first, link_latest, remove_if_empty, run_of, without_added_lists
+from ferlightning.cli.run_folder import (
+    choose,
+    is_first,
+    link_latest,
+    other_than_saved,
+    remove_if_empty,
+    run_of,
+    without_added_lists,
+)
 from ferlightning.cli.short import NO_DATA, names_data
 from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import go_offline_if_unreachable
@@ -142,6 +150,8 @@ class FerlCLI(LightningCLI):
         """
         self.command = args[0]
         self.names_data = self.command != "fit" or names_data(args)
+        self.words = args[1:]
+        self.named_folder = bool(values(args, "trainer.default_root_dir"))
         self.ckpt_path = next(reversed(values(args, "ckpt_path")), None)
         self.header: dict[str, Any] = {}
         """What the checkpoint says of its network, or the first of an ensemble of its own."""
@@ -188,7 +198,7 @@ class FerlCLI(LightningCLI):
             help="Build whatever the run folder or checkpoint names: this runs its code.",
         )
         parser.add_argument("--name", type=str | None, default=None, help="Run folder: runs/NAME/TIME.")
-        parser.add_argument("--quiet", action="store_true", help="Print warnings and errors only.")
+        parser.add_argument("--quiet", action="store_true", help="Print the place of the results alone.")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -421,6 +431,22 @@ class FerlCLI(LightningCLI):
             finally:
                 if self.lock:
                     self.lock.release()
+
+    @property
+    def result(self) -> Path:
+        """The run folder of a training; else the report's folder, or the predictions."""
+        reports = [x for x in self.trainer.callbacks if isinstance(x, Report) and x.written]  # type: ignore[attr-defined]
+        return cast(Path, reports[0].written) if reports and self.command != "fit" else self.run_folder
+
+    def before_test(self) -> None:
+        """Leave the report of the run where it is, if this one is on other data, or of a changed model."""
+        if self.ckpt_path and run_of(self.ckpt_path) == self.run_folder and not self.named_folder:
+            other = other_than_saved(self.words, self.saved or {})
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Report) and other:
+                    callback.suffix = f"_{other}"
+
+    before_validate = before_test
 
     def before_fit(self) -> None:
         self.datamodule.check_training()

@@ -11,27 +11,31 @@ from ferlightning.images.detectors import build_detector
 
 
 def align(folder: str, out: str, size: int = 112, detector: str | None = None, upright: bool = True) -> None:
-    """Cut the largest face out of every picture of a folder, as ``ferl recognize`` does.
+    """Cut the largest face out of a picture, or out of every one of a folder, as ``ferl recognize`` does.
 
     Pictures without a face, and files that cannot be read, are listed and left out; for the latter the
     status is 1.
 
     Args:
-        folder: of photographs, at any depth, such as one with a folder for each class.
+        folder: of photographs, at any depth, such as one with a folder for each class; or one picture.
         out: where the faces go, as PNG, in folders of the same names.
         size: of a face, in pixels.
         detector: yunet, mtcnn, haar, or a plug-in's class; null for yunet, or haar where yunet's file cannot be had.
         upright: turn each face so that its eyes are level, where the detector finds them.
     """
     home, target = Path(folder).expanduser(), Path(out).expanduser()
-    if not home.is_dir():
-        raise FerlError(f"there is no folder {folder}")
-    if target.resolve().is_relative_to(home.resolve()):
+    if not home.exists():
+        raise FerlError(f"there is no file or folder {folder}")
+    pictures = list_images(home) if home.is_dir() else [home]
+    home = home if home.is_dir() else home.parent
+    if target.is_file():
+        raise FerlError(f"{out} is a file; give the folder that gets the faces")
+    if len(pictures) > 1 and target.resolve().is_relative_to(home.resolve()):
         raise FerlError(f"{out} is inside {folder}, whose pictures it would join: choose another folder")
     if size < 1:
         raise FerlError(f"size is {size}, expected a number of pixels from 1")
     find = build_detector(detector)
-    pictures, left_out, unreadable = list_images(home), [], False
+    left_out, unreadable = [], False
     for path in pictures:
         try:
             image = as_rgb(path)

@@ -66,6 +66,8 @@ class Job:
     done: int = 0
     """Pictures and frames so far."""
     began: float = field(default_factory=time.monotonic)
+    saved: int = 0
+    """Pictures and videos written."""
     _told: float = 0.0
 
     def run(self, sources: list[Source]) -> None:
@@ -118,6 +120,7 @@ class Job:
                     image = hide(image, [face.box for face in self.recognizer.detect(image)], self.anonymize)
                     self.recognizer.min_score = sure
                 write_picture(self.save / source.saved, draw(image, faces))
+                self.saved += 1
         pictures.clear()
 
     def _standard_input(self, source: Source) -> None:
@@ -167,6 +170,7 @@ class Job:
                 video.close()
                 if file:
                     file.close()
+                    self.saved += 1
 
     def _tell(self, n: int, total: int, what: str) -> None:
         """Say on the terminal, twice a second, how far it is."""

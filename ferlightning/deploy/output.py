@@ -6,6 +6,7 @@ import re
 from typing import IO, Any, Literal
 
 from ferlightning.deploy.recognizer import Face
+from ferlightning.predictions import plain_text
 
 Format = Literal["table", "jsonl", "csv", "json"]
 FORMATS = ("table", "jsonl", "csv", "json")
@@ -90,22 +91,27 @@ class Output:
         if not self.begun:
             ends = ["left", "top", "right", "bottom"]
             writer.writerow(
-                ["source", "frame", "time", "track", *ends, "score", *points, "label", *map(_plain, self.class_names)]
+                [
+                    "source",
+                    "frame",
+                    "time",
+                    "track",
+                    *ends,
+                    "score",
+                    *points,
+                    "label",
+                    *map(plain_text, self.class_names),
+                ]
             )
-        place = [_plain(source), frame, _rounded(time, 3)]
+        place = [plain_text(source), frame, _rounded(time, 3)]
         if not faces:
             writer.writerow([*place, *[None] * (7 + len(points) + len(self.class_names))])
         for face in faces:
             marks = [None] * len(points) if face.landmarks is None else [_rounded(v, 1) for v in face.landmarks.flat]
             numbers = [*(_rounded(v, 1) for v in face.box), _rounded(face.score, 3), *marks]
             probabilities = [_rounded(p, 4) for p in face.probabilities.values()]
-            writer.writerow([*place, face.track, *numbers, _plain(face.label), *probabilities])
+            writer.writerow([*place, face.track, *numbers, plain_text(face.label), *probabilities])
 
 
 def _rounded(value: Any, digits: int) -> float | None:
     return None if value is None else round(float(value), digits)
-
-
-def _plain(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text != "-" and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

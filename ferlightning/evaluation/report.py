@@ -40,6 +40,8 @@ class Report(Callback):
 
     def __init__(self) -> None:
         self.config: dict[str, Any] | None = None  # the resolved one of the command; the command line sets it
+        self.suffix = ""  # of the folder, where that of the run's own report must stay; the command line sets it
+        self.written: Path | None = None
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         self._items: tuple[Tensor, ...] = ()  # the first of the split: images, and masks of clips
         self._start = 0.0
@@ -81,6 +83,7 @@ class Report(Callback):
             path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
             write_predictions(path, names, known, probs, _class_names(trainer, pl_module))
+            self.written = path
             print(f"Predictions: {path}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -151,6 +154,7 @@ class Report(Callback):
 
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
+        self.written = folder = folder.with_name(folder.name + self.suffix)
         logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
         pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces)
         print_report(report, folder)

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from ferlightning.bench.cell import converged, resumed
-from ferlightning.bench.results import collect
+from ferlightning.bench.results import collect, read_lines
 from ferlightning.cli.main import main
 from tests.bench.written import finish_all, start, suite_of
 
@@ -97,10 +97,10 @@ def test_what_the_csv_knows_is_not_run_again_and_stays(tmp_path: Path, capsys: p
     shutil.copy(tmp_path / "elsewhere" / "results.csv", out)
     before = out.read_bytes()
 
-    def bench(**changes: Any) -> str:
+    def bench(*words: str, **changes: Any) -> str:
         path.write_text(yaml.safe_dump(suite | changes))
         with contextlib.suppress(SystemExit):
-            main(["bench", "run", str(path), "--budget=cpu", f"--out={out}", "--minutes=0"])
+            main(["bench", "run", str(path), "--budget=cpu", f"--out={out}", "--minutes=0", *words])
         shown = capsys.readouterr()
         return shown.out + shown.err
 
@@ -111,6 +111,11 @@ def test_what_the_csv_knows_is_not_run_again_and_stays(tmp_path: Path, capsys: p
     assert "A/X/2/main is not in the suite" in bench(seeds=[1])
     assert "A/X/1/main was made with other arguments" in bench(budgets={"cpu": {"args": ["--trainer.max_epochs=2"]}})
     assert out.read_bytes() == before
+    assert "--redo: " in bench("--redo=B/*") and out.read_bytes() == before
+    said = bench("--redo=*/seed-1", rows=[{"name": "A", "args": ["--trainer.max_epochs=2"]}], seeds=[1])
+    assert "A/X/2/main is not in the suite" in said and out.read_bytes() == before
+    assert "2 cells, 1 done" in bench("--redo=*/seed-1") and "redo" not in bench()
+    assert {line["seed"] for line in read_lines(out)} == {"2"}
 
 
 def test_results_of_other_arguments_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

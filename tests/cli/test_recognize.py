@@ -78,6 +78,7 @@ def test_all_that_can_be_read_is_done_and_the_rest_is_listed(capsys: pytest.Capt
     seen = [json.loads(line)["source"] for line in out.splitlines()]
     assert seen == ["in/a.png", "in/below/b.jpg", *["in/film.avi"] * 3, "c-1.png", "c-2.png"]
     assert "2 of 7 sources" in err and "in/broken.jpg: cannot be read" in err and "no-such.png: there is no" in err
+    assert "Saved: 5 of 7 in out" in err
     saved = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
     assert saved == ["a.png", "below/b.jpg", "c-1.png", "c-2.png", "film.mkv"]
 
@@ -376,6 +377,8 @@ def test_no_face_that_is_cut_out_replaces_another(capsys: pytest.CaptureFixture[
         cv2.imwrite(name, face())
     main(["data", "align", "in", "out", "--detector=none"])
     assert len([*Path("out").iterdir()]) == 2 and "2 of 2" in capsys.readouterr().out
+    main(["data", "align", "in/a_b.png", "alone", "--detector=none"])
+    assert Path("alone/a_b.png.png").read_bytes() == Path("out/a_b.png.png").read_bytes()
     Path("in/broken.png").write_text("")
     with pytest.raises(SystemExit, match="1"):
         main(["data", "align", "in", "out", "--detector=none"])

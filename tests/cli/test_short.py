@@ -87,8 +87,8 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
 @pytest.mark.parametrize(
     ("words", "expected"),
     {
-        "fit": ["drawn faces", "ferl fit PHOTOS", "--config quickstart"],
-        "fit --model.backbone=ResNet": ["ferl fit PHOTOS"],
+        "fit": ["drawn faces", "ferl fit FACES", "--config quickstart"],
+        "fit --model.backbone=ResNet": ["ferl fit FACES"],
         "fit nowhere": ["no file or folder nowhere"],
         "fit photos --from": ["--from has no value"],
         "predict a.pt2 photos": ["a.pt2 is an export", ".onnx"],
@@ -120,7 +120,7 @@ def test_a_folder_is_trained_on_and_the_names_of_its_classes_stay(home: Path, ca
     main(["fit", "photos", *SMALL, "--trainer.max_epochs=1", "--data.batch_size=8"])
     (run,) = Path("runs/photos").glob("20*")
     shown = capsys.readouterr().out
-    for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", str(run),
+    for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", "CrossEntropy", str(run), "Epoch 1/1: train/loss ",
                  f"ferl test {run}", f"ferl predict {run} FACES"):  # fmt: skip
         assert part in shown
     assert Path("runs/photos/latest").resolve() == run.resolve()
@@ -129,7 +129,7 @@ def test_a_folder_is_trained_on_and_the_names_of_its_classes_stay(home: Path, ca
 
     sad = str(next(iter(Path("photos/0_Sad").glob("*.png"))))
     main(["predict", "runs/photos/latest", "photos/Happy", sad, "--quiet"])
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{run}/predictions.csv\n"
     found = rows(run)
     assert [row["name"] for row in found][-1] == sad and len(found) == 7
     assert {row["prediction"] for row in found} <= {"Happy", "Rolling Eyes", "Sad"}

@@ -117,16 +117,20 @@ def test_equal_seeds_give_equal_numbers(ferl: Ferl) -> None:
 
 
 def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
-    def made() -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads((fitted / "report" / "metrics.json").read_text())["provenance"]
+    """And the report of what the run itself was made of stays."""
+
+    def made(report: str) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((fitted / report / "metrics.json").read_text())["provenance"]
         return facts
 
-    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.draw_seed=5")
-    changed = made()
-    assert changed["config"]["data"]["init_args"]["draw_seed"] == 5
-    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
-    assert made()["data"] != changed["data"]
-    assert made()["config"]["data"]["init_args"]["draw_seed"] == 0
+    checkpoint = f"--ckpt_path={fitted}/checkpoints/best.ckpt"
+    ferl("test", checkpoint, "--data=SyntheticFaces", "--data.batch_size=9")
+    before = made("report")
+    ferl("test", checkpoint, "--data.draw_seed=5", "--data.tested=train")
+    assert made("report") == before
+    changed = made("report_draw_seed-5_train")
+    assert changed["config"]["data"]["init_args"]["draw_seed"] == 5 and before["data"] != changed["data"]
+    assert before["config"]["data"]["init_args"]["draw_seed"] == 0
 
 
 def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:
