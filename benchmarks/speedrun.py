@@ -137,7 +137,7 @@ class Side:
 
 
 def accuracies(paths: Sequence[Path], recipe: str, ours: bool) -> list[dict[str, float]]:
-    """Accuracy of each checkpoint in percent: by one view and with the mirror image, of all images and without copies."""
+    """Accuracy of each checkpoint in percent: by one view and mirrored, of all images and without copies."""
     data = faces()
     items, device = data.items["val"], "cuda" if torch.cuda.is_available() else "cpu"
     fresh = torch.from_numpy(~data.copied_from_training("val"))
@@ -196,7 +196,8 @@ def speedrun(
             folder = root / name
             folder.mkdir(parents=True)
             command = [sys.executable, "-m", "ferlightning", "fit", f"--config={recipe}", *words, *EVERY,
-                       f"--trainer.callbacks.dirpath={folder}", f"--trainer.default_root_dir={folder}/run", "--trainer.enable_progress_bar=false"]  # fmt: skip
+                       f"--trainer.callbacks.dirpath={folder}", f"--trainer.default_root_dir={folder}/run",
+                       "--trainer.enable_progress_bar=false"]  # fmt: skip
             if name == "usual":
                 command = [sys.executable, __file__, f"--only={folder}", f"--epochs={epochs}", f"--recipe={recipe}"]
             running.append(Side(name, command, folder))

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import yaml
 from torch import Tensor
 
 from ferlightning.checkpoint import checkpoint_of, digest
@@ -13,8 +14,10 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import deployed, read_members
 from ferlightning.export.int8 import compare, quantise, training_inputs
+from ferlightning.export.pruning import prune as pruned
 from ferlightning.export.traced import write_onnx, write_torch
 from ferlightning.export.web import PageDetector, refuse_folder, write_page
+from ferlightning.files import replacing
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY, find_file
 
@@ -27,6 +30,7 @@ def export(
     mirror: bool = False,
     fp16: bool = False,
     int8: bool = False,
+    prune: float = 0.0,
     data: FaceData | None = None,
     trust: bool = False,
     detector: PageDetector = "yunet",
@@ -47,6 +51,8 @@ def export(
         fp16: round the weights to half precision, which halves the file; it computes in single precision still.
         int8: compute in 8-bit integers where it pays: a quarter of the size, and faster on most processors. What it
             changes, and how fast it is on this one, is measured on training images.
+        prune: share of the multiply-adds that is taken away, in [0, 1), by leaving channels of the backbone out. It
+            must then be trained again: a safetensors file comes with a configuration that does so.
         data: the training data, for ``int8``.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
         detector: what finds the faces on a page; none where a picture is a face that was cut out.
@@ -61,7 +67,7 @@ def export(
             file = _exported(sources, clips is not None or mirror or fp16 or int8)
             if file is None:
                 file = Path(work, "model.onnx")
-                export(model, str(file), "onnx", clips, mirror, fp16, int8, data, trust)
+                export(model, str(file), "onnx", clips, mirror, fp16, int8, prune, data, trust)
             write_page(file, path, _place(sources, "web").stem, detector, detector_path, ort_dir)
         sizes = [file.stat().st_size for file in path.iterdir()]
         print(
@@ -84,11 +90,20 @@ def export(
     if fp16:
         for member in members.values():
             member["state_dict"] = {name: _halved(x).to(x.dtype) for name, x in member["state_dict"].items()}
+    for name in members if prune else ():
+        members[name], gone = pruned(members[name], name, prune, trust)
+        print(f"{name}: {gone}")
     state, header = weights_of(*members.values()) if len(members) == 1 else ensemble_of(members)
     if format == "safetensors":
         state = {name: _halved(x) for name, x in state.items()} if fp16 else state
         save_weights(path, state, header)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        if prune and "members" not in header:
+            config = path.with_suffix(".yaml")
+            options = {"backbone": header["network"]["backbone"], "init_from": str(path)}
+            with replacing(config) as temporary:
+                temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
+            print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
         return
     found, known = deployed(members, header, clips, mirror, trust)
     known |= {"weights": digest(state), "int8": int8}

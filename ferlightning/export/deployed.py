@@ -32,7 +32,7 @@ class Member(nn.Module):
         self.network = network
         self.views = nn.ModuleDict(views)
 
-    def forward(self, image: Tensor, mask: Tensor | None) -> list[Tensor]:
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         output = self.network(image, mask)
         logits = [output.logits, *(head(output.embedding) for head in self.views.values())]
         return [x.softmax(1) for x in logits]
@@ -105,13 +105,10 @@ def deployed(
     Raises:
         FerlError: a network cannot be rebuilt, or does not tell the size of its images.
     """
-    members = []
-    for path, member in stored.items():
-        views, state = member[HEADER].get("views", {}), member["state_dict"]
-        heads = {name: _linear(*(state[f"{view['head']}.{end}"] for end in ENDS)) for name, view in views.items()}
-        members.append(Member(build_network(member, path, trust=trust), heads))
+    members = [member_of(member, path, trust) for path, member in stored.items()]
     shape = header.get("input", {})
     if "size" not in shape:
+        path = next(iter(stored))
         raise FerlError(
             f"{path} does not tell the size of its images: it was trained on other data than ferlightning's"
         )
@@ -124,6 +121,13 @@ def deployed(
         "mirror": mirror,
     }
     return Deployed(members, clips, mirror).eval(), known
+
+
+def member_of(stored: dict[str, Any], path: str, trust: bool = False) -> Member:
+    """Rebuild one network, with its auxiliary heads, of what ``read_members`` has read."""
+    views, state = stored[HEADER].get("views", {}), stored["state_dict"]
+    heads = {name: _linear(*(state[f"{view['head']}.{end}"] for end in ENDS)) for name, view in views.items()}
+    return Member(build_network(stored, path, trust=trust), heads).eval()
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -141,7 +141,9 @@ class NetworkEnsemble(nn.Module):
         self.class_names: list[str] = list(class_names or members[0].class_names)
         self.input: dict[str, Any] = members[0].input
         self.mirror = mirror
-        self.order = [[member.class_names.index(name) for name in self.class_names] for member in members]
+        self.order: Tensor  # a buffer, because an index from the host could not be part of a CUDA graph
+        order = [[member.class_names.index(name) for name in self.class_names] for member in members]
+        self.register_buffer("order", torch.tensor(order), persistent=False)
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
         """Classify clips.
@@ -158,7 +160,7 @@ class NetworkEnsemble(nn.Module):
         for view in (image, image.flip(-1)) if self.mirror else (image,):
             for member, order in zip(self.members, self.order, strict=True):
                 output: Output = member(view, mask)
-                probs.append(output.logits.float().log_softmax(1)[:, order])
+                probs.append(output.logits.float().log_softmax(1).index_select(1, order))
         members = torch.stack(probs, 1)  # (B, members, K), logarithms: a mean of probabilities could round to 0
         return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
 

@@ -2,6 +2,7 @@
 
 from ferlightning.parts.attentions import AdditiveAttention, DotProductAttention, SpatialTemporalAttention
 from ferlightning.parts.backbones.patches import Patches
+from ferlightning.parts.backbones.pruned import Pruned
 from ferlightning.parts.backbones.resnet import ResNet
 from ferlightning.parts.backbones.stacks import ConvStack, DepthwiseStack
 from ferlightning.parts.backbones.timm import Timm
@@ -52,6 +53,7 @@ __all__ = [
     "MultiTargetLoss",
     "Patches",
     "ProjectionHead",
+    "Pruned",
     "Reconstruction",
     "ResNet",
     "SVMHead",
