@@ -32,6 +32,7 @@ def trained(data: Path) -> str:
     """A model of FER2013."""
     words = ["--data=FER2013", f"--data.root={data}/fer2013.csv", "--data.batch_size=8", "--trainer.max_epochs=1"]
     words += ["--model.losses+=FocalLoss", "--model.losses.class_weights=inverse", *NO_REPORT]
+    words += ["--data.preprocess=[GlobalContrast,{class_path: Resize, init_args: {size: 24}}]"]
     main(["fit", *words, *SMALL, f"--trainer.default_root_dir={data / 'run'}"])
     return f"--ckpt_path={data}/run/checkpoints/best.ckpt"
 
@@ -60,6 +61,15 @@ def test_other_order_of_classes(trained: str, data: Path, ferl: Ferl) -> None:
     assert {" ".join(row["name"].split()[:2]): row["label"] for row in rows} == truth
     assert [key for key in rows[0] if key.startswith("p_")] == [f"p_{name}" for name in FER2013_CLASSES]
     assert all(float(row[f"p_{row['prediction']}"]) == pytest.approx(float(row["confidence"])) for row in rows)
+
+
+def test_other_data_is_preprocessed_as_the_network_takes_its_images(trained: str, data: Path, ferl: Ferl) -> None:
+    found = []
+    for words in ([], ["--data=FERPlus", f"--data.root={data}"]):  # the same images
+        ferl("test", trained, *words, *OUT)
+        found.append({" ".join(row["name"].split()[:2]): float(row["p_anger"]) for row in predictions()})
+    own, other = found
+    assert other and other == {name: pytest.approx(own[name], abs=1e-4) for name in other}
 
 
 def test_classes_that_the_other_data_lack_and_classes_that_the_model_lacks(data: Path, ferl: Ferl) -> None:

@@ -137,6 +137,18 @@ class FerlParser(Refusing, LightningArgumentParser):
         return super().parse_args(None if args is None else in_order(args), *others, **options)
 
 
+def _images_of(header: dict[str, Any], args: Sequence[str]) -> list[str]:
+    """Words that read the data named in ``args`` as the network takes its images, where they say nothing else."""
+    kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
+    known, images = (index.options(kind) or {}) if kind else {}, header.get("input", {})
+    wanted = {"size": images.get("read_size"), "color": images.get("color"), "preprocess": images.get("preprocess")}
+    return [
+        f"--data.{name}={json.dumps(value)}"
+        for name, value in wanted.items()
+        if name in known and value is not None and not values(args, f"data.{name}")
+    ]
+
+
 class FerlCLI(LightningCLI):
     """LightningCLI for our model and data, with a run folder for each fit."""
 
@@ -162,6 +174,8 @@ class FerlCLI(LightningCLI):
         self.saved = self._read_saved(args) if self.ckpt_path else None
         if self.saved is not None:
             saved = without_added_lists(self.saved, args) if again else self.saved
+            if self.command != "fit":
+                args += _images_of(self.header, args)
             args[1:1] = ["--config", json.dumps(saved)]  # first, so that whatever the user types wins
         if start is not None:
             args = self._with_network(args, start)
@@ -275,12 +289,8 @@ class FerlCLI(LightningCLI):
         made_of = {name: value for name, value in header["network"].items() if name not in LINKED}
         _start_from_nothing(made_of)
         config = vet({"model": {"class_path": "Classifier", "init_args": made_of}}, path, "--trust" in args)
-        kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
-        known, images = (index.options(kind) or {}) if kind else {}, header.get("input", {})
-        for name, value in {**images, "size": images.get("read_size")}.items():
-            if name in ("size", "color", "preprocess") and name in known and not values(args, f"data.{name}"):
-                args.append(f"--data.{name}={json.dumps(value)}")
-        return [args[0], "--config", json.dumps({"model": config["model"]}), *args[1:]]
+        with_images = [*args, *_images_of(header, args)]
+        return [args[0], "--config", json.dumps({"model": config["model"]}), *with_images[1:]]
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
