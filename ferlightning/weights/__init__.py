@@ -36,7 +36,7 @@ REGISTRY = {
     "ferl-best": Weights(
         "ferl-best.safetensors",
         f"{RELEASE}/ferl-best.safetensors",
-        "22be09dbc920466af3c93a03debb1a934827107f4cc19da0aed0df92dfd2e3ec",
+        "10a383c5824a8fd17b81d073f18ceb01c9213cb4dcd92af67846f87939e2a77f",
     ),
 }
 """All weights that have a name. One that ends in ``.onnx`` is the network as a file that runs without torch."""
