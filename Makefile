@@ -11,12 +11,15 @@ lint:
 test:
 	pytest
 
-# The fast tests at the lowest versions that pyproject.toml allows, in an environment of their own; without the fuzzers, which
-# look for faults of ours.
+# What depends on versions, at the lowest that pyproject.toml allows, in an environment of its own. Left out are the fuzzers,
+# the texts and files of ours, and what only starts processes.
+VERSIONLESS = fuzz deploy data/test_ckplus.py data/test_fer2013.py data/test_ferplus.py data/test_folder.py \
+  data/test_pixel_csv.py data/test_store.py cli/test_going_on.py cli/test_recognize.py test_cross_data.py test_docs.py \
+  test_plugin.py test_new_plugin.py test_release.py bench/test_results.py bench/test_suite.py
 lowest:
 	uv venv --quiet --clear --seed --python python .venv-lowest
 	uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e '.[dev]'
-	. .venv-lowest/bin/activate && pytest --ignore=tests/fuzz
+	. .venv-lowest/bin/activate && pytest $(addprefix --ignore=tests/,$(VERSIONLESS))
 
 slow:
 	pytest -m slow

@@ -10,11 +10,13 @@ from pathlib import Path
 # Before anything that imports pandas, as `ferl` does: typing keeps one object for Optional[int | float] and for
 # Optional[float | int], the first that was asked for, and with the second jsonargparse reads
 # --trainer.limit_train_batches=1 as 1.0, which is all batches.
-import lightning.pytorch  # noqa: F401
+from lightning.pytorch import LightningModule, Trainer  # isort: split
+
 import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
+from ferlightning.evaluation.report import Report as ReportCallback
 
 TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"]
 """Drawn faces so few that an epoch takes a moment. 5 subjects: 3 to train, 1 to validate, 1 to test."""
@@ -22,12 +24,20 @@ TINY = ["--data.items_per_class=10", "--data.subjects=5", "--data.batch_size=16"
 SMALL = ["--model.backbone=ConvStack", "--model.backbone.channels=[8,8]", "--model.backbone.depth=1"]
 """A backbone that costs nothing."""
 
+
+class NoReportCallback(ReportCallback):
+    """Leaves out the report of a validation, which takes longer than the training of a tiny model."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+
 NO_REPORT = [
     "--trainer.callbacks=["
     "{class_path: ModelCheckpoint, init_args: {filename: best, monitor: val/accuracy, mode: max}}, "
-    "{class_path: ModelCheckpoint, init_args: {filename: last}}]"
+    "{class_path: ModelCheckpoint, init_args: {filename: last}}, tests.conftest.NoReportCallback]"
 ]
-"""For a test that reads checkpoints or logs only: a report takes as long as the training of a tiny model."""
+"""For a test that reads checkpoints or logs only."""
 
 
 def pytest_collection_finish() -> None:

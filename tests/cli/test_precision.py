@@ -9,10 +9,10 @@ import yaml
 
 from ferlightning.checkpoint import HEADER
 from ferlightning.cli.precision import cpu_has_bf16
-from tests.conftest import SMALL, TINY
+from tests.conftest import NO_REPORT, SMALL, TINY
 
 Ferl = Callable[..., Path]
-CPU = [*TINY, *SMALL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+CPU = [*TINY, *SMALL, *NO_REPORT, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
 
 
 def precision(run: Path) -> str:

@@ -18,7 +18,7 @@ import yaml
 from ferlightning.cli.check import check
 from ferlightning.cli.main import main
 from ferlightning.data import SyntheticFaces
-from tests.conftest import SMALL, TINY, write_fer2013
+from tests.conftest import NO_REPORT, SMALL, TINY, write_fer2013
 
 Ferl = Callable[..., Path]
 
@@ -30,6 +30,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--model.sequence=GRU", "--model.sequence.hidden=8", "--trainer.max_epochs=2"]
     main(["fit", *TINY, *SMALL, *words, f"--trainer.default_root_dir={folder}"])
     return folder
+
+
+@pytest.fixture(scope="module")
+def tested(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a test of it."""
+    folder = tmp_path_factory.mktemp("tested")
+    main(["test", f"--ckpt_path={trained}/checkpoints/best.ckpt", f"--trainer.default_root_dir={folder}"])
+    return folder / "report"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -74,22 +87,22 @@ def test_fit_leaves_a_self_contained_run_folder(fitted: Path) -> None:
 
 
 def test_the_best_checkpoint_is_the_best_epoch_on_validation(fitted: Path) -> None:
-    rows = list(csv.DictReader((fitted / "metrics.csv").open()))
-    accuracy = {int(row["epoch"]): float(row["val/accuracy"]) for row in rows if row.get("val/accuracy")}
+    logged = [row for row in rows(fitted / "metrics.csv") if row.get("val/accuracy")]
+    accuracy = {int(row["epoch"]): float(row["val/accuracy"]) for row in logged}
     stored = torch.load(fitted / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
     assert accuracy[stored] == max(accuracy.values())
     assert metrics(fitted / "report_val")["accuracy"] == pytest.approx(max(accuracy.values()), abs=1e-6)
 
 
-def test_a_checkpoint_restores_by_itself_even_when_its_folder_was_moved(fitted: Path, ferl: Ferl, tmp_path) -> None:
-    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
-    first = metrics(fitted / "report")
+def test_a_checkpoint_restores_by_itself_even_when_its_folder_was_moved(
+    fitted: Path, tested: Path, ferl: Ferl, tmp_path: Path
+) -> None:
     moved = fitted.rename(tmp_path / "elsewhere")
     config = (moved / "config.yaml").read_text()  # from a machine that has what this one has not
     (moved / "config.yaml").write_text(config.replace("accelerator: auto", "accelerator: tpu"))
     log = (moved / "metrics.csv").read_text()
     ferl("test", f"--ckpt_path={moved}/checkpoints/best.ckpt")
-    assert metrics(moved / "report") == first
+    assert metrics(moved / "report") == metrics(tested)
     assert (moved / "metrics.csv").read_text() == log, "test must not touch the log of the fit"
 
 
@@ -108,7 +121,7 @@ def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
 
 
 def test_equal_seeds_give_equal_numbers(ferl: Ferl) -> None:
-    words = ["fit", *TINY, *SMALL, "--trainer.max_epochs=2", "--data.augment+=Warp"]
+    words = ["fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=2", "--data.augment+=Warp"]
     one, other = ferl(*words), ferl(*words)
     assert one != other
     assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
@@ -136,17 +149,15 @@ def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
 def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:
     again = ferl("fit", f"--ckpt_path={fitted}/checkpoints/last.ckpt", "--trainer.max_epochs=3")
     assert again == fitted
-    before = list(csv.DictReader((fitted / "metrics.001.csv").open()))
-    after = list(csv.DictReader((fitted / "metrics.csv").open()))
-    assert {row["epoch"] for row in before if row["epoch"]} == {"0", "1"}
-    assert {row["epoch"] for row in after if row["epoch"]} == {"2"}
+    assert {row["epoch"] for row in rows(fitted / "metrics.001.csv") if row["epoch"]} == {"0", "1"}
+    assert {row["epoch"] for row in rows(fitted / "metrics.csv") if row["epoch"]} == {"2"}
 
 
 @pytest.mark.filterwarnings("error:The dirpath has changed")
 def test_a_moved_run_that_early_stopping_ended_trains_no_further_and_keeps_its_best(ferl: Ferl) -> None:
     stop = ["EarlyStopping", ".monitor=val/loss", ".patience=1", ".min_delta=9"]  # the second epoch cannot be as good
     words = ["--trainer.callbacks+=" + stop[0], *(f"--trainer.callbacks{word}" for word in stop[1:])]
-    run = ferl("fit", *TINY, *SMALL, *words, "--trainer.max_epochs=9")
+    run = ferl("fit", *TINY, *SMALL, *NO_REPORT, *words, "--trainer.max_epochs=9")
     moved = run.rename(run.with_name("moved"))
     best = (moved / "checkpoints/best.ckpt").read_bytes()
     ferl("fit", f"--ckpt_path={moved}/checkpoints/last.ckpt")
@@ -154,34 +165,22 @@ def test_a_moved_run_that_early_stopping_ended_trains_no_further_and_keeps_its_b
     assert last["epoch"] == 1 and (moved / "checkpoints/best.ckpt").read_bytes() == best
 
 
-def test_test_after_fit_is_the_same_as_test(ferl: Ferl) -> None:
-    run = ferl("fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--test_after_fit=true")
-    inside = metrics(run / "report")
-    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
-    assert metrics(run / "report") == inside
-
-
-def test_predict_writes_a_row_an_item_that_agrees_with_test(fitted: Path, ferl: Ferl) -> None:
-    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+def test_predict_writes_a_row_an_item_that_agrees_with_test(fitted: Path, tested: Path, ferl: Ferl) -> None:
     ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
-    tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
-    predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
-    assert predicted == tested
+    assert rows(fitted / "predictions.csv") == rows(tested / "predictions.csv")
 
 
-def test_predict_reads_a_folder_of_unlabelled_images(fitted: Path, ferl: Ferl) -> None:
+def test_predict_reads_a_folder_of_unlabelled_images(fitted: Path, tested: Path, ferl: Ferl) -> None:
     """Images that were drawn from the test split get the probabilities that the test split got."""
-    ferl("test", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
-    tested = list(csv.DictReader((fitted / "report" / "predictions.csv").open()))
     faces = SyntheticFaces(items_per_class=10, subjects=5)
     Path("photos/inside").mkdir(parents=True)
     for i, item in enumerate(faces.items["test"][:3]):
         cv2.imwrite(f"photos/inside/{i}.png", faces.store.images[item])
     ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data.predict_folder=photos")
-    predicted = list(csv.DictReader((fitted / "predictions.csv").open()))
+    predicted = rows(fitted / "predictions.csv")
     assert [row["name"] for row in predicted] == ["inside/0.png", "inside/1.png", "inside/2.png"]
     assert "label" not in predicted[0]
-    for row, true in zip(predicted, tested, strict=False):
+    for row, true in zip(predicted, rows(tested / "predictions.csv"), strict=False):
         assert row["prediction"] == true["prediction"]
         assert float(row["confidence"]) == pytest.approx(float(true["confidence"]), abs=1e-5)
 
@@ -197,7 +196,7 @@ def test_predict_says_that_a_folder_has_no_images(fitted: Path, ferl: Ferl, caps
 def test_configurations_compose_and_null_leaves_a_part_out(ferl: Ferl, tmp_path: Path) -> None:
     Path("a.yaml").write_text("model: {sequence: LSTM, attention: AdditiveAttention}\n")
     Path("b.yaml").write_text("model: {attention: null, sequence: {class_path: GRU, init_args: {hidden: 4}}}\n")
-    words = ["fit", "--config=a.yaml", "--config=b.yaml", *TINY, *SMALL, "--trainer.max_epochs=1"]
+    words = ["fit", "--config=a.yaml", "--config=b.yaml", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1"]
     run = ferl(*words, "--model.losses+=FocalLoss", "--model.losses.weight=.5")
     assert run.parent.name == "a+b"
     model = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
@@ -265,9 +264,9 @@ def test_a_mapping_of_classes_keeps_the_models_order(fitted: Path, ferl: Ferl) -
     where = [f"--data.root={write_fer2013(Path('fer2013.csv'))}", f"--trainer.default_root_dir={fitted}/own"]
     words = ["test", f"--ckpt_path={fitted}/checkpoints/best.ckpt", "--data=FER2013", *where]
     ferl(*words)
-    plain = list(csv.DictReader((fitted / "own" / "report" / "predictions.csv").open()))
+    plain = rows(fitted / "own" / "report" / "predictions.csv")
     ferl(*words, "--data.classes={surprise: anger, anger: surprise, fear: null}")
-    mapped = {row["name"]: row for row in csv.DictReader((fitted / "own" / "report" / "predictions.csv").open())}
+    mapped = {row["name"]: row for row in rows(fitted / "own" / "report" / "predictions.csv")}
     new = {"surprise": "anger", "anger": "surprise"}
     assert [*mapped] == [row["name"] for row in plain if row["label"] != "fear"]
     for row in (row for row in plain if row["name"] in mapped):
@@ -306,7 +305,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(fitted: Path, ferl: Ferl, capsy
 
 
 def test_a_second_run_into_a_folder_is_refused(ferl: Ferl, capsys) -> None:
-    words = ["fit", *TINY, *SMALL, "--trainer.max_epochs=1", "--trainer.default_root_dir=mine"]
+    words = ["fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1", "--trainer.default_root_dir=mine"]
     ferl(*words)
     before = {path: path.stat().st_mtime_ns for path in Path("mine").rglob("*")}
     with pytest.raises(SystemExit) as stop:
