@@ -1,7 +1,6 @@
 """CK+ in its three layouts, its items and its folds, on drawn faces and on the real CK+48 where it is."""
 
 import cmath
-import json
 import os
 import subprocess
 import sys
@@ -760,20 +759,6 @@ def test_changed_files_are_read_again(tmp_path: Path) -> None:
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.slow
-def test_clips_through_fit_and_test(original: str, ferl: Callable[..., Path]) -> None:
-    run = ferl(
-        "fit", "--data=CKPlus", f"--data.root={original}", "--data.clips=true", "--data.last=null", "--data.folds=3",
-        "--data.fold=1", "--data.crop=false", "--data.batch_size=16", *SMALL, "--model.sequence=GRU",
-        "--model.sequence.hidden=8", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
-    )  # fmt: skip
-    ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
-    report = json.loads((run / "report" / "metrics.json").read_text())
-    subjects = {"S010", "S022", "S044", "S506"}  # ranks 1, 4, 7 and 10
-    assert report["n"] == sum(x.subject in subjects for x in DRAWN)
 
 
 @pytest.mark.filterwarnings("ignore")
