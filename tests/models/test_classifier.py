@@ -196,12 +196,6 @@ def test_other_channels_are_refused() -> None:
         model()(torch.rand(2, 1, 3, 16, 16))
 
 
-@torch.no_grad()
-def test_rgb() -> None:
-    classifier = model(pixel_mean=[0.5, 0.4, 0.3], pixel_std=[0.2, 0.2, 0.2]).eval()
-    assert classifier(torch.rand(2, 1, 3, 16, 16)).logits.shape == (2, 3)
-
-
 def test_a_model_can_be_copied_between_training_steps() -> None:
     classifier = model(sequence=AdditiveAttention, attention=AdditiveAttention)
     classifier(*clips()).logits.sum().backward()
@@ -397,35 +391,20 @@ def test_init_from_refuses_a_checkpoint_of_which_nothing_fits(tmp_path: Path) ->
         model(init_from=str(path))
 
 
-def test_init_from_refuses_a_missing_file(tmp_path: Path) -> None:
+def test_init_from_refuses_a_file_that_is_missing_or_cut_off(tmp_path: Path) -> None:
     with pytest.raises(FerlError, match=r"model.init_from: there is no checkpoint .*none.ckpt"):
         model(init_from=str(tmp_path / "none.ckpt"))
-
-
-@pytest.mark.parametrize("content", [b"not a checkpoint", b""])
-def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_bytes(content)
-    with pytest.raises(FerlError, match=r"model.init_from: .*notes.txt"):
-        model(init_from=str(path))
-
-
-@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
-def test_init_from_refuses_a_checkpoint_that_was_cut_off(tmp_path: Path, part: float) -> None:
-    path = saved(model(), tmp_path / "whole.ckpt")
-    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    with pytest.raises(FerlError, match=r"model.init_from: .*cut.ckpt is no checkpoint"):
-        model(init_from=str(tmp_path / "cut.ckpt"))
+    whole = saved(model(), tmp_path / "whole.ckpt").read_bytes()
+    for share in (0.0, 0.01, 0.5, 0.99):
+        (tmp_path / "cut.ckpt").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(FerlError, match=r"model.init_from: .*cut.ckpt is no checkpoint"):
+            model(init_from=str(tmp_path / "cut.ckpt"))
 
 
 def checkpoint_of(classifier: Classifier) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(checkpoint)
     return checkpoint
-
-
-def test_a_checkpoint_of_the_same_model_is_taken() -> None:
-    model().on_load_checkpoint(checkpoint_of(model()))
 
 
 def test_a_checkpoint_of_other_classes_is_refused() -> None:
