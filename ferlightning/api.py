@@ -18,7 +18,6 @@ from torch import Tensor
 from ferlightning import checkpoint
 from ferlightning.bench.compare import Comparison
 from ferlightning.bench.compare import compare as compare_folders
-from ferlightning.checkpoint import describe
 from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
 from ferlightning.cli.main import run_trainer
@@ -30,6 +29,7 @@ from ferlightning.data.sources.arrays import Arrays
 from ferlightning.data.sources.columns import text
 from ferlightning.data.transforms import build_preprocess
 from ferlightning.deploy.pictures import Order, as_array, as_faces
+from ferlightning.described import describe
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanation, explain_image
 from ferlightning.files import replacing

@@ -16,9 +16,10 @@ from lightning.pytorch import Trainer
 from safetensors import safe_open
 
 import ferlightning
-from ferlightning.checkpoint import HEADER, describe, load, read_checkpoint, rebuild
+from ferlightning.checkpoint import HEADER, load, read_checkpoint
 from ferlightning.cli.main import main
 from ferlightning.data import SyntheticFaces
+from ferlightning.described import describe, rebuild
 from ferlightning.errors import FerlError
 from ferlightning.models.classifier import Classifier
 from ferlightning.models.network import Network

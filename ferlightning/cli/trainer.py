@@ -56,7 +56,8 @@ from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, values
-from ferlightning.data.datamodule import OTHERS, FaceData
+from ferlightning.data.classes import OTHERS
+from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError

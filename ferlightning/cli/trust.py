@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch.callbacks import LambdaCallback
 
 from ferlightning.bounded_yaml import load
-from ferlightning.checkpoint import trusted_packages
+from ferlightning.described import trusted_packages
 from ferlightning.errors import FerlError
 
 SECTIONS = ("seed_everything", "trainer", "model", "data", "test_after_fit")

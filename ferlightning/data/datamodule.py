@@ -1,8 +1,7 @@
 """The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
 
 import os
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from ferlightning.captured import Captured, constants
 from ferlightning.contracts.images import GradedCorruption, Preprocess
 from ferlightning.contracts.modules import Augmentation, Batch
 from ferlightning.data.audit.copies import copy_groups
+from ferlightning.data.classes import chosen_classes, meaning_of
 from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.fingerprints import (
     blank_frames,
@@ -35,12 +35,10 @@ from ferlightning.data.samplers import ClassBalancedSampler, ShuffledSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.data.transforms import Spec, build_augment, build_preprocess, build_worker_augment
-from ferlightning.emotions import EMOTIONS, canonical, probably_meant
+from ferlightning.emotions import probably_meant
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
-OTHERS = "*"
-"""All names that a mapping of classes does not have."""
 
 
 class FaceData(LightningDataModule):
@@ -150,30 +148,7 @@ class FaceData(LightningDataModule):
         Raises:
             FerlError: ``classes`` maps a name that the data set does not have.
         """
-        if not isinstance(self.classes, dict):
-            return {name: name for name in self.label_names}
-        given = self._mapping(self.classes)
-        for name, new in given.items():
-            if name not in (*self.label_names, new, OTHERS) and not name.startswith(
-                "="
-            ):  # a class without a label here
-                close = [*get_close_matches(name, self.label_names), probably_meant(name) or ""]
-                raise FerlError(
-                    f"data.classes: the data has no class {name!r}; it has {', '.join(self.label_names)}"
-                    + "".join(f". Did you mean {meant}?" for meant in close[:1] if meant in self.label_names)
-                )
-        return {name: given.get(name, given.get(OTHERS, name)) for name in self.label_names}
-
-    @staticmethod
-    def _mapping(classes: Mapping[str, str | None]) -> dict[str, str | None]:
-        given: dict[str, str | None] = {}
-        for key, value in classes.items():  # numbers, if they come from YAML
-            name, new = canonical(str(key)), None if value is None else canonical(str(value))
-            if given.setdefault(name, new) != new:
-                raise FerlError(f"data.classes: {name!r} is there twice, as {given[name]!r} and as {new!r}. Remove one")
-        if given.get(OTHERS) is not None:
-            raise FerlError(f"data.classes: all others can only be left out: give {OTHERS!r} null, or leave it out")
-        return given
+        return meaning_of(self.label_names, self.classes)
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -182,27 +157,7 @@ class FaceData(LightningDataModule):
         Raises:
             FerlError: a name in ``classes`` is unknown or stands twice, or fewer than two are left.
         """
-        if self.classes is None:
-            return self.label_names
-        if isinstance(self.classes, dict):
-            mapped = (*self._mapping(self.classes).values(), *self.meaning.values())
-            names = [name for name in dict.fromkeys(mapped) if name is not None]
-        else:
-            names = [canonical(name) for name in self.classes]
-            known = [*self.label_names, *(name for name in EMOTIONS if name not in self.label_names)]
-            for name in names:
-                if name not in known:
-                    raise FerlError(f"data.classes: there is no class {name!r}; the classes are {', '.join(known)}")
-        if len(names) < 2 or len(set(names)) < len(names):
-            given = f"what is left is {names}" if isinstance(self.classes, dict) else f"not {list(self.classes)}"
-            raise FerlError(f"data.classes: give at least two names, each once, {given}")
-        if not set(names) & set(self.meaning.values()):
-            raise FerlError(
-                f"data.classes: the data has no class of {', '.join(names)}; it has {', '.join(self.label_names)}. "
-                "Rename its folders or labels to say which class is which, or say it by "
-                f"--data.classes='{{{self.label_names[0]}: {names[0]}, ...}}'"
-            )
-        return names
+        return chosen_classes(self.label_names, self.classes, self.meaning)
 
     @cached_property
     def raw(self) -> Store:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import Dim
 
-from ferlightning.checkpoint import HEADER, OURS
+from ferlightning.checkpoint import HEADER
+from ferlightning.described import OURS
 from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
 from ferlightning.export.recurrent import with_onnx_stages

@@ -22,20 +22,20 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ferlightning.captured import Captured, constants
 from ferlightning.checkpoint import (
     HEADER,
-    describe,
     header_of,
     read_checkpoint,
     read_checkpoint_entry,
     read_header,
     read_state,
-    rebuild,
     require_plugins,
     take_view,
 )
 from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
+from ferlightning.described import describe, rebuild
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import Means, classification_metrics
 from ferlightning.models.fitting import Fitting
+from ferlightning.models.matching import check_architecture, own_name, what_fits
 from ferlightning.models.network import Network
 from ferlightning.models.optim import (
     check_scale,
@@ -359,13 +359,13 @@ class Classifier(LightningModule):
         """Switch modes, but leave what ``lr_scale`` freezes in eval mode: its batch norm must not drift."""
         super().train(mode)
         for name, module in self.named_modules():
-            if name and factor(_own_name(name), self.lr_scale) == 0:
+            if name and factor(own_name(name), self.lr_scale) == 0:
                 module.training = False  # not eval(), which would reach into parts that a longer name trains
         return self
 
     def _parameters_by_name(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters by the names that ``lr_scale`` uses: ``backbone.…``, ``losses.0.…``."""
-        return ((_own_name(name), parameter) for name, parameter in self.named_parameters())
+        return ((own_name(name), parameter) for name, parameter in self.named_parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
@@ -443,22 +443,7 @@ class Classifier(LightningModule):
                 "was trained on"
             )
         self.network.input = header.get("input", {})
-        stored, own = checkpoint["state_dict"], self.state_dict()
-        wrong = [f"{_own_name(name)} is not in the checkpoint" for name in own if name not in stored]
-        wrong += [f"{_own_name(name)} is only in the checkpoint" for name in stored if name not in own]
-        wrong += [
-            f"{_own_name(name)} has shape {tuple(stored[name].shape)} in the checkpoint and {tuple(own[name].shape)} "
-            "in the model"
-            for name in own
-            if name in stored and stored[name].shape != own[name].shape
-        ]
-        if wrong:
-            raise FerlError(
-                "the checkpoint is of another architecture than the configured model: "
-                + "; ".join(wrong[:3])
-                + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-                + ". Leave out the model options that you changed, or use model.init_from to start from what fits"
-            )
+        check_architecture(checkpoint["state_dict"], self.state_dict())
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes what it needs from hyper-parameters
@@ -493,32 +478,16 @@ class Classifier(LightningModule):
         if path.suffix == ".ckpt" and isinstance(frames := read_checkpoint_entry(path, "training_frames"), Tensor):
             self._init_frames = frames.numpy().view("uint64")
         own = self.state_dict()
-        # Weights of other code have the names of a backbone alone, or those of a network that others put in a wrapper.
-        prefixes = ("", "network.", "network.backbone.", "network.backbone.model.")
-        found = [
-            {f"{prefix}{name}": x for name, x in stored.items() if _same_shape(own.get(f"{prefix}{name}"), x)}
-            for prefix in prefixes
-        ]
-        fitting = max(found, key=len)
+        fitting = what_fits(stored, own)
         # Buffers do not count: the pixel moments and the counters of batch norm fit any model.
         if not fitting.keys() & dict(self.named_parameters()).keys():
             raise FerlError(
                 f"model.init_from: no parameter of {path} has the name and shape of one of this model. Its names begin "
-                f"like {next(iter(stored), 'nothing')!r}, those of this model like "
-                f"{_own_name(next(iter(own)))!r}"
+                f"like {next(iter(stored), 'nothing')!r}, those of this model like {own_name(next(iter(own)))!r}"
             )
         self.load_state_dict(fitting, strict=False)
-        left = sorted({".".join(_own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})
+        left = sorted({".".join(own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})
         self.started_from = f"{path}: {len(fitting)} of {len(own)} tensors taken" + (
             f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else ""
         )
         log.info("init_from %s", self.started_from)
-
-
-def _own_name(name: str) -> str:
-    """The name of a parameter or module within the network; that of a loss is left as it is."""
-    return name.removeprefix("network.")
-
-
-def _same_shape(own: Tensor | None, stored: Tensor) -> bool:
-    return own is not None and own.shape == stored.shape

@@ -1,0 +1,47 @@
+"""How stored tensors match those of a model: the same architecture, or a starting point that fits in part."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ferlightning.errors import FerlError
+
+PREFIXES = ("", "network.", "network.backbone.", "network.backbone.model.")
+"""What may stand before the names of other code: those of a backbone alone, or of a network without its wrapper."""
+
+
+def own_name(name: str) -> str:
+    """The name of a parameter or module within the network; that of a loss is left as it is."""
+    return name.removeprefix("network.")
+
+
+def check_architecture(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse the tensors of another architecture.
+
+    Raises:
+        FerlError: a name or shape differs; the message names the first three.
+    """
+    wrong = [f"{own_name(name)} is not in the checkpoint" for name in own if name not in stored]
+    wrong += [f"{own_name(name)} is only in the checkpoint" for name in stored if name not in own]
+    wrong += [
+        f"{own_name(name)} has shape {tuple(stored[name].shape)} in the checkpoint and {tuple(x.shape)} in the model"
+        for name, x in own.items()
+        if name in stored and stored[name].shape != x.shape
+    ]
+    if wrong:
+        raise FerlError(
+            "the checkpoint is of another architecture than the configured model: "
+            + "; ".join(wrong[:3])
+            + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+            + ". Leave out the model options that you changed, or use model.init_from to start from what fits"
+        )
+
+
+def what_fits(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the stored tensors that have a name and shape of the model's own, with the prefix that fits the most."""
+    shapes = {name: x.shape for name, x in own.items()}
+    found = [
+        {f"{prefix}{name}": x for name, x in stored.items() if shapes.get(f"{prefix}{name}") == x.shape}
+        for prefix in PREFIXES
+    ]
+    return max(found, key=len)
