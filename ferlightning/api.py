@@ -1,4 +1,4 @@
-"""What the commands do, from Python: the same words underneath, plain objects as results."""
+"""The commands from Python: the same options underneath, plain objects as results."""
 
 import hashlib
 import io
@@ -190,7 +190,7 @@ def from_arrays(
 
 
 def _column(name: str, values: Any, count: int) -> NDArray[np.str_]:
-    """Labels or subjects as text; who is unknown is empty."""
+    """Labels or subjects as text, empty where unknown."""
     column = np.asarray(as_array(values))
     if column.shape != (count,):
         found = len(column) if column.ndim == 1 else f"an array of the shape {column.shape} as"
@@ -209,7 +209,7 @@ def fit(
     model: str | Mapping[str, Any] | None = None, data: Any = None, *, start: str | Path | Run | None = None,
     resume: str | Path | Run | None = None, name: str | None = None, words: Sequence[str] = (), **trainer: Any,
 ) -> Run:  # fmt: skip
-    """Train, as ``ferl fit`` does.
+    """Train a model as ``ferl fit`` does.
 
     Args:
         model: the name of a configuration, such as ``models/cnn``, or options of ``Classifier``, such as
@@ -304,7 +304,7 @@ def _data_words(data: Any) -> list[str]:
 
 
 def _more_words(words: Sequence[str], trainer: Mapping[str, Any]) -> list[str]:
-    """Options as on the command line: those given so, and the trainer's."""
+    """Options as on the command line: the given words, and the trainer's options."""
     if isinstance(words, str):
         raise FerlError(f"words is {words!r}, expected a list of options, [{words!r}]")
     plain = {key: describe(value) for key, value in trainer.items()}

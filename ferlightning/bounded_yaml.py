@@ -1,4 +1,4 @@
-"""YAML of a stranger: no aliases that multiply, no nesting without end, no numbers of thousands of digits."""
+"""YAML from strangers, without multiplying aliases, endless nesting or numbers of thousands of digits."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def load(text: str) -> Any:
 
 
 def plain(path: str) -> str:
-    """A path that no option takes for another value: ./null, ./1e3 and ./[a]."""
+    """Write a path so that no option reads it as another value: ./null, ./1e3 and ./[a]."""
     if path.startswith("~"):  # of which ~x would be a person's home
         return str(Path(path).absolute())
     try:
@@ -48,7 +48,7 @@ def plain(path: str) -> str:
 
 
 def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:
-    """PyYAML takes the last of two values without a word."""
+    """Refuse a key that is given twice: PyYAML silently takes the last value."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -64,7 +64,7 @@ def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:
 
 
 def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Number of values below a node, each alias counted as what it stands for; endless for one that holds itself."""
+    """Count the values below a node, each alias as what it stands for; infinite for a node that contains itself."""
     if id(node) not in sizes:
         sizes[id(node)] = float("inf")
         sizes[id(node)] = 1 + sum(_size(part, sizes) for part in _below(node))

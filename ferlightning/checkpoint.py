@@ -1,4 +1,4 @@
-"""Checkpoints that carry themselves: what is written beside the weights, and how a network is rebuilt from it.
+"""Self-contained checkpoints: what is written beside the weights, and how a network is rebuilt from it.
 
 A checkpoint, and the safetensors file beside it, has a header of plain values: the format, the network's parts and
 their arguments, how it was trained, and what images it expects. Nothing in it is run: a class that it names is built
@@ -63,7 +63,7 @@ def require_plugins(header: Mapping[str, Any], path: str | Path) -> None:
 
 
 def checkpoint_of(source: str | Path) -> Path:
-    """The file that is meant: of a run folder, its best checkpoint."""
+    """Return the checkpoint that a path means: of a run folder, its best one."""
     return Path(source, "checkpoints", "best.ckpt") if Path(source).is_dir() else Path(source)
 
 
@@ -145,7 +145,7 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors with their names. A safetensors file of ours has it in its header, as the format has none."""
+    """SHA-256 of tensors with their names, kept in the header of our safetensors files: the format has no checksum."""
     made = hashlib.sha256()
     for name in sorted(tensors):
         made.update(name.encode())
@@ -154,7 +154,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _read_safetensors(path: str | Path, device: Any = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, and the header; an empty one if other code wrote the file."""
+    """Tensors by name, and the header, which is empty if other code wrote the file."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
@@ -194,7 +194,7 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
-    """Put an auxiliary head, which tells just these classes apart, in the place of the network's own, if there is one.
+    """Replace the network's head with the auxiliary head for exactly these classes, if there is one.
 
     Args:
         stored: what ``read_checkpoint`` has read; it is changed.
@@ -212,7 +212,7 @@ def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
 
 
 def members_of(stored: dict[str, Any]) -> list[dict[str, Any]]:
-    """What ``read_checkpoint`` would have read of each member of an ensemble's file; of another file, itself."""
+    """Split the file of an ensemble into what ``read_checkpoint`` returns for each member; else return it alone."""
     members = [{HEADER: header, "state_dict": {}} for header in stored[HEADER].get("members", [])]
     for name, x in stored["state_dict"].items() if members else ():
         _, _, i, own = name.split(".", 3)  # network.members.0.

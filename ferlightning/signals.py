@@ -37,7 +37,7 @@ def asked_to_end(act: Callable[[int], object], *signals: signal.Signals | None) 
 
 @contextmanager
 def at_most(seconds: float, error: Exception) -> Iterator[None]:
-    """Raise an error in a block that has used so much time of the processor, where the system has such a clock.
+    """Raise an error in a block that has used too much processor time, where the system has such a clock.
 
     Not in a thread other than the main one.
     """
@@ -58,7 +58,7 @@ def at_most(seconds: float, error: Exception) -> Iterator[None]:
 
 
 def _leave_closed_terminal() -> None:
-    """Write to nowhere instead of to a terminal that was closed: a progress bar would fail there."""
+    """Discard output to a closed terminal, on which a progress bar would fail."""
     for stream in (1, 2):
         try:
             os.ttyname(stream)

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def resumed(name: str, words: Sequence[str]) -> list[str]:
-    """Return the words that go on with a training: its folder knows all but the places, which may have moved.
+    """Return the words that resume a training; its folder knows everything but the paths, which may have moved.
 
     The others must not be said again: ``--trainer.callbacks+=...`` would add a second one.
     """
@@ -65,7 +65,7 @@ def resumed(name: str, words: Sequence[str]) -> list[str]:
 
 
 def converged(last: Path) -> bool:
-    """Whether a training came to its end: early stopping fired, or the learning rate was at zero or close to it.
+    """Whether a training is finished: early stopping fired, or the learning rate was at or near zero.
 
     Args:
         last: its last checkpoint.
@@ -80,7 +80,7 @@ def converged(last: Path) -> bool:
 
 
 def _before(folder: Path) -> dict[str, Any]:
-    """Return what an interrupted training leaves to the record of the one that goes on.
+    """Return what an interrupted training adds to the record of the resumed one.
 
     That is its configuration, which a second command writes in more words, and the seconds that went into what the last
     checkpoint holds, without what was lost after it.

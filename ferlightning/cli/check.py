@@ -1,4 +1,4 @@
-"""What is surely wrong in a command, found before torch is imported; everything else is left to the parser.
+"""Find what is certainly wrong in a command before torch is imported; the parser judges everything else.
 
 Takes in the defaults, the configurations and the words in their order, and keeps account of which part each slot holds.
 It looks at names of options and parts, at numbers, lists and paths. Where it is not sure, it says nothing: what it
@@ -104,7 +104,7 @@ class Slot(NamedTuple):
 
 
 class _Check:
-    """The account of what each slot holds."""
+    """Tracks what each slot holds."""
 
     def __init__(self, command: str) -> None:
         self.strict = True
@@ -206,7 +206,7 @@ class _Check:
                     del account[below]
 
     def default(self, key: str, slot: Slot) -> None:
-        """Put into a slot that nobody has filled what the signature says."""
+        """Fill an empty slot with the default of its signature."""
         if key in self.held or key in self.unknown or slot.default is None:
             return
         names = re.findall(r"\w+", slot.default)
@@ -248,7 +248,7 @@ class _Check:
 
 
 def _make_importable(value: Any) -> None:
-    """Let classes be imported from the working folder, as ``python`` does, if the user names one of a module there."""
+    """Allow imports from the working folder, as ``python`` does, if the user names a class of a module there."""
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             _make_importable(part)

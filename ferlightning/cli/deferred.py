@@ -1,4 +1,4 @@
-"""Imports that wait for their first use, for packages that others import at start and seldom need.
+"""Lazy imports of packages that others import at start and rarely need.
 
 ``import lightning.pytorch`` spends half of its CPU time on packages that a run seldom needs: torchmetrics imports
 torchvision, scipy and matplotlib for image metrics and plots. Deferred, they work as before: a package is imported when
@@ -87,7 +87,7 @@ class _Finder(MetaPathFinder, Loader):
 
 @contextmanager
 def deferred(*names: str) -> Iterator[None]:
-    """Within the block, imports of these modules and of all below them wait for the first use of what was imported.
+    """Defer imports within the block of these modules, and of all below them, to the first use of what was imported.
 
     Args:
         names: modules, with the packages that they are in, such as ``scipy.signal``. Those imported already stay.
@@ -110,7 +110,7 @@ def deferred(*names: str) -> Iterator[None]:
 
 
 def import_lightning() -> None:
-    """Import Lightning, with what it seldom needs deferred; if it is imported already, do nothing."""
+    """Import Lightning, deferring what it rarely needs; do nothing if it is already imported."""
     if "lightning.pytorch" in sys.modules:
         return
     gc.disable()  # all that is made here stays; looking through it again and again takes a tenth of the time

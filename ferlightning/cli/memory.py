@@ -7,7 +7,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next one; without effect where it is not glibc.
+    """Let glibc keep what a step frees for the next one; other C libraries are left alone.
 
     By default it may give large blocks back to the system, depending on their sizes. The next step then waits for
     thousands of pages to be cleared: a sixth of a step of P5. The peak stays the same.

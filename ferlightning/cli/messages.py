@@ -1,4 +1,4 @@
-"""From the parser's long account of a mistake to one sentence: which key, what was found, what is meant perhaps."""
+"""Turn the parser's long account of a mistake into one sentence: the key, what was found, what may be meant."""
 
 import re
 import sys
@@ -53,7 +53,7 @@ MOST_NAMES = 12
 
 
 class RefusedError(Exception):
-    """The parser's own words, to be made readable once all nested parsers have had their say."""
+    """The parser's own message, which is shortened once all nested parsers have reported."""
 
 
 class Refusing:
@@ -96,7 +96,7 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
 
 
 def unknown_part(key: str, name: str, slot: str | None) -> str:
-    """What is said of a class that is not there, or that fits another slot.
+    """Describe a class that does not exist, or that fits another slot.
 
     Args:
         key: where it was given, such as ``model.backbone``.
@@ -122,7 +122,7 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """A hint: the close names; if none is close, what is called so elsewhere, or all names if they are few."""
+    """Return a hint: close names; else what other programs call it, or all names if they are few."""
     known = list(known)
     if close := _close(name, known):
         return f" (did you mean {' or '.join(close)}?)"
@@ -196,7 +196,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """At most three close names, in whatever case; else those that have the name within theirs."""
+    """At most three close names, ignoring case; else those that contain the name."""
     short = {other.replace("-", "_").lower(): other for other in known}
     wanted = name.replace("-", "_").lower()
     found = get_close_matches(wanted, short, 3) or [other for other in short if len(wanted) > 3 and wanted in other][:3]

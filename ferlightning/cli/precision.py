@@ -11,7 +11,7 @@ from ferlightning.errors import FerlError
 
 
 def check_precision(precision: str | int | None, accelerator: str) -> None:
-    """Refuse what the device cannot do, in words; torch would stop at the first convolution.
+    """Refuse a precision that the device lacks; torch would fail at the first convolution.
 
     Raises:
         FerlError: half precision throughout on a CPU without the instructions for it.
@@ -44,7 +44,7 @@ def fast_precision(accelerator: str) -> tuple[str, str]:
 
 
 def is_fast(precision: str | int | None, accelerator: str) -> bool:
-    """Whether the device has instructions for a precision; float32 and float64 it has always."""
+    """Whether the device has instructions for a precision; float32 and float64 always count."""
     kind, half = device(accelerator), str(precision)
     if half.startswith("bf16"):
         return cpu_has_bf16() if kind == "cpu" else kind != "cuda" or torch.cuda.get_device_capability() >= (8, 0)

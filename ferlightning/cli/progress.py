@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, and a line an epoch where there is none, such as in a job's log."""
+"""Progress of a training: a bar on a terminal, else a line per epoch, such as in the log of a job."""
 
 import time
 from typing import Any
@@ -73,7 +73,7 @@ class Progress(RichProgressBar):
         return self._in_epoch * trainer.world_size / max(self._trained_for, 1e-9)
 
     def _left(self, trainer: Trainer) -> float | None:
-        """Seconds that the rest will take, validation and all; None if that is not known."""
+        """Remaining seconds, validation included; None if unknown."""
         epochs, batches = trainer.max_epochs, trainer.num_training_batches
         if not self._batches or epochs in (None, -1) or batches == float("inf"):
             return None
@@ -82,7 +82,7 @@ class Progress(RichProgressBar):
         return max(most - done, 0) * (time.perf_counter() - self._start) / self._batches
 
     def _expect(self, trainer: Trainer, now: float) -> None:
-        """Say once, when the first steps have shown it, how long all will take."""
+        """Print once, after the first steps, how long the training will take."""
         if self._told or now - self._start < FIRST_TOLD:
             return
         self._told = True
@@ -108,6 +108,6 @@ class Progress(RichProgressBar):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for people."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -28,7 +28,7 @@ RANKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 def is_first() -> bool:
-    """Whether this process was started by a person, not as one more of the same run."""
+    """Whether this process was started by a person, not as another process of the same run."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
@@ -41,7 +41,7 @@ def run_of(checkpoint: str | Path) -> Path | None:
 
 
 def go_on(args: Sequence[str]) -> list[str] | None:
-    """The words of a command that goes on by itself, with the path of its checkpoint; None for any other command.
+    """The words of a command that resumes by itself, with the path of its checkpoint; None for any other command.
 
     Raises:
         FerlError: the last checkpoint is to be tested, and there is none.
@@ -69,7 +69,7 @@ def go_on(args: Sequence[str]) -> list[str] | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint of a whole epoch, from which a run goes on to the bit; else the one that SLURM's end left."""
+    """The last checkpoint of a whole epoch, from which a run resumes exactly; else the one left when SLURM ended it."""
     newest = sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     hpc = sorted(folder.glob("hpc_ckpt_*.ckpt"), key=lambda path: path.stat().st_mtime)  # as Lightning names it
     last = folder / "checkpoints/last.ckpt"
@@ -141,7 +141,7 @@ def other_than_saved(args: Sequence[str], saved: Mapping[str, Any]) -> str:
 
 
 def link_latest(folder: Path) -> None:
-    """Let ``latest`` beside a run folder lead to it."""
+    """Point the link ``latest`` beside a run folder to it."""
     link = folder.with_name("latest")
     with suppress(OSError):  # such as where a person has to be allowed to make links
         if link.is_symlink() or not link.exists():
@@ -151,7 +151,7 @@ def link_latest(folder: Path) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Take away a new run folder of a command that came to nothing, and those above it that were made for it."""
+    """Remove the empty run folder of a command that failed, and the folders above that were made for it."""
     for made in (folder, folder.parent, folder.parent.parent):
         try:
             made.rmdir()
@@ -160,7 +160,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def _new(runs: Path, name: str) -> Path:
-    """Make a folder; who makes it, owns it."""
+    """Make a new folder; another process may be making one of the same name."""
     numbers = count()
     folder = runs / name
     while True:

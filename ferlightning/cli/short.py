@@ -84,7 +84,7 @@ def _matching(word: str) -> list[str]:
 
 
 def checkpoint_in(model: str) -> str:
-    """The file that is meant by a model: of a run folder its best checkpoint, else its last; any other stays.
+    """Resolve the path of a model: of a run folder, its best checkpoint, else its last; other paths stay.
 
     Raises:
         FerlError: a folder has no checkpoint.

@@ -106,6 +106,6 @@ def next_commands(folder: Path, tested: bool, trust: str, whole_model: bool) -> 
 
 
 def shown(folder: Path) -> str:
-    """A folder as one types it from here."""
+    """A folder as it is typed from the working folder."""
     short = os.path.relpath(folder)
     return str(folder) if short.startswith("..") else short

@@ -118,14 +118,14 @@ class SaveConfig(SaveConfigCallback):
         checkpoint[CONFIG] = self.resolved  # so that a checkpoint needs no folder around it
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a run whose folder was moved find its best epoch, which Lightning knows by the old path."""
+        """Let a moved run find its best epoch, which Lightning knows by the old path."""
         now = Path(trainer.default_root_dir, "checkpoints")
         for name, state in checkpoint.get("callbacks", {}).items():
             if name.startswith("ModelCheckpoint") and (now / Path(state["best_model_path"]).name).exists():
                 checkpoint["callbacks"][name] = _moved(state, str(state["dirpath"]), str(now))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train no more epochs where early stopping had ended the run that is resumed."""
+        """Train no more epochs if early stopping had ended the resumed run."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.wait_count >= max(callback.patience, 1):
                 trainer.should_stop = True
@@ -218,7 +218,7 @@ class FerlCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The command that was typed, and no other: each parser takes a tenth of a second."""
+        """Only the command that was typed: each parser takes a tenth of a second."""
         return {self.command: super().subcommands()[self.command]}
 
     def setup_parser(self, *args: Any) -> None:
@@ -281,7 +281,7 @@ class FerlCLI(LightningCLI):
         return saved
 
     def _with_network(self, args: list[str], start: str) -> list[str]:
-        """The words with the network of a file of weights, and with the images that it takes, before all others."""
+        """Put the network of a file of weights, and the images that it takes, before all other words."""
         path = find_weights(start)
         header = read_header(read_checkpoint(path, device="meta"), path)
         require_plugins(header, path)
@@ -335,7 +335,7 @@ class FerlCLI(LightningCLI):
                     logger.init_args.name = logger.init_args.version = ""
 
     def _choose_callbacks(self) -> None:
-        """Keep ours beside callbacks given in their place, and leave out those that the trainer is to do without."""
+        """Add our callbacks to those that the user gives, except those that the trainer's options switch off."""
         trainer = self.config[self.command].trainer
         given = trainer.callbacks if isinstance(trainer.callbacks, list | None) else [trainer.callbacks]
         if not given:  # [] and null leave out all
@@ -365,7 +365,7 @@ class FerlCLI(LightningCLI):
             torch.set_float32_matmul_precision("high")
 
     def _read_photos(self) -> None:
-        """To predict takes the photos alone: the data that the model was trained on need not be there."""
+        """Predict from the photos alone: the training data may be absent."""
         config = self.config[self.command]
         options, shape = config.data.init_args, self.header.get("input", {})
         if not {"read_size", "color", "preprocess"} <= shape.keys():
@@ -384,7 +384,7 @@ class FerlCLI(LightningCLI):
             raise FerlError(f"the checkpoint's images: {explain(str(error))}") from None
 
     def _take_classes(self) -> None:
-        """Other data than a model was trained on have other classes, in another order: match them by name."""
+        """Match the classes of other data than the training data by name: they may differ, and be in another order."""
         data = self.config[self.command].data
         options = data.get("init_args", {})
         given = options.get("classes", "")
@@ -485,14 +485,14 @@ class FerlCLI(LightningCLI):
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
     def _check_monitors(self, logged: list[str]) -> None:
-        """Lightning finds out after an epoch that a callback waits for what is not logged."""
+        """Refuse a callback that monitors what is not logged; Lightning would notice only after an epoch."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             name = getattr(callback, "monitor", None)
             if name is not None and name not in logged and not re.match(r"(val|train)/loss_|lr-", name):
                 raise FerlError(f"trainer.callbacks: {type(callback).__name__} monitors {name!r}{meant(name, logged)}")
 
     def after_predict(self) -> None:
-        """Name the images that could not be read: the others are predicted, but the command has not done all of it."""
+        """Fail with the images that could not be read; the others are predicted."""
         unreadable = getattr(self.datamodule, "unreadable", [])
         if unreadable:
             raise FerlError(f"{len(unreadable)} image(s) were left out: " + "; ".join(unreadable))
@@ -542,7 +542,7 @@ def _kind(callback: Any) -> type | None:
 
 
 def _start_from_nothing(options: Any) -> None:
-    """Make no part fetch weights that a checkpoint replaces."""
+    """Switch off pretrained weights that a checkpoint replaces."""
     for value in options.values() if isinstance(options, dict) else options if isinstance(options, list) else ():
         _start_from_nothing(value)
     if isinstance(options, dict) and "pretrained" in options:

@@ -1,4 +1,4 @@
-"""What a run folder may say: its configuration is data, and nothing that it names is run unless it is a part.
+"""Vet run folders: their configuration is data, and nothing that it names is run unless it is a part.
 
 A run folder, or a checkpoint, may come from a stranger. What the user types is not looked at here.
 """
@@ -73,7 +73,7 @@ def _check(value: Any, key: str, source: Path) -> None:
 
 
 def _check_text(text: str, key: str, source: Path) -> None:
-    """Look at what the parser would make of a text: a class, a file with more configuration, or YAML."""
+    """Check what the parser would make of a text: a class, a file with more configuration, or YAML."""
     shown, last = key.replace(".init_args", ""), key.rpartition(".")[2]
     refused = f"{source}: {shown} names {text[:200]}, which is no part of ferlightning or of an installed plug-in"
     if key.startswith("trainer.") and last in PLACES and (Path(text).is_absolute() or ".." in Path(text).parts):

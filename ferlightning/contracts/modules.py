@@ -111,7 +111,7 @@ class Fitted(Projection, ABC):
 
     The classifier finds all parts of this kind. After each training step it passes to ``update`` what ``forward`` was
     given. It calls ``fit`` before each validation during training and at the end of each epoch, then ``reset``. A part
-    that ``lr_scale`` freezes is in eval mode and hence never fitted.
+    that ``lr_scale`` freezes is in eval mode and so never fitted.
 
     After a fit, the batch norms that run after the part in the network are measured anew.
 
@@ -133,7 +133,7 @@ class Fitted(Projection, ABC):
 
     @abstractmethod
     def update(self, x: Tensor, label: Tensor) -> None:
-        """Add a batch to the statistics: x (B, D); label (B,) class index, or (B, K), of which the largest counts."""
+        """Add a batch to the statistics: x (B, D); label (B,) class index, or (B, K), whose largest entry counts."""
 
     @abstractmethod
     def fit(self) -> None:
@@ -145,7 +145,7 @@ class Fitted(Projection, ABC):
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Sum a tensor over the processes of a distributed run; in a single process, return it as it is."""
+    """Sum a tensor over the processes of a distributed run; in a single process, return it unchanged."""
     if dist.is_available() and dist.is_initialized():
         x = x.clone()
         dist.all_reduce(x)

@@ -224,7 +224,7 @@ class FaceData(LightningDataModule):
         } | ({"spelling": self.spelling} if self.spelling else {})
 
     def item_names(self, split: Split | Literal["predict"]) -> NDArray[np.str_]:
-        """What a person would call each item of a split, or of what ``predict`` reads."""
+        """A readable name for each item of a split, or of what ``predict`` reads."""
         store, items, *_ = self._select(split)
         return store.name[items]
 
@@ -238,7 +238,7 @@ class FaceData(LightningDataModule):
         return np.unique(frame_hashes(self.raw.images, frames_of(self.raw, self.items["train"])))
 
     def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
-        """Which items of a split, (n,), have a frame that is pixel for pixel one that the model was trained on.
+        """Which items of a split, (n,), have a frame identical to one that the model was trained on.
 
         Blank frames count only in an item that has no other.
         """
@@ -437,14 +437,14 @@ class FaceData(LightningDataModule):
 
     @cached_property
     def _unlabelled(self) -> Store:
-        """The images of ``predict_folder``, as large and as coloured as those of the data set."""
+        """The images of ``predict_folder``, in the size and colours of the data set."""
         photos, unreadable = read_photos(self.predict_folder or "", self.input["read_size"], self.input["color"])
         self.unreadable.extend(unreadable)
         return photos
 
     @cached_property
     def _groups(self) -> tuple[NDArray[np.str_], bool]:
-        """What a drawn split must not part, (N,), and whether it is subjects: else copies and frames of a recording."""
+        """What a drawn split keeps together, (N,), and whether it is subjects; else copies and frames of recordings."""
         subject = self.raw.subject
         if (subject != "").all() and len(np.unique(subject)) > 1:
             return subject, True

@@ -1,4 +1,4 @@
-"""Pictures, folders, videos and cameras worked off one after the other: what ``ferl recognize`` does."""
+"""Pictures, folders, videos and cameras, processed one after the other: what ``ferl recognize`` does."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ HIDING_SCORE = 0.4
 
 @dataclass
 class Job:
-    """Works off sources.
+    """Processes sources.
 
     Attributes:
         recognizer: finds and classifies the faces.
@@ -71,7 +71,7 @@ class Job:
     _told: float = 0.0
 
     def run(self, sources: list[Source]) -> None:
-        """Work off the sources; those that cannot be read are noted."""
+        """Process the sources, and note those that cannot be read."""
         self._refuse_overwriting(sources)
         pictures: list[tuple[Source, NDArray[np.uint8]]] = []
         held = 0

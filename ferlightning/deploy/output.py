@@ -46,7 +46,7 @@ class Output:
         self.file.flush()
 
     def close(self) -> None:
-        """End what was begun, so that it can be read."""
+        """Close what was begun, so that it can be parsed."""
         if self.format == "json":
             self.file.write("\n]\n" if self.begun else "[]\n")
         self.file.flush()

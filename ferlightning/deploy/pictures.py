@@ -1,4 +1,4 @@
-"""Whatever holds a picture, as RGB bytes: files, Pillow's images, arrays."""
+"""Anything that holds a picture, as RGB bytes: files, Pillow's images, arrays."""
 
 import os
 from pathlib import Path
@@ -83,7 +83,7 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
 
 
 def as_array(values: Any) -> Any:
-    """A tensor or whatever else has dimensions, such as a column of pandas, as NumPy's; anything else unchanged."""
+    """A tensor, or anything else with dimensions, such as a column of pandas, as NumPy's; other things unchanged."""
     if hasattr(values, "detach"):  # NumPy knows neither gradients, nor other devices, nor bfloat16
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values

@@ -55,7 +55,7 @@ class Face(Detection):
 
 @dataclass
 class _Expression:
-    """What is remembered of a followed face."""
+    """The state of a followed face."""
 
     clip: deque[Image]
     probabilities: NDArray[np.float64] | None = None
@@ -242,7 +242,7 @@ class Recognizer:
 
 
 def _require(**numbers: Any) -> None:
-    """Refuse what is no whole number from 1."""
+    """Refuse anything but whole numbers from 1."""
     for name, number in numbers.items():
         if not isinstance(number, int) or number < 1:
             raise FerlError(f"{name} is {number!r}, expected a whole number from 1")

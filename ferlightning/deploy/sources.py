@@ -68,7 +68,7 @@ def shown(source: Any) -> str:
 
 
 def refuse_name(path: Any) -> None:
-    """Refuse a name of a video at which OpenCV crashes."""
+    """Refuse a name of a video that crashes OpenCV."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -120,7 +120,7 @@ class Video:
             self.close()
 
     def close(self) -> None:
-        """Give the source back."""
+        """Release the source."""
         if self.capture is not None:
             self.capture.release()
             self.capture = None
@@ -149,7 +149,7 @@ class Video:
             raise FerlError(f"{self.source}: has no frame that can be read{later}")
 
     def _newest(self) -> Iterator[Frame]:
-        """The frames of a camera, read by a thread of its own, of which the newest is kept."""
+        """The newest frame of a camera, read in a separate thread."""
         ready = threading.Condition()
         box: list[tuple[int, float, Any]] = []
         over = threading.Event()

@@ -30,7 +30,7 @@ class Window:
         return self
 
     def show(self, image: NDArray[np.uint8]) -> bool:
-        """Show an RGB image; False once the user has had enough."""
+        """Show an RGB image; False once the user has closed the window."""
         cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1) & 0xFF
         return key not in (27, ord("q")) and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1

@@ -22,7 +22,7 @@ TINY = np.finfo(np.float32).tiny
 
 
 class Explanation(NamedTuple):
-    """Where a model looked in one item, of which the T real frames are kept."""
+    """Where a model looked in one item of T real frames."""
 
     image: Array
     """(T, H, W) grey or (T, H, W, 3) RGB, in [0, 1]."""
@@ -36,7 +36,7 @@ class Explanation(NamedTuple):
 
 
 class Explanations(NamedTuple):
-    """What one picture shows: right predictions first, then wrong ones."""
+    """The content of one picture: right predictions first, then wrong ones."""
 
     method: str
     items: list[Explanation]
@@ -51,7 +51,7 @@ def explain_items(
     probs: Array,
     class_names: list[str],
 ) -> Explanations | None:
-    """Run some items of an evaluation that has just ended again, and see where the model looks.
+    """Run some items of a finished evaluation again, and see where the model looks.
 
     The model and the random state stay as they are.
 

@@ -190,7 +190,7 @@ def _writable(name: str) -> str:
 
 
 def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:
-    """A sentence where the accuracy may be that of who always says the most frequent class."""
+    """Return a sentence if the accuracy may be no better than always saying the most frequent class."""
     accuracy, guess = report["metrics"]["accuracy"], report["guessing"]
     if accuracy["low"] is None or accuracy["low"] > guess["majority"]:
         return []

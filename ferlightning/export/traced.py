@@ -171,7 +171,7 @@ def _halve(model: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what torch's exporter says of itself; nothing in it is for users."""
+    """Silence torch's exporter, whose output is not meant for users."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -183,7 +183,7 @@ def quiet() -> Iterator[None]:
 
 
 def why(error: BaseException, model: Deployed, to: str) -> str:
-    """What cannot be exported, as far as the error of torch's exporter tells."""
+    """Name what cannot be exported, as far as the error of torch's exporter tells."""
     while error.__cause__:
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

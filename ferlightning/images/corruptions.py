@@ -131,7 +131,7 @@ class Rotation(GradedCorruption):
 
 
 class LowResolution(GradedCorruption):
-    """A face of few pixels: each is the mean over its area, and they are enlarged again by linear interpolation.
+    """A face of few pixels: each is the mean over its area, enlarged again by linear interpolation.
 
     The strength is not a share of the image, as in ImageNet-C's pixelation: what counts is how wide the camera saw the
     face, not how many pixels it was stored with. An image that is no wider than that stays as it is.

@@ -52,12 +52,12 @@ _one_at_a_time = Lock()
 
 
 def is_leftover(name: str) -> bool:
-    """Tell whether a file or folder is no data: hidden, or left by an operating system or a program."""
+    """Tell whether a file or folder is not data: hidden, or left by an operating system or a program."""
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
 def is_pipe(path: Path) -> bool:
-    """Tell whether a path is a pipe or device, at which a reader may wait for ever."""
+    """Tell whether a path is a pipe or device, on which a reader may wait forever."""
     # Not Path.exists and is_file, which raise in a folder that may not be entered.
     return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
 

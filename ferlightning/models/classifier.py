@@ -172,7 +172,7 @@ class Classifier(LightningModule):
         return output
 
     def notes(self) -> list[str]:
-        """What a reader of its results must know."""
+        """What readers of its results must know."""
         return ["Tested on each image and its mirror image: the mean of the two probabilities."] if self.mirror else []
 
     def _mirrored(self, output: Output, batch: Batch) -> Output:
@@ -183,7 +183,7 @@ class Classifier(LightningModule):
         return output._replace(logits=torch.logaddexp(output.logits.log_softmax(1), other.log_softmax(1)) - math.log(2))
 
     def _step(self, batch: Batch, split: Split) -> tuple[Tensor, list[Tensor], Tensor]:
-        """The loss, it and its terms as numbers to log, and the logits (B, K)."""
+        """The loss; the loss and its terms as numbers to log; and the logits (B, K)."""
         output: Output = self(batch["image"], batch.get("mask"))
         if split == "test":
             output = self._mirrored(output, batch)
@@ -211,7 +211,7 @@ class Classifier(LightningModule):
         means.reset()
 
     def _check_finite(self) -> None:
-        """End a training that has diverged, before it takes the place of the best epoch."""
+        """End a training that has diverged before it replaces the best epoch."""
         if not cast(Means, self.means["train_means"]).compute()["loss"].isfinite():
             rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups)
             raise FerlError(
@@ -227,7 +227,7 @@ class Classifier(LightningModule):
         return {"loss": loss, "means": [*means, right]}
 
     def _with_gradients(self, batch: Batch) -> dict[str, Any]:
-        """The same, the gradients, and what fitted parts have seen: all that a graph leaves in memory of its own."""
+        """The same with gradients and what fitted parts have seen: everything that a graph leaves in its own memory."""
         found = self._trained(batch)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -390,7 +390,7 @@ class Classifier(LightningModule):
         }
 
     def _scheduled(self, scheduler: Any, optimizer: Optimizer) -> LRSchedulerTypeUnion:
-        """Make the schedule; one that must know the steps of the whole training, as ``OneCycleLR``, is told them."""
+        """Make the schedule, with the number of all steps for those that need it, such as ``OneCycleLR``."""
         try:
             made: LRSchedulerTypeUnion = scheduler(optimizer)
         except ValueError as error:
@@ -429,7 +429,7 @@ class Classifier(LightningModule):
             checkpoint["training_frames"] = torch.from_numpy(frames.view("int64").copy())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes or another architecture, in words."""
+        """Refuse a checkpoint of other classes or another architecture."""
         if self._trainer is not None and self._trainer.state.fn != "fit":
             take_view(checkpoint, self.class_names)
         header = checkpoint.get(HEADER, {})

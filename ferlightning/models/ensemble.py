@@ -59,7 +59,7 @@ class Ensemble(LightningModule):
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
 
     def notes(self) -> list[str]:
-        """What a reader of its results must know."""
+        """What readers of its results must know."""
         images = " on each image and its mirror image" if self.network.mirror else ""
         n = sum(len(getattr(member, "members", [member])) for member in self.network.members)
         return [f"An ensemble: the mean of the probabilities of {n}{images}: {', '.join(self.checkpoints)}."]

@@ -1,4 +1,4 @@
-"""How a training writes its checkpoints: whole or not at all, with the weights beside them."""
+"""Checkpoints that are written whole or not at all, with the weights beside them."""
 
 import json
 from collections.abc import Mapping

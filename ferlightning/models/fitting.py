@@ -41,7 +41,7 @@ class Fitting:
                 self.recent.pop(0)
 
     def fit(self) -> None:
-        """Solve the parts, once for what was gathered: a fit may take long."""
+        """Solve the parts, once for the same gathered items: a fit may take long."""
         if self.gathered:
             for part in self.parts:
                 part.fit()

@@ -1,4 +1,4 @@
-"""Learning rates that differ between parameters: ``lr_scale``, a factor for everything below a name; fast updates."""
+"""Learning rates that differ between parameters: ``lr_scale``, a factor for all below a name. And fast updates."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -87,7 +87,7 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 def replay(optimizer: Optimizer) -> None:
-    """Replay the updates of an optimiser as a CUDA graph if it is made for that but not fused, as timm's Muon.
+    """Replay the updates of an optimiser as a CUDA graph if it supports that but is not fused, such as timm's Muon.
 
     It makes up to hundreds of small operations. The rates, which a schedule changes, are inputs of the graph.
     """

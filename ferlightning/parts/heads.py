@@ -20,7 +20,7 @@ def require_two_items(head: Head, tokens: Tokens) -> None:
 
 
 def mean_over_frames(tokens: Tokens, convolve: Callable[[Tensor], Tensor], training: bool) -> Tensor:
-    """Average what ``convolve`` makes of the feature maps over their cells, then over the real frames: (B, E).
+    """Average the output of ``convolve`` over the cells of each map, then over the real frames: (B, E).
 
     Args:
         tokens: not pooled.
@@ -107,7 +107,7 @@ class CosineHead(Head):
 
 
 class DANHead(Head):
-    """Distract your attention: fuses several attentions over the cells and channels of the feature map.
+    """Distract Your Attention (DAN): fuses several attentions over the cells and channels of the feature map.
 
     Each attention reweighs the cells, averages the real ones, and reweighs the channels (multi-head cross attention).
     The embedding is the sum of their log-softmax over the attentions, channel by channel, which drives them to attend

@@ -94,7 +94,7 @@ class Search:
         return [trial for trial in trials if trial.number not in lost]
 
     def run(self, workers: int) -> int | None:
-        """Run trials until all are done, those of other processes included: one of these may yet die.
+        """Run trials until all are done, including those of other processes, which may still die.
 
         Args:
             workers: trials to run at a time.
@@ -227,7 +227,7 @@ def _what_was_logged(log: Path, metric: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Let ``ferl`` and ``python`` be those that run this process, and W&B need no account."""
+    """Make ``ferl`` and ``python`` those that run this process, and let W&B work without an account."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {"WANDB_MODE": "offline"} | os.environ | {"PATH": path}
 

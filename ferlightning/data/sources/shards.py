@@ -24,7 +24,7 @@ SHARDS = (PARQUET, ARROW, TAR)
 LABELS = ("cls", "txt")
 """What a file with the label of a sample of webdataset is called."""
 _one_group = Lock()
-"""Held where a row group is read, lest each thread read it."""
+"""Held while a row group is read, so that only one thread reads it."""
 
 
 def shard_has_images(path: Path) -> bool:
@@ -86,7 +86,7 @@ def _open(path: Path) -> Any:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Tell of a damaged file, which may be seen late."""
+    """Report a damaged file, which may be noticed late."""
     from pyarrow import ArrowException
 
     try:

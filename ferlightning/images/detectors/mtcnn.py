@@ -96,7 +96,7 @@ class MTCNN(FaceDetector):
 
 
 def _suppress(boxes: Array, score: Array, overlap: float) -> NDArray[np.int64]:
-    """Indices of the boxes that stay of those that overlap."""
+    """Indices of the boxes that are kept among overlapping ones."""
     sized = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     return np.asarray(cv2.dnn.NMSBoxes(sized.tolist(), score.tolist(), 0.0, overlap), np.int64).reshape(-1)
 

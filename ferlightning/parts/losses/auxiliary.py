@@ -1,4 +1,4 @@
-"""A second set of labels on the same images, learned by a head of its own."""
+"""A second set of labels for the same images, learned by a separate head."""
 
 from collections.abc import Sequence
 

@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
     points: Floats
     grey: float
-    relief: float  # how far it stands out of the plane of the head's outline, hence how far it moves as the head turns
+    relief: float  # how far it stands out of the plane of the outline, and so how far it moves as the head turns
     width: float = 0.0
 
 
