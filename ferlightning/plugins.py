@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
 
 from ferlightning.errors import FerlError
 
@@ -33,12 +34,13 @@ BUILT_IN = ("ferlightning.parts", "ferlightning.data", "ferlightning.images.dete
 
 def installed() -> EntryPoints:
     """The entry points of installed plug-ins."""
-    return _installed(tuple(sys.path))
+    places = [Path(place) for place in sys.path]
+    return _installed(tuple((str(place), place.stat().st_mtime_ns) for place in places if place.exists()))
 
 
 @cache
-def _installed(path: tuple[str, ...]) -> EntryPoints:
-    """Look through the packages on a path, which takes some 30 ms."""
+def _installed(places: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Look through all packages, which takes some 30 ms; again once a place has changed, as by pip in a notebook."""
     return entry_points(group=GROUP)
 
 
