@@ -42,22 +42,27 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
     header, whole = stored[HEADER], member_of(stored, path, trust)
     shape = header.get("input", {})
     image = torch.rand(1, 1, shape.get("channels", 1), *shape.get("size", (48, 48)))
-    before = left = multiply_adds(whole, image)
-    member, percent = whole, 0
-    while left > (1 - share) * before:
-        percent, member = percent + 1, deepcopy(whole).requires_grad_(True)
+    before = multiply_adds(whole, image)
+
+    def cut(percent: int) -> tuple[Member, int]:
+        """A copy without so many of the channels, and its multiply-adds."""
+        member = deepcopy(whole).requires_grad_(True)
         inside = {*member.network.backbone.modules()}
-        try:
-            pruner.BasePruner(
-                member, image, importance.GroupMagnitudeImportance(), global_pruning=True,
-                pruning_ratio=percent / 100, max_pruning_ratio=0.9, round_to=ROUND_TO,
-                ignored_layers=[x for x in member.modules() if x not in inside and not any(x.children())],
-            ).step()  # fmt: skip
-            left = multiply_adds(member, image)
-        except Exception as error:  # of any kind, from deep within
-            raise FerlError(f"{path} cannot be pruned: {error}") from error
-        if percent == 100:
-            raise FerlError(f"{path} cannot lose {share:.0%} of its multiply-adds, but {1 - left / before:.0%}")
+        pruner.BasePruner(
+            member, image, importance.GroupMagnitudeImportance(), global_pruning=True,
+            pruning_ratio=percent / 100, max_pruning_ratio=0.9, round_to=ROUND_TO,
+            ignored_layers=[x for x in member.modules() if x not in inside and not any(x.children())],
+        ).step()  # fmt: skip
+        return member, multiply_adds(member, image)
+
+    most = (1 - share) * before
+    try:
+        # In small steps: a layer that would lose all of its channels loses none.
+        member, left = next(found for found in map(cut, range(1, 80)) if found[1] <= most)
+    except StopIteration:
+        raise FerlError(f"{path} cannot lose {share:.0%} of its multiply-adds by pruning its backbone") from None
+    except Exception as error:  # of any kind, from deep within
+        raise FerlError(f"{path} cannot be pruned: {error}") from error
     smaller = _described(member, whole, header, image)
     with torch.no_grad():
         same = zip(member(image), member_of(smaller, path, trust)(image), strict=True)

@@ -31,7 +31,7 @@ CHECKS = {
     "projection": check_fitted,
     "loss": check_loss,
 }
-NEED_MORE = {"AuxiliaryHead", "Distillation", "LinearProjection"}  # other labels, a teacher, a head: see their tests
+NEED_MORE = {"AuxiliaryHead", "Distillation", "LinearProjection", "Pruned"}  # labels, a teacher, ...: see their tests
 SHIPPED = [
     pytest.param(check, part, id=part.__name__)
     for slot, check in CHECKS.items()
