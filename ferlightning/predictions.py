@@ -86,6 +86,9 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
 
 
 def plain_text(name: str) -> str:
-    """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``."""
+    """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``.
+
+    It gets an apostrophe in front, unless it is a number, or a lone - for what comes by standard input.
+    """
     harmless = re.fullmatch(r"-|[-+]?\d+(\.\d*)?", name)
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not harmless else name

@@ -46,7 +46,7 @@ class Output:
         self.file.flush()
 
     def close(self) -> None:
-        """Close what was begun, so that it can be parsed."""
+        """End what was begun, so that it can be read."""
         if self.format == "json":
             self.file.write("\n]\n" if self.begun else "[]\n")
         self.file.flush()
@@ -90,19 +90,8 @@ class Output:
         points = [f"{name}_{axis}" for name in POINTS for axis in "xy"]
         if not self.begun:
             ends = ["left", "top", "right", "bottom"]
-            writer.writerow(
-                [
-                    "source",
-                    "frame",
-                    "time",
-                    "track",
-                    *ends,
-                    "score",
-                    *points,
-                    "label",
-                    *map(plain_text, self.class_names),
-                ]
-            )
+            heads = ["source", "frame", "time", "track", *ends, "score", *points, "label"]
+            writer.writerow([*heads, *map(plain_text, self.class_names)])
         place = [plain_text(source), frame, _rounded(time, 3)]
         if not faces:
             writer.writerow([*place, *[None] * (7 + len(points) + len(self.class_names))])
