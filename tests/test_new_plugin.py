@@ -97,6 +97,7 @@ CODE = """
 from ferlightning.parts import ConvStack
 class Borrowed(ConvStack):
     'Ours.'
+    not_exported = "it is borrowed"
 """
 NOTE = """
 from lightning.pytorch import Callback
@@ -116,7 +117,11 @@ def test_a_checkpoint_names_the_plugin_that_it_needs_and_callbacks_of_ones_own_w
         installed.syspath_prepend(str(site))
         part = [word.replace("ConvStack", "Borrowed") for word in SMALL]
         main(["fit", *TINY, *part, *NO_REPORT, "--trainer.callbacks+=noted.Note", "--trainer.max_epochs=1"])
-    assert "noted" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "noted" in out and "impossible. Borrowed: it is borrowed" in out
+        with pytest.raises(SystemExit, match="2"):
+            main(["export", "runs/default/latest"])
+        assert "cannot be exported, but with --format=safetensors. Borrowed: it is" in capsys.readouterr().err
     last = Path("runs/default/latest/checkpoints/last.ckpt")
     assert read_checkpoint(last, "meta")[HEADER]["plugins"] == {"borrowed_part": "borrowed_part==1.0"}
     run = "runs/default/latest"

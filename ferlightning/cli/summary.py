@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ferlightning.cli.precision import device
+from ferlightning.contracts.modules import not_exported
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.store import UNLABELLED
@@ -78,7 +79,9 @@ def _network(model: Classifier, data: FaceData) -> dict[str, str]:
     network = " → ".join(type(part).__name__ for part in parts if part is not None)
     start = {"start": model.started_from} if model.started_from else {}
     losses = [f"{'' if loss.weight == 1 else f'{loss.weight:g} '}{type(loss).__name__}" for loss in model.losses]
-    return {"network": network, "size": size, **start, "losses": " + ".join(losses)}
+    reason = not_exported(model.network)
+    export = {"export": f"impossible. {reason}"} if reason else {}
+    return {"network": network, "size": size, **start, "losses": " + ".join(losses), **export}
 
 
 def _batches(trainer: Trainer, data: FaceData) -> int:

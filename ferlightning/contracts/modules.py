@@ -3,7 +3,9 @@
 Shapes: B batch, T frames, C channels, H W image, L tokens, D features, E embedding, K classes, N = B * T images.
 
 In eval mode every part is dense, because ``torch.export`` needs it: a part computes all frames and then applies the
-mask, takes sizes from ``x.shape`` instead of ``len(x)``, and never lets its control flow depend on values.
+mask, takes sizes from ``x.shape`` instead of ``len(x)``, and never lets its control flow depend on values. A part that
+cannot keep to this says why in a class attribute, ``not_exported = "its loop ends when ..."``: then each training says
+so before it begins.
 
 Parameters and buffers are float32 or integers: MPS has no float64.
 """
@@ -52,6 +54,12 @@ class Augmentation:
 
     def __call__(self, batch: Batch, num_classes: int) -> Batch:
         raise NotImplementedError
+
+
+def not_exported(network: nn.Module) -> str:
+    """Which parts of a network declare that they cannot be exported, and why; empty if none does."""
+    reasons = {type(part).__name__: getattr(part, "not_exported", "") for part in network.modules()}
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
 
 
 class Restorer(nn.Module):

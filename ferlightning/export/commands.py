@@ -4,14 +4,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from torch import Tensor
 
 from ferlightning.checkpoint import checkpoint_of, digest
+from ferlightning.contracts.modules import not_exported
 from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
+from ferlightning.export.card import refuse_card, write_card
 from ferlightning.export.deployed import deployed, read_members
 from ferlightning.export.int8 import compare, quantise, training_inputs
 from ferlightning.export.pruning import prune as pruned
@@ -64,14 +66,14 @@ def export(
     if format == "web":
         refuse_folder(path)
         with TemporaryDirectory() as work:
-            file = _exported(sources, clips is not None or mirror or fp16 or int8)
+            file, said = _exported(sources, clips is not None or mirror or fp16 or int8 or prune > 0), ""
             if file is None:
                 file = Path(work, "model.onnx")
-                export(model, str(file), "onnx", clips, mirror, fp16, int8, prune, data, trust)
+                said = f" {_written(sources, file, 'onnx', clips, mirror, fp16, int8, prune, data, trust)[0]}."
             write_page(file, path, _place(sources, "web").stem, detector, detector_path, ort_dir)
         sizes = [file.stat().st_size for file in path.iterdir()]
         print(
-            f"{path}: {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB. To look at it: python -m http.server --bind "
+            f"{path}: {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB.{said} To look at it: python -m http.server --bind "
             f"127.0.0.1 --directory {shlex.quote(str(path))}, and open http://localhost:8000. Elsewhere serve it by "
             "https, since browsers give the camera to https and localhost only"
         )
@@ -80,53 +82,78 @@ def export(
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     end = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}[format]
     path = path if path.suffix else path.with_suffix(end)
+    card = path.with_suffix(".md")
+    refuse_card(card)
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
     if path.suffix in {".onnx", ".pt2", ".safetensors", ".ckpt"} - {end}:
         raise FerlError(f"out: {path} would be a file of --format={format}, whose names end in {end}")
     if int8 and format != "onnx":
         raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
-    members = read_members(sources)
+    said, header = _written(sources, path, format, clips, mirror, fp16, int8, prune, data, trust)
+    size = f"{path.stat().st_size / 1e6:.2f} MB"
+    write_card(card, path, sources, header, f"{size}. {said}." if said else f"{size}.")
+    print(f"{path}: {size}{'; ' if said else ''}{said}. Its model card: {card}")
+    if prune and format == "safetensors" and len(sources) == 1:
+        config = path.with_suffix(".yaml")
+        options = {"backbone": header["network"]["backbone"], "init_from": str(path)}
+        with replacing(config) as temporary:
+            temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
+        print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
+
+
+def _written(
+    sources: Sequence[str],
+    path: Path,
+    format: str,
+    clips: bool | None,
+    mirror: bool,
+    fp16: bool,
+    int8: bool,
+    prune: float,
+    data: FaceData | None,
+    trust: bool,
+) -> tuple[str, dict[str, Any]]:
+    """Write the file of a model.
+
+    Returns:
+        What was measured of it, and the header of its weights.
+    """
+    members, said = read_members(sources), []
     if fp16:
         for member in members.values():
             member["state_dict"] = {name: _halved(x).to(x.dtype) for name, x in member["state_dict"].items()}
     for name in members if prune else ():
         members[name], gone = pruned(members[name], name, prune, trust)
-        print(f"{name}: {gone}")
+        said.append(gone)
     state, header = weights_of(*members.values()) if len(members) == 1 else ensemble_of(members)
     if format == "safetensors":
-        state = {name: _halved(x) for name, x in state.items()} if fp16 else state
-        save_weights(path, state, header)
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-        if prune and "members" not in header:
-            config = path.with_suffix(".yaml")
-            options = {"backbone": header["network"]["backbone"], "init_from": str(path)}
-            with replacing(config) as temporary:
-                temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
-            print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
-        return
+        save_weights(path, {name: _halved(x) for name, x in state.items()} if fp16 else state, header)
+        return "; ".join(said), header
     found, known = deployed(members, header, clips, mirror, trust)
+    if reason := not_exported(found):
+        raise FerlError(f"{' and '.join(sources)} cannot be exported, but with --format=safetensors. {reason}")
     known |= {"weights": digest(state), "int8": int8}
     if not int8:
         gap = (write_torch if format == "torch" else write_onnx)(found, known, path)
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; probabilities differ from torch's by {gap:.1e} at most")
-        return
-    if data is None:
+        said.append(f"probabilities differ from torch's by {gap:.1e} at most")
+    elif data is None:
         raise FerlError(
             "int8 needs the images that the network was trained on, such as --data=FER2013 --data.root=FOLDER"
         )
-    batches = training_inputs(data, known["input"])
-    with TemporaryDirectory() as folder:
-        floats = Path(folder, "floats.onnx")
-        write_onnx(found, known, floats)
-        quantise(floats, path, batches)
-        measured = compare(floats, path, batches)
-    print(
-        f"{path}: {path.stat().st_size / 1e6:.2f} MB; on training images a probability changes by "
-        f"{measured['change']:.4f} in the mean and {measured['same']:.1%} keep their class. Against floats on this "
-        f"processor and one thread it is {measured['speedup_1']:.2f} times as fast at batch 1, "
-        f"{measured['speedup_64']:.2f} at 64"
-    )
+    else:
+        batches = training_inputs(data, known["input"])
+        with TemporaryDirectory() as folder:
+            floats = Path(folder, "floats.onnx")
+            write_onnx(found, known, floats)
+            quantise(floats, path, batches)
+            measured = compare(floats, path, batches)
+        said.append(
+            f"on training images a probability changes by {measured['change']:.4f} in the mean and "
+            f"{measured['same']:.1%} keep their class. Against floats on this processor and one thread it is "
+            f"{measured['speedup_1']:.2f} times as fast at batch 1, {measured['speedup_64']:.2f} at 64"
+        )
+    return "; ".join(said), header
 
 
 def _halved(x: Tensor) -> Tensor:

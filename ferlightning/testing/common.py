@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ferlightning.contracts.modules import Head, Stage, Tokens
+from ferlightning.contracts.modules import Head, Stage, Tokens, not_exported
 
 P = TypeVar("P", bound=nn.Module)
 GARBAGE = 1e3
@@ -168,9 +168,14 @@ def check_module(build: Callable[[], nn.Module], *inputs: Any) -> None:
 
 
 def check_export(build: Callable[[], nn.Module], *inputs: Any) -> None:
-    """Check that torch.export takes a part in eval mode, with any batch, and makes something of the same result."""
+    """Check that torch.export takes a part in eval mode, with any batch, and makes something of the same result.
+
+    A part that declares ``not_exported`` is let off.
+    """
     part = build().eval()
     name = type(part).__name__
+    if not_exported(part):
+        return
     batches = tree_map(lambda x: {0: Dim.DYNAMIC} if isinstance(x, Tensor) else None, inputs)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a stage leaves its attention in an attribute, which the network takes away
@@ -179,7 +184,8 @@ def check_export(build: Callable[[], nn.Module], *inputs: Any) -> None:
         except Exception as error:
             raise AssertionError(
                 f"{name}: cannot be exported: in eval mode there must be no branch on values, no shape that depends on "
-                f"them and no len() of a tensor, which fixes the batch. {type(error).__name__}: {error}"
+                "them and no len() of a tensor, which fixes the batch. If it must be so, say why in a class attribute "
+                f"not_exported. {type(error).__name__}: {error}"
             ) from error
         for one, other in zip(run(exported, *inputs), run(part, *inputs), strict=True):
             require_close(one, other, f"{name}: the exported part gives another result", 1e-5)

@@ -256,3 +256,9 @@ def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(FerlError, match="whose names end in .onnx"):
         export(str(path), str(tmp_path / "other.safetensors"))
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
+    (tmp_path / "small.md").write_text("my notes")
+    with pytest.raises(FerlError, match="is no model card of an export"):
+        export(str(path), str(tmp_path / "small"), "torch")
+    (tmp_path / "small.md").unlink()
+    export(str(path), str(tmp_path / "small"), "torch")
+    assert (tmp_path / "small.pt2").is_file()

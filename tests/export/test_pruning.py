@@ -1,10 +1,12 @@
 """Structured pruning: what goes has no effect, what stays is a network like any other."""
 
+import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from torch import nn
 
@@ -65,7 +67,11 @@ def test_a_pruned_network_is_trained_again_by_the_configuration_beside_it(tmp_pa
     main(["export", "run", "half.safetensors", "--format=safetensors", "--prune=0.5"])
     model = ["--model.backbone.channels=[16,32]", "--config=half.yaml"]
     main(["fit", *TINY, *model, "--trainer.max_epochs=1", *NO_REPORT, RUN.replace("run", "again")])
-    main(["test", "again", *NO_REPORT])
+    main(["test", "again"])
+    main(["export", "again", "again.safetensors", "--format=safetensors"])
+    report, card = json.loads(Path("again/report/metrics.json").read_text()), ModelCard.load("again.md")
+    (found,) = [result.metric_value for result in card.data.eval_results if result.metric_type == "accuracy"]
+    assert found == pytest.approx(report["metrics"]["accuracy"]["value"], abs=5e-5) and "## Use and limits" in card.text
     kinds = [load(file).backbone for file in ("half.safetensors", "again")]
     assert all(isinstance(kind, Pruned) for kind in kinds) and kinds[0].out_features == kinds[1].out_features < 32
     assert multiply_adds(load("again"), IMAGE) <= 0.5 * multiply_adds(load("run"), IMAGE)

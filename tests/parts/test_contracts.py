@@ -375,6 +375,10 @@ def test_broken_heads(part, message: str) -> None:
         check_head(part)
 
 
+def test_a_part_may_declare_that_it_cannot_be_exported() -> None:
+    check_head(type("_Declared", (_BranchesOnValues,), {"not_exported": "it looks at its logits"}))
+
+
 def test_a_head_that_is_no_module_of_its_own_slot() -> None:
     class _Other(Head):
         def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
