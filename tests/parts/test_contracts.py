@@ -375,8 +375,12 @@ def test_broken_heads(part, message: str) -> None:
         check_head(part)
 
 
+class _Declared(_BranchesOnValues):
+    not_exported = "it looks at its logits"
+
+
 def test_a_part_may_declare_that_it_cannot_be_exported() -> None:
-    check_head(type("_Declared", (_BranchesOnValues,), {"not_exported": "it looks at its logits"}))
+    check_head(_Declared)
 
 
 def test_a_head_that_is_no_module_of_its_own_slot() -> None:
