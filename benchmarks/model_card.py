@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deploy.compress import table
+from deploy.compress import measure, table
 
 from ferlightning.checkpoint import HEADER, read_checkpoint
 from ferlightning.weights import REGISTRY, find_weights
@@ -125,7 +125,7 @@ def exported(weights: str) -> str:
         integers = Path(folder, f"{weights}, int8")
         command = [sys.executable, "-m", "ferlightning", "export", weights, str(integers), "--int8", "--data=FER2013"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        rows = table([find_weights(f"{weights}.onnx"), integers])
+        rows = table(measure([find_weights(f"{weights}.onnx"), integers]))
     vnni = " with VNNI" if torch.cpu._is_vnni_supported() else ""
     processor = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{vnni}"
     return EXPORTED.format(weights=weights, processor=processor, rows=rows)

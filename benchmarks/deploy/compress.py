@@ -1,9 +1,11 @@
 """Accuracy, size and time of exported files beside each other, on PublicTest without copies of training images.
 
-    FERL_DATA=FOLDER python benchmarks/deploy/compress.py A.onnx B.onnx ...
+    FERL_DATA=FOLDER python benchmarks/deploy/compress.py [--picture=FRONTIER.svg] A.onnx B.onnx ...
 
-One row a file, as Markdown. Times are milliseconds of CPU a face on one thread of ONNX Runtime: medians of runs of all
-files in turn, and in brackets their ratio to the first file's, because other processes change the times of all.
+One row a file, as Markdown; the first is the parent, to which the others are compared. Balanced accuracy is the mean
+recall of the classes. Times are milliseconds of CPU a face on one thread of ONNX Runtime: medians of runs of all files
+in turn, and in brackets their ratio to the first file's, because other processes change the times of all. The picture
+has accuracy over time, with the interval, and a dot as large as the file.
 """
 
 import sys
@@ -32,27 +34,24 @@ def public_test(data: FER2013 | FERPlus) -> tuple[np.ndarray, np.ndarray]:
     return images[own][:, 0], (labels if labels.ndim == 1 else labels.argmax(1))[own]
 
 
-def accuracy(session: Any, output: str, images: np.ndarray, labels: np.ndarray) -> str:
+def accuracy(session: Any, output: str, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy with its 95 % interval, and balanced accuracy, in percent."""
     probs = np.concatenate(
         [session.run([output], {"image": batch})[0] for batch in np.array_split(images, len(images) // 64)]
     )
     found, n = scores(count_items(labels, probs)), len(labels)
     low, high = wilson_interval(found["accuracy"] * n, n)
-    return (
-        f"{100 * found['accuracy']:.2f} ({100 * low:.2f} to {100 * high:.2f}) | {100 * found['balanced_accuracy']:.2f}"
-    )
+    shares = {"value": found["accuracy"], "low": low, "high": high, "balanced": found["balanced_accuracy"]}
+    return {name: 100 * share for name, share in shares.items()}
 
 
-def table(paths: list[Path]) -> str:
-    """The rows of some files, under a header."""
+def measure(paths: list[Path]) -> list[dict[str, Any]]:
+    """What is known of each file: ``name``, ``mb``, accuracy on both label sets, and ``ms`` by size of the batch."""
     sets = {"fer2013": public_test(FER2013()), "probabilities": public_test(FERPlus())}
     sessions = [open_session(path, threads=1) for path in paths]
     rows = [
-        [
-            path.name,
-            f"{path.stat().st_size / 1e6:.2f}",
-            *(accuracy(session, *of) for of in ((k, *v) for k, v in sets.items())),
-        ]
+        {"name": path.name, "mb": path.stat().st_size / 1e6, "ms": {}}
+        | {output: accuracy(session, output, *of) for output, of in sets.items()}
         for path, session in zip(paths, sessions, strict=True)
     ]
     for b, repeats in REPEATS.items():
@@ -63,11 +62,44 @@ def table(paths: list[Path]) -> str:
                 start = time.process_time()
                 session.run(None, {"image": image})
                 times.append(time.process_time() - start)
-        medians = [1000 * float(np.median(times)) / b for times in taken]
-        for row, ms in zip(rows, medians, strict=True):
-            row.append(f"{ms:.3f} ({ms / medians[0]:.2f})")
-    return "\n".join([HEADER, *(f"| {' | '.join(row)} |" for row in rows)])
+        for row, times in zip(rows, taken, strict=True):
+            row["ms"][b] = 1000 * float(np.median(times)) / b
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What was measured, as Markdown."""
+    lines = [HEADER]
+    for row in rows:
+        cells = [row["name"], f"{row['mb']:.2f}"]
+        for found in (row["fer2013"], row["probabilities"]):
+            cells += [f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})", f"{found['balanced']:.2f}"]
+        cells += [f"{ms:.3f} ({ms / rows[0]['ms'][b]:.2f})" for b, ms in row["ms"].items()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """The frontier: accuracy over the time of one face."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    titles = {"fer2013": "FER2013, 7 classes", "probabilities": "FER+, 8 classes"}
+    for axis, (output, title) in zip(axes, titles.items(), strict=True):
+        for row in rows:
+            ms, found = row["ms"][1], row[output]
+            reach = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
+            axis.errorbar(ms, found["value"], reach, color="lightgrey", capsize=3, zorder=1)
+            axis.scatter(ms, found["value"], s=80 * row["mb"], zorder=2)
+            axis.annotate(Path(row["name"]).stem, (ms, found["value"]), (6, 6), textcoords="offset points", fontsize=9)
+        axis.set(title=title, xlabel="ms of CPU a face, batch 1, one thread", ylabel="accuracy, %")
+        axis.set_xlim(left=0)
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
-    print(table([Path(path) for path in sys.argv[1:]]))
+    measured = measure([Path(word) for word in sys.argv[1:] if not word.startswith("--picture=")])
+    print(table(measured))
+    for word in sys.argv[1:]:
+        if word.startswith("--picture="):
+            draw(measured, Path(word.removeprefix("--picture=")))
