@@ -1,6 +1,7 @@
 """What the words of a command stand for: pictures, videos, cameras and streams."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,7 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
         elif word == "-":
             found.append(Source("-", "stdin.mkv", True))
         elif is_live(word):
-            name = f"camera-{word}" if word.isdecimal() else Path(word.partition("?")[0]).stem or "stream"
-            found.append(Source(word, f"{name}.mkv", True))
+            found.append(Source(word, f"{_stream_name(word)}.mkv", True))
         elif path.is_dir():
             files = [*list_images(path), *_videos(path)]
             if not files:
@@ -61,6 +61,14 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
         taken.add(name.lower())
         found[i] = Source(source.place, name, source.video)
     return found, missing
+
+
+def _stream_name(source: str) -> str:
+    """A name for what a camera or stream shows: of its path, or of its host, never with a password."""
+    if source.isdecimal():
+        return f"camera-{source}"
+    host, _, path = re.sub(r"^[^:]+://([^/@]*@)?", "", source).partition("?")[0].partition("/")
+    return Path(path).stem or re.sub(r"[^\w.-]", "-", host) or "stream"
 
 
 def _videos(folder: Path) -> list[Path]:

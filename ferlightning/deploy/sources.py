@@ -37,6 +37,8 @@ PIPE = "/dev/fd/"
 """Where a system shows the open files of a process."""
 REOPENED = 30.0
 """Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
+PATIENCE = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
+"""How long a stream may be silent before it counts as stopped; 30 seconds by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,11 @@ def is_live(source: Any) -> bool:
 
 
 def shown(source: Any) -> str:
-    """A source as it may be told: without the password that a URL may have."""
-    return re.sub(r"(?<=://)([^/@]*?):[^/@]*@", r"\1:***@", str(source))
+    """A source as it may be told: without the passwords that a URL may have, before its host or after a ``?``."""
+    text = re.sub(r"(?<=://)([^/@]*?):[^/@]*@", r"\1:***@", str(source))
+    return (
+        re.sub(r"(?<=[?&/_])((?:pass|pwd|token|key|auth|secret)\w*=)[^&/]*", r"\1***", text) if "://" in text else text
+    )
 
 
 def refuse_name(path: Any) -> None:
@@ -127,7 +132,12 @@ class Video:
 
     def _open(self) -> Any:
         text = str(self.source)
-        capture = cv2.VideoCapture(int(text)) if text.isdecimal() and is_live(text) else cv2.VideoCapture(text)
+        if text.isdecimal() and is_live(text):
+            capture = cv2.VideoCapture(int(text))
+        elif is_live(text) and cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+            capture = cv2.VideoCapture(text, cv2.CAP_FFMPEG, PATIENCE)
+        else:
+            capture = cv2.VideoCapture(text)
         return capture if capture.isOpened() else None
 
     def _all(self) -> Iterator[Frame]:

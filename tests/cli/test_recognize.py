@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from ferlightning.cli.main import main
+from ferlightning.deploy.places import find_sources
+from ferlightning.deploy.sources import shown
 from ferlightning.weights import find_weights
 from tests.deploy.common import MODELS, YUNET, Image, hopper, needs_yunet
 
@@ -320,6 +322,15 @@ def test_a_camera_that_hangs_up_is_asked_again(camera: str, capsys: pytest.Captu
     records = [json.loads(line) for line in out.splitlines()]
     assert records[-1]["frame"] >= 10 and records[0]["source"] == camera.replace("secret", "***")
     assert len(frames_of("out/door.mkv")) >= 10
+
+
+def test_no_password_of_a_stream_is_told_or_becomes_a_name() -> None:
+    urls = ["http://me:secret@10.0.0.7:8080/", "rtsp://10.0.0.7/live/door?user=me&pwd=secret", "rtsp://me:secret@hall"]
+    found, _ = find_sources(urls)
+    assert [source.saved for source in found] == ["10.0.0.7-8080.mkv", "door.mkv", "hall.mkv"]
+    assert not any("secret" in shown(url) for url in urls) and shown(urls[1]).startswith(
+        "rtsp://10.0.0.7/live/door?user=me"
+    )
 
 
 @needs_yunet
