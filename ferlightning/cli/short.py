@@ -169,13 +169,14 @@ def _data_at(place: str) -> list[str]:
     from ferlightning.cli.deferred import import_lightning
 
     import_lightning()
-    from ferlightning.data.inspection import recognise
+    from ferlightning.data.inspection import recognise, tell_others
 
     found = recognise(Path(place))
     kinds = list(dict.fromkeys(source.data_set for source in found))
     if len(kinds) > 1:
         which = " or ".join(f"--data={kind} --data.root={plain(place)}" for kind in kinds)
         raise FerlError(f"{place} has several data sets; say which to train on: {which}")
+    tell_others(Path(place), found)
     more = {} if len(found) > 1 else {key: value for key, value in found[0].options.items() if key == "pattern"}
     return [f"--data={kinds[0]}", f"--data.root={plain(place)}", *(f"--data.{key}={x}" for key, x in more.items())]
 

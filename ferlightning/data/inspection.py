@@ -59,6 +59,9 @@ def recognise(path: Path) -> list[Source]:
     if not path.is_dir() and is_pipe(path):
         raise FerlError(f"{path} is a pipe or device, and no data set")
     layouts = [(kind, layout) for kind, module in READERS.items() for layout in find_layouts(module.find, path)]
+    # The list of labels in a folder of another data set is no table of its own.
+    claimed = {path / name for kind, layout in layouts if kind is not table.Table for name in layout.claims}
+    layouts = [(kind, layout) for kind, layout in layouts if kind is not table.Table or layout.path not in claimed]
     found = [_source(kind, layout.name, layout.path) for kind, layout in layouts]
     if path.is_file() and any(source.data_set == "Table" for source in found):
         found = [source for source in found if source.data_set == "Table"]  # a csv of paths has no pixels
@@ -96,10 +99,15 @@ def first(path: Path) -> FaceData:
         FerlError: the same as of ``recognise``.
     """
     found = recognise(path)
+    tell_others(path, found)
+    return found[0].default()
+
+
+def tell_others(path: Path, found: list[Source]) -> None:
+    """Warn that the first data set of a place is taken, and not the others."""
     if others := list(dict.fromkeys(f"{source.data_set}, {source.layout}" for source in found[1:])):
         log.warning("%s: this is about %s, %s; also there: %s. Give one by --data=NAME --data.root=%s", path,
                     found[0].data_set, found[0].layout, "; ".join(others), plain(str(path)))  # fmt: skip
-    return found[0].default()
 
 
 def _class_folders(path: Path, pattern: str | None = None) -> Source:

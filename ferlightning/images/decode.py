@@ -99,8 +99,8 @@ def _walk(folder: str, home: str, seen: set[str]) -> Iterator[str]:
             if real not in seen:
                 seen.add(real)
                 yield from _walk(path, home, seen)
-        elif not is_pipe(Path(path)) and is_image(Path(path)):
-            yield path
+        elif not is_pipe(Path(path)) and (is_image(Path(path)) or not os.path.exists(path)):  # noqa: PTH110
+            yield path  # also a link that leads nowhere, which may have been a folder: reading it tells
 
 
 def is_image(path: Path) -> bool:

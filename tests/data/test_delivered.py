@@ -57,6 +57,11 @@ def test_rafdb(tmp_path: Path) -> None:
     assert describe(found.whole())["classes"]["train"][:7] == [4] * 7
 
 
+def test_the_list_in_a_folder_of_rafdb_is_no_table_of_its_own(tmp_path: Path) -> None:
+    root = write_rafdb(tmp_path) / "basic"
+    assert [source.data_set for source in recognise(root)] == ["RAFDB"]
+
+
 def test_compound_rafdb(tmp_path: Path) -> None:
     data = RAFDB(str(write_rafdb(tmp_path, "compound", 11)))
     assert len(data.class_names) == 11 and data.raw.label.max() == 10

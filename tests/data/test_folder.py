@@ -224,6 +224,9 @@ def test_links_are_followed_but_not_upwards(tmp_path: Path) -> None:
     with pytest.raises(FerlError, match="gone.png: cannot be read: No such file or directory.*bad_image=skip"):
         _ = ImageFolder(str(root)).raw
     assert np.bincount(ImageFolder(str(root), on_bad_image="skip").raw.label).tolist() == [7, 17, 10]
+    (root / "joy").symlink_to(tmp_path / "gone", target_is_directory=True)
+    with pytest.raises(FerlError, match="joy: a link that leads nowhere"):
+        ImageFolder(str(root))
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -160,6 +160,35 @@ def test_a_damaged_parquet_is_named(tmp_path: Path) -> None:
         Table(str(tmp_path / "labels.parquet"))
 
 
+def test_votes_by_emotion_in_place_of_a_label(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    one_hot = [",".join("1" if k == i % 3 else "" for k in range(3)) for i in range(18)]
+    path = tmp_path / "votes.csv"
+    path.write_text(
+        "file,angry,happy,sad,by\n" + "".join(f"{file},{own},me\n" for file, own in zip(files, one_hot, strict=True))
+    )
+    data = Table(str(tmp_path), size=8)
+    check(data)
+    assert any("The label of a row of votes.csv is the one of angry, happy, sad" in x for x in data.raw.remarks)
+    assert any(x == "Columns of votes.csv that were not read: by." for x in data.raw.remarks)
+    path.write_text("file,angry,happy\n0.png,3,3\n1.png,0,0\n2.png,2.5,1\n3.png,0,9\n")
+    assert Table(str(tmp_path), size=8).raw.label.tolist() == [-1, -1, 0, 1]
+    path.write_text("file,angry,happy\n0.png,3,many\n")
+    with pytest.raises(FerlError, match="votes.csv, line 2: 'many' is no number, in one of the columns angry, happy"):
+        Table(str(tmp_path))
+
+
+def test_what_is_doubtful_is_remarked(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    labels = ("행복", "슬픔", "7")
+    rows = "".join(f"https://x.org/{file},{labels[i % 3]}\n" for i, file in enumerate(files))
+    (tmp_path / "t.csv").write_bytes(f"file,label\n{rows}".encode("cp949"))
+    remarks = "\n".join(Table(str(tmp_path), size=8).raw.remarks)
+    assert "t.csv is not in UTF-8 and was read as Latin-1" in remarks
+    assert "such as https://x.org/0.png, lead nowhere: images were found by name" in remarks
+    assert "Some classes are numbers and others are words: 7" in remarks
+
+
 def test_numbers_are_named_by_their_data_set_or_stay_numbers(tmp_path: Path) -> None:
     files = write_images(tmp_path)
     (tmp_path / "list.txt").write_text("".join(f"{x} {i % 3 + 1}\n" for i, x in enumerate(files)))

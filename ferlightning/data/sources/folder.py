@@ -16,7 +16,7 @@ from ferlightning.data.sources.rows import has_images
 from ferlightning.data.sources.text_lines import first_line
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, numbering, probably_meant, spelled
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import SUFFIXES, image_names, is_leftover
+from ferlightning.images.decode import SUFFIXES, image_names, is_image, is_leftover
 
 NO_LABELS = (
     ". Or list the images in a csv with the columns path and label, for --data=Table; or say where their names "
@@ -89,6 +89,8 @@ class Folders(NamedTuple):
             FerlError: two folders are the same split, or a split lies there as a file that is not unpacked.
         """
         entries = sorted(root.iterdir())
+        if lost := [path for path in entries if path.is_symlink() and not path.exists() and not is_image(path)]:
+            raise FerlError(f"{lost[0]}: a link that leads nowhere. Bring back what it leads to, or remove it")
         folders = [path for path in entries if path.is_dir() and not is_leftover(path.name)]
         splits = {path: split for path in folders if (split := (by_hand or {}).get(path.name))}
         if not by_hand:
@@ -206,7 +208,12 @@ def odd_names(names: list[str]) -> list[str]:
         for name in names
         if (meant := probably_meant(name) or _meant_beside_words(name))
     ]
-    if names and all(name.removeprefix("-").isdecimal() for name in names):
+    numbers = [name for name in names if name.removeprefix("-").isdecimal()]
+    if 0 < len(numbers) < len(names):
+        found.append(
+            f"Some classes are numbers and others are words: {some(numbers)}. Say by data.classes what they are."
+        )
+    elif numbers:
         found.append(
             "The classes are numbers, which mean something else in every data set. Rename the folders, or say it by "
             f"--data.classes='{{{names[0]}: NAME, ...}}', to compare with models of named classes: "

@@ -84,7 +84,7 @@ def find(path: Path) -> list[Layout]:
     found = []
     for name, folder in [("basic", path / "basic"), ("compound", path / "compound"), (_kind(path), path)]:
         if _labels(folder) is not None:
-            claims = frozenset([name]) if folder != path else frozenset[str]()
+            claims = frozenset([name]) if folder != path else frozenset(entry.name for entry in path.iterdir())
             found.append(Layout(name, folder, *_open(folder, name), claims=claims))
     return found
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ferlightning.data.sources.columns import Row, kinds, text
+from ferlightning.data.sources.names import strict_number
 from ferlightning.data.sources.shards import SHARDS, shard_columns, shard_has_images, shard_rows
 from ferlightning.data.sources.text_lines import DELIMITERS, decode, first_line, line_blocks, read_cells, split_cells
+from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import SUFFIXES
 
@@ -23,6 +25,8 @@ class Form(NamedTuple):
     delimiter: str
     columns: dict[str, int]
     """Numbers of the columns of ``COLUMNS``."""
+    votes: dict[str, int]
+    """Those of the columns that are named after emotions, where there is none with the label; else none."""
     names: list[str]
     """The header; empty without one."""
 
@@ -47,11 +51,17 @@ def unread_columns(path: Path) -> list[str]:
     kind = path.suffix.lower()
     if kind in TEXT:
         form = _form(path)
-        names = form.names if form else []
+        names = [name for name in form.names if name not in form.votes] if form else []
     else:
         names = [*next(_objects(path), {})] if kind in JSON else shard_columns(path)
     read = kinds(names).values()
     return [name for n, name in enumerate(names) if n not in read and name and not name.startswith("Unnamed:")]
+
+
+def vote_columns(path: Path) -> list[str]:
+    """The columns of a csv or tsv, of which the label of a row is the one with the largest number."""
+    form = _form(path) if path.suffix.lower() in TEXT else None
+    return [*form.votes] if form else []
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -79,9 +89,12 @@ def _form(path: Path) -> Form | None:
         return None
     columns = kinds(cells)
     if "path" in columns:
-        return Form(delimiter, columns, cells) if "label" in columns else None
+        votes = {name: n for n, name in enumerate(cells) if canonical(name) in EMOTIONS}
+        if "label" in columns or len(votes) > 1:
+            return Form(delimiter, columns, {} if "label" in columns else votes, cells)
+        return None
     if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
-        return Form(delimiter, {"path": 0, "label": 1}, [])
+        return Form(delimiter, {"path": 0, "label": 1}, {}, [])
     return None
 
 
@@ -92,14 +105,32 @@ def _delimiters(path: Path) -> str:
 def _text_rows(path: Path) -> Iterator[Row]:
     form = _form(path)
     assert form is not None
-    columns, needed, file = [*form.columns.items()], max(form.columns["path"], form.columns["label"]), str(path)
+    columns, needed, file = (
+        [*form.columns.items()],
+        max(form.columns["path"], form.columns.get("label", 0), *form.votes.values()),
+        str(path),
+    )
     for line, cells in read_cells(path, form.delimiter):
         where = f"{file}, line {line}"
         if cells == form.names or not any(cells):  # a header, also of another file put after it; an empty row
             continue
         if len(cells) <= needed:
             raise FerlError(f"{where}: expected a path and a label, found {cells!r}")
-        yield Row(where, {kind: cells[n] for kind, n in columns if n < len(cells)})
+        row = {kind: cells[n] for kind, n in columns if n < len(cells)}
+        if form.votes:
+            row["label"] = _most_voted({name: cells[n] for name, n in form.votes.items()}, where)
+        yield Row(where, row)
+
+
+def _most_voted(votes: dict[str, str], where: str) -> str:
+    """The name with the largest number; empty if two have it, or none is above 0."""
+    try:
+        numbers = {name: strict_number(cell or "0") for name, cell in votes.items()}
+    except ValueError as error:
+        raise FerlError(f"{where}: {error}, in one of the columns {', '.join(votes)}") from None
+    most = max(numbers.values())
+    names = [name for name, number in numbers.items() if number == most]
+    return names[0] if len(names) == 1 and most > 0 else ""
 
 
 def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:

@@ -14,14 +14,15 @@ from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
-from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns
+from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns, vote_columns
 from ferlightning.data.sources.shards import SHARDS
+from ferlightning.data.sources.text_lines import is_utf8
 from ferlightning.emotions import NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftover, list_images
 
-NO_TABLES = re.compile(r"readme\.|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
-"""What ``datasets`` writes beside its data."""
+NO_TABLES = re.compile(r"readme\.|fer2013new|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
+"""What ``datasets`` writes beside its data, and FER+'s votes, which name rows of FER2013."""
 NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
 """How pandas and databases write that there is nothing."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
@@ -46,6 +47,7 @@ class Table(OwnImages):
     split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and AffectNet's face_x,
     face_y, face_width, face_height. Rows of one subject and sequence are the frames of one clip, by a column frame or
     as they stand.
+    In place of a label, csv and tsv may have a column for each of several emotions with its votes, or one of them 1.
     Without a header, the first column is the path and the second the label. Cells are parted by comma, semicolon, tab
     or, in a .txt file, a space. Without a column split, files named train.csv, val.csv and test.csv are the splits.
 
@@ -164,6 +166,15 @@ class Table(OwnImages):
             rows = list(read_rows(table))
             if not rows:
                 raise FerlError(f"{table}: no rows. Write the table again")
+            if any(not row.cells.get("label", "").isascii() for row in rows) and not (
+                table.suffix.lower() in SHARDS or is_utf8(table)
+            ):
+                self.remarks.append(f"{table.name} is not in UTF-8 and was read as Latin-1: save it as UTF-8.")
+            if voted := vote_columns(table):
+                self.remarks.append(
+                    f"The label of a row of {table.name} is the one of {', '.join(voted)} with the largest number; "
+                    "where two have it, there is none."
+                )
             self._remark_unread(table, "split" in rows[0].cells or bool(self.by_hand))
             listed = [row.cells["path"] for row in rows[:1] if row.content is None]
             if listed and (elsewhere := _elsewhere(self.images, listed[0])):
@@ -173,6 +184,10 @@ class Table(OwnImages):
             folder, by_name = _images_folder(self.images, outside, own) if outside else (self.images, {})
             if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
+            if by_name:
+                self.remarks.append(
+                    f"Paths of {table.name}, such as {outside[0][:200]}, lead nowhere: images were found by name."
+                )
             decided = bool(by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
             for row in rows:
                 where, value = row.where, row.cells.get("split", "")

@@ -54,6 +54,16 @@ def decode(line: bytes) -> str:
         return line.decode("latin-1")
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether all lines of a file are UTF-8, or of another encoding that its first bytes tell."""
+    try:
+        for line in chain.from_iterable(line_blocks(path)):
+            line.decode()
+    except (UnicodeDecodeError, FerlError):
+        return False
+    return True
+
+
 def _encoding(start: bytes) -> str | None:
     """Tell the encoding that the bytes of a file must be decoded by; None where they can be read as they are."""
     for mark, name in BOMS.items():
