@@ -35,6 +35,14 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a ``replacing`` that was killed left in a folder that nobody else writes to."""
+    for left in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):
+            left.unlink()
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
 

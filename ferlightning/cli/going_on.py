@@ -11,13 +11,14 @@ from jsonargparse import Namespace
 
 from ferlightning.checkpoint import read_checkpoint
 from ferlightning.errors import FerlError
+from ferlightning.files import remove_unfinished
 
 OPTIMIZATION = ("optimizer", "scheduler", "scheduler_interval", "lr_scale", "decay_vectors")
 """Options of a model whose state is in a checkpoint, and would silently win."""
 
 
 def own(folder: Path) -> FileLock:
-    """Own a run folder until the lock is released, or the process ends.
+    """Own a run folder until the lock is released, or the process ends, and clear it of what a kill left unfinished.
 
     Raises:
         FerlError: another training is at work in it.
@@ -30,6 +31,8 @@ def own(folder: Path) -> FileLock:
         raise FerlError(
             f"--trainer.default_root_dir: another training is at work in the folder {folder}; choose another"
         ) from None
+    for written in (folder, folder / "checkpoints"):
+        remove_unfinished(written)
     return lock
 
 
