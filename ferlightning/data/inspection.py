@@ -25,6 +25,7 @@ from ferlightning.data.sources.layouts import find_layouts, unread_folders
 from ferlightning.data.sources.names import readable, some
 from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
+from ferlightning.data.sources.text_lines import first_line
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import is_pipe
@@ -74,6 +75,8 @@ def recognise(path: Path) -> list[Source]:
             else:
                 found.append(_class_folders(path))
         return found
+    if path.is_file():
+        first_line(path)  # says what a file is that is no text, as a zip
     pattern = recognise_pattern(path)
     try:
         if pattern is None:

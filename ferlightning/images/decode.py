@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -40,9 +41,20 @@ FIRST_BYTES = re.compile(
     re.DOTALL,
 )
 """How JPEG, PNG, GIF, WebP, TIFF, AVIF and HEIC begin."""
+HEIC = re.compile(rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 MOST_PIXELS = 64_000_000
 """Pixels of an image that is read, unless FERL_MAX_PIXELS says more: a file of a few bytes may claim any number."""
-LEFTOVERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found", "runs"}
+LEFTOVERS = {
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "runs",
+}
 """In small letters. ``runs`` has the pictures of our reports, where ``ferl fit .`` was typed among photos."""
 
 
@@ -73,13 +85,13 @@ def list_images(folder: Path) -> list[Path]:
     return [Path(name) for name in image_names(folder)]
 
 
-def image_names(folder: Path) -> list[str]:
-    """List the same files by their names, which is several times faster."""
+def image_names(folder: Path, others: list[str] | None = None) -> list[str]:
+    """List the same files by their names, which is several times faster; ``others`` gets those that are no images."""
     home = os.path.realpath(folder)
-    return list(_walk(str(folder), home, {home}))
+    return list(_walk(str(folder), home, {home}, [] if others is None else others))
 
 
-def _walk(folder: str, home: str, seen: set[str]) -> Iterator[str]:
+def _walk(folder: str, home: str, seen: set[str], others: list[str]) -> Iterator[str]:
     # As few calls of the system as there are files: a folder of 20,000 is listed each time that it is opened.
     try:
         with os.scandir(folder) as found:
@@ -98,9 +110,11 @@ def _walk(folder: str, home: str, seen: set[str]) -> Iterator[str]:
                 raise FerlError(f"{path}: this link leads to a folder that {home} itself is in. Remove the link")
             if real not in seen:
                 seen.add(real)
-                yield from _walk(path, home, seen)
+                yield from _walk(path, home, seen, others)
         elif not is_pipe(Path(path)) and (is_image(Path(path)) or not os.path.exists(path)):  # noqa: PTH110
             yield path  # also a link that leads nowhere, which may have been a folder: reading it tells
+        else:
+            others.append(path)
 
 
 def is_image(path: Path) -> bool:
@@ -171,6 +185,8 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
         )
     data = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = None
+    if HEIC.match(content) and not _opens_heic():
+        raise FerlError(f"{name}: is a HEIC image, as iPhones write them: pip install 'ferlightning[heic]'")
     if re.match(rb"GIF8|....ftyp", content, re.DOTALL):  # OpenCV lacks these in some of its builds
         image = _decode_by_pillow(content, color)
     elif len(data):
@@ -224,14 +240,25 @@ def sizes_of(paths: Sequence[Path | str], most: int = 20) -> str:
     return " to ".join(f"{w} x {h}" for w, h in dict.fromkeys(ends)) + f", {' and '.join(sorted(modes))}"
 
 
+@lru_cache
+def _opens_heic() -> bool:
+    """Let Pillow open HEIC images, if it can be."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ModuleNotFoundError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ModuleNotFoundError:
         raise FerlError("GIF, AVIF and HEIC images need Pillow: pip install pillow") from None
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB" if color else "L"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB" if color else "L"))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return None
 

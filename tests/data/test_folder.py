@@ -1,6 +1,7 @@
 """Image folders as users have them, whole and broken. Images are written with Pillow, not with our own reader."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,9 @@ def test_unicode_names_deeper_folders_and_other_files(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     data = ImageFolder(str(tmp_path), size=16)
     assert data.class_names == ["radość", "悲しみ"] and len(data.store) == 9
+    assert data.raw.remarks.tolist() == [
+        f"1 files in the class folders are no images and were not read: {Path('radość', 'notes.txt')}."
+    ]
     (item,) = np.flatnonzero(data.store.name == str(Path("radość", "zdjęcia 😀", "ż.PNG")))
     np.testing.assert_array_equal(data.store.images[item], pixels)
 
@@ -139,12 +143,13 @@ def test_what_lies_beside_is_refused_if_it_looks_like_data_and_noted_else(tmp_pa
     (root / "archive" / "sad" / ".ipynb_checkpoints").mkdir()
     fill(root / "archive" / "sad", (".ipynb_checkpoints",))
     (root / "archive" / "labels.csv").write_text("file,label\n")
+    (root / "archive" / "more.zip").write_bytes(b"PK")
     write(root / "archive" / "loose.png", np.zeros((4, 4), np.uint8))
     data = ImageFolder(str(root), size=16)
     assert data.class_names == ["happiness", "sadness"] and len(data.raw) == 20
     assert data.raw.remarks.tolist() == [
         "__MACOSX is no data and was not read.",
-        "Files beside the folders were not read: labels.csv.",
+        "Files beside the folders were not read: labels.csv, more.zip.",
         "1 images beside the folders of archive were not read: loose.png.",
     ]
 
@@ -351,6 +356,18 @@ def test_images_are_known_by_suffix_or_first_bytes(tmp_path: Path) -> None:
     images = ImageFolder(str(tmp_path), size=16).raw.images
     assert len(images) >= 6
     np.testing.assert_allclose(images[2:], 99.0, atol=2)
+
+
+def test_avif_is_turned_and_heic_says_what_it_needs(tmp_path: Path) -> None:
+    exif, image = Image.Exif(), np.zeros((32, 48), np.uint8)
+    image[:16, :16], exif[0x0112] = 255, 6  # top left, to be turned to the right
+    Image.fromarray(image).save(tmp_path / "a.avif", exif=exif, quality=100)
+    turned = decode_image(tmp_path / "a.avif", color=False)
+    assert turned.shape == (48, 32) and turned[2, -2] > 200 and turned[2, 2] < 50
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    message = "cannot be read as an image" if find_spec("pillow_heif") else r"pip install 'ferlightning\[heic\]'"
+    with pytest.raises(FerlError, match=message):
+        decode_image(tmp_path / "a.heic", color=False)
 
 
 def test_resizing_keeps_what_is_shown(tmp_path: Path) -> None:

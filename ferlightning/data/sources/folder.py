@@ -120,9 +120,10 @@ class Folders(NamedTuple):
                     f"{path}: looks like the {split} split and is not read, since {', '.join(x.name for x in splits)} "
                     f"beside it are folders. {what} it"
                 )
-        tables = [path.name for path in files if path.suffix.lower() in LABEL_FILES and path.stem.lower() != "readme"]
-        if tables and folders:
-            remarks.append(f"Files beside the folders were not read: {some(tables)}.")
+        kinds = (*LABEL_FILES, *PACKED)
+        other = [path.name for path in files if path.suffix.lower() in kinds and path.stem.lower() != "readme"]
+        if other and folders:
+            remarks.append(f"Files beside the folders were not read: {some(other)}.")
         if folders and (loose := [path.name for path in files if path.suffix.lower() in SUFFIXES]):
             remarks.append(f"{len(loose):,} images beside the folders of {root.name} were not read: {some(loose)}.")
         return cls(folders, splits, remarks)
@@ -178,10 +179,10 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
             f"{root}: found {len(set(names.values()))} class folders, need at least 2, such as "
             f"{root}/happiness/*.png or {root}/train/happiness/*.png" + (label_hint(root) or NO_LABELS)
         )
-    files, empty = [], []
+    files, empty, others = [], [], list[str]()
     for folder, split in classes.items():
         _refuse_inner(folder)
-        images = image_names(folder)
+        images = image_names(folder, others)
         files += [Listed(path, names[folder], split) for path in images]
         if not images:
             empty.append(folder)
@@ -192,6 +193,9 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
                 + label_hint(root)
             )
         remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
+    if others:
+        named = some([os.path.relpath(path, root) for path in others])
+        remarks = [*remarks, f"{len(others):,} files in the class folders are no images and were not read: {named}."]
     return files, remarks
 
 
