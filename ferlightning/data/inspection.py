@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.sources.folder import ImageFolder, list_classes
 from ferlightning.data.sources.layouts import find_layouts, unread_folders
-from ferlightning.data.sources.names import readable, some
+from ferlightning.data.sources.names import readable
 from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.sources.text_lines import first_line
@@ -63,16 +64,13 @@ def recognise(path: Path) -> list[Source]:
     # The list of labels in a folder of another data set is no table of its own.
     claimed = {path / name for kind, layout in layouts if kind is not table.Table for name in layout.claims}
     layouts = [(kind, layout) for kind, layout in layouts if kind is not table.Table or layout.path not in claimed]
-    found = [_source(kind, layout.name, layout.path) for kind, layout in layouts]
+    found = [_source(kind, layout.name, layout.path, path.is_dir()) for kind, layout in layouts]
     if path.is_file() and any(source.data_set == "Table" for source in found):
         found = [source for source in found if source.data_set == "Table"]  # a csv of paths has no pixels
     if found:
-        if unread := set[str].intersection(*({*unread_folders(path, layout)} for _, layout in layouts)):
-            try:
+        if set[str].intersection(*({*unread_folders(path, layout)} for _, layout in layouts)):
+            with suppress(FerlError):  # then they are named in a remark
                 list_classes(path)
-            except FerlError:
-                log.warning("%s: folders that look like data and were not read: %s", path, some(sorted(unread)))
-            else:
                 found.append(_class_folders(path))
         return found
     if path.is_file():
@@ -121,9 +119,11 @@ def _class_folders(path: Path, pattern: str | None = None) -> Source:
     return Source("ImageFolder", "folder" if pattern is None else f"pattern={pattern}", path, folder, folder, options)
 
 
-def _source(kind: type[FaceData], layout: str, path: Path) -> Source:
-    where: dict[str, Any] = {"root": str(path), "layout": layout}
-    told = where if len(READERS[kind].LAYOUTS) > 1 else {"root": str(path)}
+def _source(kind: type[FaceData], layout: str, path: Path, searched: bool) -> Source:
+    """``searched``: the place was found in a folder, and what lies beside it is to be remarked."""
+    root = str(path.parent if searched and path.is_file() else path)
+    where: dict[str, Any] = {"root": root, "layout": layout}
+    told = where if len(READERS[kind].LAYOUTS) > 1 else {"root": root}
     options: dict[str, Any] = {}
     if kind is CKPlus:  # sequences in full length; ckextended.csv has none, and no folds
         options = {"fold": None} if layout == "ckextended" else {"clips": True, "last": None}
