@@ -1,6 +1,7 @@
 """Photographs without labels, to be predicted."""
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from ferlightning.images.decode import decode_image, is_pipe, list_images, read_
 
 OBLONG = 1.25
 """Longer side over shorter side from which a photo is hardly a face that was cut out."""
+MOST_IN_MEMORY = 1 << 30
+"""Bytes of photos that are held where the disk cannot."""
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +50,8 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
     try:
         images = room(shape)
     except FerlError:  # a cache that is only to be read, as in a container
+        if math.prod(shape) > MOST_IN_MEMORY:
+            raise
         images = np.empty(shape, np.uint8)
     names: list[str] = []
     oblong, unreadable = [], []

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
@@ -106,18 +106,45 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
     Memory holds none of them for good: the images of AffectNet at 224 x 224 pixels are 44 GB.
     """
-    path = cache_dir() / f".{uuid4().hex}.npy"
+    path, size = cache_dir() / f".{uuid4().hex}.npy", math.prod(shape)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_rooms(path.parent)
+        free = shutil.disk_usage(path.parent).free
+        if size > free:  # before anything is taken, which others need, too
+            raise FerlError(
+                f"the images take {size >> 20:,} MiB, and the cache {path.parent} has {free >> 20:,} MiB free. Make "
+                "room, set the environment variable FERL_CACHE to another folder, or give a smaller data.size"
+            )
         images: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        file = path.open("r+b")
     except OSError as error:
         raise _unwritable(error) from None
-    weakref.finalize(images, _remove, path)
+    weakref.finalize(images, _remove, path, file)
+    _lock(file)
     # Else a full disk would kill the process while pages are written.
     if hasattr(os, "posix_fallocate") and images.size:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        os.posix_fallocate(file.fileno(), 0, size)
     return images
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Own a file of ``room`` until the process ends, however it does; False if another one owns it, or none can."""
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock  # which Windows lacks
+
+        flock(file, LOCK_EX | LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _clear_rooms(cache: Path) -> None:
+    """Remove the files of ``room`` of processes that were killed, which may be many gigabytes."""
+    for path in cache.glob(f".{'[0-9a-f]' * 32}.npy"):
+        with suppress(OSError), path.open("r+b") as file:
+            if _lock(file):
+                path.unlink()
 
 
 def _unwritable(error: OSError) -> FerlError:
@@ -127,7 +154,8 @@ def _unwritable(error: OSError) -> FerlError:
     )
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, file: IO[bytes]) -> None:
+    file.close()
     with suppress(OSError):
         path.unlink()
 

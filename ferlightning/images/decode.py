@@ -6,8 +6,9 @@ import os
 import re
 import struct
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -58,7 +59,7 @@ LEFTOVERS = {
 """In small letters. ``runs`` has the pictures of our reports, where ``ferl fit .`` was typed among photos."""
 
 
-AHEAD = 32
+AHEAD = 8
 """How many images ``read_all`` holds at most."""
 _one_at_a_time = Lock()
 
@@ -156,8 +157,13 @@ def read_all(read: Callable[[int], NDArray[np.uint8]], n: int) -> Iterator[NDArr
             return error
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for first in range(0, n, AHEAD):
-            yield from pool.map(attempt, range(first, min(first + AHEAD, n)))
+        waiting = deque[Future[NDArray[np.uint8] | FerlError | OSError]]()
+        for number in range(n):
+            waiting.append(pool.submit(attempt, number))
+            if len(waiting) == AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def most_pixels() -> int:

@@ -245,6 +245,16 @@ def test_room_on_disk_becomes_the_store_and_is_never_left_behind(own_cache: Path
     assert moved == (kept == 6), "moved if it is full, copied else"
 
 
+def test_room_that_is_not_there_is_refused_and_that_of_a_killed_process_is_cleared(own_cache: Path) -> None:
+    with pytest.raises(FerlError, match=r"the images take [\d,]+ MiB, and the cache .* MiB free. Make room"):
+        room((100_000, 100_000, 100_000))
+    assert not list(own_cache.glob(".*.npy"))
+    (own_cache / f".{'0' * 32}.npy").write_bytes(b"left")
+    images = room((2, 4, 4))
+    more = room((2, 4, 4))
+    assert {path.name for path in own_cache.glob(".*.npy")} == {Path(str(x.filename)).name for x in (images, more)}  # type: ignore[attr-defined]
+
+
 def test_the_arrays_of_another_store_are_copied() -> None:
     """As preprocessing does, which takes over all but the images."""
     first = open_store(KEY, make_store)
