@@ -19,7 +19,7 @@ Train a model, and report on validation with the best checkpoint.
   --test_after_fit=true              measure the best checkpoint on the test split, too
   --name=TRY                         the run folder is runs/TRY/TIME, and runs/TRY/latest
   --ckpt_path=RUN                    go on with a run that was stopped; --ckpt_path=last finds the last one
-  --quiet, --trust, --print_config
+  --open, --quiet, --trust, --print_config
 """,
     "validate": """usage: ferl validate RUN [options]
 
@@ -27,6 +27,7 @@ Evaluate a checkpoint on the validation split: a run folder, a checkpoint, or a 
 
   --data=FER2013 --data.root=DATA    other data; classes are matched by name
   --trainer.default_root_dir=DIR     where the report goes, in place of the run folder
+  --open                             show the report in a browser
 """,
     "test": """usage: ferl test RUN [options]
 
@@ -36,6 +37,7 @@ Evaluate a checkpoint on the test split: a run folder, a checkpoint, or a name s
   --data.corrupt=JPEG --data.corrupt.severity=3
   --model.mirror=true                the mean over each image and its mirror image
   --trainer.default_root_dir=DIR     where the report goes, in place of the run folder
+  --open                             show the report in a browser
 """,
     "predict": """usage: ferl predict MODEL FACES... [options]
 

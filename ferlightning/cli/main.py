@@ -215,6 +215,11 @@ def run_trainer(args: list[str]) -> Path | None:
             written = _run_lightning(args, start, quiet)
     if quiet and is_first():
         print(os.path.relpath(written))
+    page = (written / "report_val" if args[0] == "fit" else written) / "report.html"
+    if "--open" in args and is_first() and page.is_file():
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
     return written
 
 

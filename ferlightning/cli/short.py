@@ -14,7 +14,7 @@ from ferlightning.cli.words import values
 from ferlightning.errors import FerlError
 from ferlightning.weights import REGISTRY
 
-FLAGS = ("--quiet", "--trust", "--help", "-h")
+FLAGS = ("--open", "--quiet", "--trust", "--help", "-h")
 """Options without a value."""
 NO_DATA = (
     "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit FACES "

@@ -17,7 +17,7 @@ from ferlightning.contracts.modules import not_exported
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.store import UNLABELLED
-from ferlightning.evaluation.provenance import device_name, multiply_adds
+from ferlightning.evaluation.provenance import device_name, multiply_adds, network_name
 from ferlightning.images.decode import sizes_of
 from ferlightning.models.classifier import Classifier
 
@@ -67,7 +67,6 @@ def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator
 
 
 def _network(model: Classifier, data: FaceData) -> dict[str, str]:
-    parts = [getattr(model.network, slot) for slot in ("restorer", "backbone", "sequence", "attention", "head")]
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     size = f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")
@@ -76,12 +75,11 @@ def _network(model: Classifier, data: FaceData) -> dict[str, str]:
         size += f", {multiply_adds(model, image) / 1e6:,.1f} M multiply-adds an image"
     except (RuntimeError, ValueError, TypeError, LookupError):  # the training says it better
         pass
-    network = " → ".join(type(part).__name__ for part in parts if part is not None)
     start = {"start": model.started_from} if model.started_from else {}
     losses = [f"{'' if loss.weight == 1 else f'{loss.weight:g} '}{type(loss).__name__}" for loss in model.losses]
     reason = not_exported(model.network)
     export = {"export": f"impossible. {reason}"} if reason else {}
-    return {"network": network, "size": size, **start, "losses": " + ".join(losses), **export}
+    return {"network": network_name(model), "size": size, **start, "losses": " + ".join(losses), **export}
 
 
 def _batches(trainer: Trainer, data: FaceData) -> int:

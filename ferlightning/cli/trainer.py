@@ -85,7 +85,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
-ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "quiet")
+ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", "quiet")
 """Arguments of one command; a saved configuration serves the others too."""
 
 
@@ -213,6 +213,7 @@ class FerlCLI(LightningCLI):
             help="Build whatever the run folder or checkpoint names: this runs its code.",
         )
         parser.add_argument("--name", type=str | None, default=None, help="Run folder: runs/NAME/TIME.")
+        parser.add_argument("--open", action="store_true", help="Show the report in a browser.")
         parser.add_argument("--quiet", action="store_true", help="Print the place of the results alone.")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")

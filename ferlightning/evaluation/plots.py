@@ -7,12 +7,14 @@ the functions that draw import it.
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ferlightning.evaluation.explain import Explanations
+from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import BINS, Array, Counts, scores
 
 if TYPE_CHECKING:
@@ -21,13 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+WIDEST = 15
+"""Letters of a class name above a face."""
+LINES = 20
+"""Most classes that have a curve each."""
+FONTS = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei", "Noto Sans Devanagari")
 COLUMNS = 6
 """How many faces fit side by side in the picture of where a model looked: stills, or frames of a clip."""
 
 
 def save_plots(
     folder: Path,
-    counts: Counts,
+    label: Array,
+    probs: Array,
     class_names: list[str],
     logs: list[Path],
     explanations: Explanations | None,
@@ -37,7 +45,8 @@ def save_plots(
 
     Args:
         folder: where the PNG files go.
-        counts: of the items.
+        label: (N,) class index.
+        probs: (N, K) in [0, 1].
         class_names: K names.
         logs: the ``metrics.csv`` files of the training, oldest first; without any there are no learning curves.
         explanations: where the model looked at some items; None if that is not known.
@@ -48,20 +57,32 @@ def save_plots(
     """
     from matplotlib import rc_context
 
-    paths = []
-    with rc_context({"text.parse_math": False}):  # a class name with dollar signs is a name, not a formula
+    paths, counts = [], count_items(label, probs)
+    # A class name with dollar signs is a name, not a formula, and may be in any script that this machine can write.
+    with rc_context({"text.parse_math": False, "font.family": _fonts()}):
         figures = {
             "confusion_matrix": confusion_matrix(counts.confusion, class_names),
             "reliability": reliability(counts),
-            "learning_curves": learning_curves(logs),
+            "precision_recall": precision_recall(label, probs, class_names) if len(class_names) <= LINES else None,
+            "learning_curves": learning_curves(logs, counts.confusion.sum(1).max() / max(len(label), 1)),
             "attention": attention(explanations) if explanations else None,
             "restoration": restoration(faces) if faces else None,
         }
         for name, figure in figures.items():
             if figure is not None:
                 paths.append(folder / f"{name}.png")
-                figure.savefig(paths[-1], dpi=110)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has the name, too
+                    figure.savefig(paths[-1], dpi=110)
     return paths
+
+
+def _fonts() -> list[str]:
+    """Matplotlib's own font, and those of this machine that have what it lacks."""
+    from matplotlib.font_manager import fontManager
+
+    here = fontManager.get_font_names()
+    return ["DejaVu Sans", *(name for name in FONTS if name in here)]
 
 
 def _figure(width: float, height: float, left: float = 0.7, right: float = 0.15, bottom: float = 0.55) -> Figure:
@@ -95,14 +116,15 @@ def confusion_matrix(confusion: Array, class_names: list[str]) -> Figure:
     """
     from matplotlib.ticker import PercentFormatter
 
-    side, names = max(3.0, 0.65 * len(class_names)), 0.6 + 0.08 * max(map(len, class_names))
+    side, names = max(3.0, 0.7 * len(class_names)), 0.6 + 0.08 * max(map(len, class_names))
     figure = _figure(names + side + 1.2, 0.75 * names + side + 0.35, left=names, right=0.7, bottom=0.75 * names)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+        text = f"{count}\n{share[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted", ylabel="true")
@@ -136,12 +158,40 @@ def reliability(counts: Counts) -> Figure:
     return figure
 
 
-def learning_curves(logs: list[Path]) -> Figure | None:
+def precision_recall(label: Array, probs: Array, class_names: list[str]) -> Figure:
+    """Draw precision over recall of each class against all others, as the probability that is asked for falls.
+
+    Args:
+        label: (N,) class index.
+        probs: (N, K) in [0, 1].
+        class_names: K names.
+    """
+    from matplotlib import colormaps
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    longest = max(map(len, class_names))
+    figure = _figure(5 + 0.085 * longest, 4.2, right=1.3 + 0.075 * longest)
+    axes = figure.subplots()
+    for k, name in enumerate(class_names):
+        if (own := label == k).any():
+            precision, recall, _ = precision_recall_curve(own, probs[:, k])
+            area = average_precision_score(own, probs[:, k])
+            colour = colormaps["tab10" if len(class_names) <= 10 else "tab20"](k)
+            axes.plot(recall, precision, color=colour, linewidth=1.2, label=f"{name} ({area:.2f})")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    if axes.lines:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    _plain(axes)
+    return figure
+
+
+def learning_curves(logs: list[Path], guess: float | None = None) -> Figure | None:
     """Draw loss and accuracy of training and validation over epochs.
 
     Args:
         logs: of a fit and, if it was resumed, of those before it, in the format of Lightning's CSVLogger: columns
             epoch, step, train/loss, val/accuracy, ...; a row fills only the columns that were logged together.
+        guess: accuracy of who always says the most frequent class; None draws no line there.
 
     Returns:
         The figure; None if there is nothing to draw.
@@ -158,7 +208,7 @@ def learning_curves(logs: list[Path]) -> Figure | None:
             for split, colour in (("train", BLUE), ("val", ORANGE)):
                 # Of several rows of one epoch, logged by step, the last one is drawn.
                 values = {
-                    int(row["epoch"]): float(row[f"{split}/{metric}"])
+                    int(row["epoch"]) + 1: float(row[f"{split}/{metric}"])
                     for row in rows
                     if row.get("epoch") and row.get(f"{split}/{metric}")
                 }
@@ -170,6 +220,14 @@ def learning_curves(logs: list[Path]) -> Figure | None:
                     drawn = True
         axes.set(xlabel="epoch", ylabel=panel)
         axes.xaxis.set_major_locator(_whole_numbers())
+        if all(len(line.get_xdata()) == 1 for line in axes.lines):  # else a single epoch would be thousandths of one
+            axes.set_xlim(0.5, 1.5 if not axes.lines else axes.lines[0].get_xdata()[0] + 0.5)
+        if panel == "accuracy":
+            axes.set_ylim(0, 1)
+            if guess is not None and axes.lines:
+                axes.axhline(guess, color=GREY, linestyle=":", label="always the same class")
+        else:
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         if axes.lines:
             axes.legend(frameon=False)
         _plain(axes)
@@ -193,7 +251,7 @@ def attention(explanations: Explanations) -> Figure:
         if i and (x + n > COLUMNS or right != (items[i - 1].true == items[i - 1].predicted)):
             x, y = 0.0, y + height
         bottom = y + height
-        words = f"{item.predicted} {item.confidence:.0%}" + ("" if right else f"\nnot {item.true}")
+        words = f"{_short(item.predicted)} {item.confidence:.0%}" + ("" if right else f"\nnot {_short(item.true)}")
         axes.text(x + 0.02, y + 0.46, words, color=BLUE if right else ORANGE, fontsize=7, va="bottom", linespacing=1.1)
         top = y + 0.5
         if bars:
@@ -216,6 +274,11 @@ def attention(explanations: Explanations) -> Figure:
     figure.set_size_inches(1.25 * COLUMNS + 0.1, height)
     figure.subplots_adjust(0.01, 0.05 / height, 0.99, 1 - 0.35 / height)
     return figure
+
+
+def _short(name: str) -> str:
+    """A name that is no wider than a face."""
+    return name if len(name) <= WIDEST else f"{name[: WIDEST - 1]}…"
 
 
 def restoration(faces: dict[str, Array]) -> Figure:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def provenance(
         "seed": None if seed is None else int(seed),
         "versions": versions(),
         "git_revision": git_revision(),
+        "date": datetime.now().astimezone().isoformat(" ", "minutes"),
+        "data_set": None if datamodule is None else type(datamodule).__name__,
+        "network": network_name(pl_module),
         "data": datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None,
         "device": device_name(pl_module.device),
         "devices": trainer.world_size,
@@ -77,6 +81,13 @@ def git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def network_name(model: torch.nn.Module) -> str:
+    """The parts of a network in their order; the class of any other model."""
+    slots = ("restorer", "backbone", "sequence", "attention", "head")
+    parts = [getattr(getattr(model, "network", None), slot, None) for slot in slots]
+    return " → ".join(type(part).__name__ for part in parts if part is not None) or type(model).__name__
 
 
 def device_name(device: torch.device) -> str:

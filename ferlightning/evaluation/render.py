@@ -15,14 +15,15 @@ from rich.table import Table
 
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanations
-from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array
 from ferlightning.files import replacing
 from ferlightning.predictions import write_predictions
 
 CAPTIONS = {
-    "confusion_matrix": "Counts; the shade is the share of the true class.",
+    "confusion_matrix": "Counts, and shares of the true class.",
+    "precision_recall": "Each class against all others, as the probability asked for falls; in brackets the area "
+    "below. Who guesses has the share of the class at every recall.",
     "reliability": "Accuracy below the diagonal: over-confident. Lower panel: images by confidence.",
     "learning_curves": "Training and validation by epoch.",
     "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "
@@ -43,6 +44,7 @@ def write_report(
     logs: list[Path],
     explanations: Explanations | None,
     faces: dict[str, Array] | None,
+    mistakes: dict[int, Array | None] | None = None,
 ) -> list[Path]:
     """Write the folder of a report. It replaces an older report but nothing else.
 
@@ -57,6 +59,7 @@ def write_report(
         logs: the ``metrics.csv`` files of the training, oldest first.
         explanations: where the model looked at some items; None if that is not known.
         faces: from ``restoration.restored_faces``; None without a restorer.
+        mistakes: positions of items to show as mistakes, with their pictures, (H, W[, 3]) uint8, where there are any.
 
     Returns:
         The pictures in the folder.
@@ -72,11 +75,26 @@ def write_report(
             text = json.dumps(report, indent=2, allow_nan=False) + "\n"
             (temporary / "metrics.json").write_text(text, encoding="utf-8")
             write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
-            pictures = save_plots(temporary, count_items(label, probs), class_names, logs, explanations, faces)
-            (temporary / "report.html").write_text(_html(report, pictures), encoding="utf-8")
+            pictures = save_plots(temporary, label, probs, class_names, logs, explanations, faces)
+            shown = [
+                {
+                    "name": names[n], "true": class_names[label[n]], "predicted": class_names[probs[n].argmax()],
+                    "confidence": float(probs[n].max()), "face": None if face is None else _png(face),
+                }
+                for n, face in (mistakes or {}).items()
+            ]  # fmt: skip
+            (temporary / "report.html").write_text(_html(report, pictures, shown), encoding="utf-8")
     except OSError as error:
         raise FerlError(f"{folder}: cannot write the report: {error.strerror or error}") from error
     return [folder / path.name for path in pictures]
+
+
+def _png(image: Array) -> str:
+    """An RGB or grey image as the source of one in a page."""
+    import cv2
+
+    coded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]
+    return base64.b64encode(coded.tobytes()).decode()
 
 
 def _label(name: str) -> str:
@@ -92,7 +110,7 @@ def _shown(value: float | None, name: str = "") -> str:
     return f"{value:.3f}" if name in ("calibration_error", "nll") else f"{100 * value:.2f} %"
 
 
-def _html(report: dict[str, Any], pictures: list[Path]) -> str:
+def _html(report: dict[str, Any], pictures: list[Path], mistakes: list[dict[str, Any]]) -> str:
     """Make one page that needs no other file. Names come from the user's data, so everything is escaped."""
     import jinja2  # late: only a report needs it
 
@@ -107,7 +125,9 @@ def _html(report: dict[str, Any], pictures: list[Path]) -> str:
     return template.render(
         report,
         by_people=report["people"] not in (None, 1, report["n"]),
-        title=f"Expression recognition: {report['split']} report",
+        title=", ".join(filter(None, (facts.get("data_set"), f"{report['split']} split"))),
+        about=[facts[name] for name in ("network", "checkpoint", "date") if facts.get(name)],
+        mistakes=mistakes,
         pictures={path.stem: base64.b64encode(path.read_bytes()).decode() for path in pictures},
         captions=CAPTIONS,
         facts={name: "not known" if value is None else value for name, value in facts.items()},

@@ -27,6 +27,8 @@ from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
 from ferlightning.predictions import write_predictions
 
+MISTAKES = 12
+"""How many a report shows."""
 log = logging.getLogger(__name__)
 
 
@@ -150,13 +152,14 @@ class Report(Callback):
             log.warning("The report has no picture of where the model looked: %s", error)
             explanations = None
         faces = restored_faces(pl_module, self._items[0])
+        mistakes = _worst_mistakes(trainer, split, index, label, probs)
         self._items = ()
 
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
         self.written = folder = folder.with_name(folder.name + self.suffix)
         logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
-        pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces)
+        pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces, mistakes)
         print_report(report, folder)
         for logger in trainer.loggers:
             for path in pictures:
@@ -166,6 +169,23 @@ class Report(Callback):
                     from matplotlib.image import imread
 
                     logger.experiment.add_image(f"{split}/{path.stem}", imread(path), dataformats="HWC")
+
+
+def _worst_mistakes(trainer: Trainer, split: str, index: Array, label: Array, probs: Array) -> dict[int, Array | None]:
+    """Positions of the mistakes of which the model is surest, with their pictures (the middle frame of a clip)."""
+    loader: Any = trainer.test_dataloaders if split == "test" else trainer.val_dataloaders
+    dataset: Any = getattr(loader, "dataset", None)
+    sure = np.argsort(-probs.max(1), kind="stable")
+    found: dict[int, Array | None] = {}
+    for n in sure[probs[sure].argmax(1) != label[sure]][:MISTAKES].tolist():
+        try:
+            clip = dataset[int(index[n])]["image"]
+            frame = clip[len(clip) // 2]
+            frame = frame if frame.dtype == torch.uint8 else (255 * frame.float().clamp(0, 1)).byte()
+            found[n] = frame.movedim(0, 2).numpy() if len(frame) == 3 else frame[0].numpy()
+        except (AttributeError, IndexError, KeyError, TypeError):  # data of another kind
+            found[n] = None
+    return found
 
 
 def _item_names(trainer: Trainer, split: str, index: Array) -> Array:

@@ -26,8 +26,8 @@ def test_the_help_of_a_trainers_command_is_short(capsys: pytest.CaptureFixture[s
     text = shown(["fit", "--data=FER2013", "--help"], capsys)
     for option in re.findall(r"--[\w.]+", text):
         assert option.removeprefix("--").split(".")[0] in (
-            "config", "from", "model", "data", "trainer", "test_after_fit", "name", "ckpt_path", "quiet", "trust",
-            "print_config", "help",
+            "config", "from", "model", "data", "trainer", "test_after_fit", "name", "ckpt_path", "open", "quiet",
+            "trust", "print_config", "help",
         )  # fmt: skip
 
 

@@ -120,8 +120,9 @@ def test_a_folder_is_trained_on_and_the_names_of_its_classes_stay(home: Path, ca
     main(["fit", "photos", *SMALL, "--trainer.max_epochs=1", "--data.batch_size=8"])
     (run,) = Path("runs/photos").glob("20*")
     shown = capsys.readouterr().out
-    for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", "CrossEntropy", str(run), "Epoch 1/1: train/loss ",
-                 f"ferl test {run}", f"ferl predict {run} FACES"):  # fmt: skip
+    for part in ("Happy", "Rolling Eyes", "60 x 70, grey", "48 x 48", "ConvStack → LinearHead", str(run),
+                 "CrossEntropy", "Epoch 1/1: train/loss ", f"ferl test {run}",
+                 f"ferl predict {run} FACES"):  # fmt: skip
         assert part in shown
     assert Path("runs/photos/latest").resolve() == run.resolve()
     with (run / "report_val" / "predictions.csv").open() as file:

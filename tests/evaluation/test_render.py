@@ -16,6 +16,7 @@ from ferlightning.errors import FerlError
 from ferlightning.evaluation.render import print_report, write_report
 from ferlightning.evaluation.report import summarise
 from ferlightning.predictions import write_predictions
+from tests.bench.test_page import CHROMIUM
 
 LABEL, PROBS = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
 PROVENANCE = {name: 1 for name in ("config", "data", "seconds", "images_per_second", "parameters", "multiply_adds")}
@@ -23,9 +24,11 @@ PROVENANCE = {name: 1 for name in ("config", "data", "seconds", "images_per_seco
 
 def write(folder: Path, names: tuple[str, ...] = ("a", "b")) -> list[Path]:
     report = {"split": "test", "notes": [], "deduplicated": None, **summarise(LABEL, PROBS, list(names))}
-    report["provenance"] = PROVENANCE | {"versions": {}}
+    report["provenance"] = PROVENANCE | {"versions": {}, "data_set": "Grimaces", "network": "ResNet → LinearHead"}
     print_report(report, folder)
-    return write_report(folder, report, np.array(["x", "y", "z"]), LABEL, PROBS, list(names), [], None, None)
+    items, wrong = np.array(["x", "y", "ärger/z.png"]), {2: np.full((48, 48), 90, np.uint8)}
+    logs = [*folder.parent.glob("metrics.csv")]
+    return write_report(folder, report, items, LABEL, PROBS, list(names), logs, None, None, wrong)
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
@@ -47,6 +50,27 @@ def test_class_names_are_shown_as_they_are(tmp_path: Path, capsys) -> None:
     write(tmp_path / "report", ("$\\frac{a}$", "[/b]"))
     shown, page = capsys.readouterr().out, (tmp_path / "report" / "report.html").read_text()
     assert all(name in shown and name in page for name in ("$\\frac{a}$", "[/b]"))
+
+
+def test_the_page_says_of_what_it_is_and_fits_a_phone(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    names = ("sehr angestrengte Überraschung, gespielt", "恐惧")
+    (tmp_path / "metrics.csv").write_text("epoch,train/loss,val/accuracy\n0,1.5,0.6\n")
+    write(tmp_path / "report", names)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=120_000)
+        page = browser.new_page(viewport={"width": 360, "height": 640})
+        page.goto((tmp_path / "report" / "report.html").as_uri())
+        shown = page.locator("body").inner_text()
+        for part in ("Grimaces, test split", "ResNet → LinearHead", "predictions.csv", *names, "70%", "ärger/z.png"):
+            assert part in shown
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        sizes = page.eval_on_selector_all("img", "all => all.map(img => [img.alt, img.naturalWidth > 9])")
+        assert {"confusion matrix", "precision recall", "learning curves", "ärger/z.png"} <= {alt for alt, _ in sizes}
+        assert all(drawn for _, drawn in sizes)
+        browser.close()
 
 
 def test_two_processes_write_one_report(tmp_path: Path) -> None:

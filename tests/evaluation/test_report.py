@@ -101,7 +101,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_files(run: Path) -> None:
-    pictures = {"confusion_matrix.png", "learning_curves.png", "reliability.png"}
+    pictures = {"confusion_matrix.png", "learning_curves.png", "precision_recall.png", "reliability.png"}
     assert {path.name for path in run.iterdir()} == {"metrics.json", "predictions.csv", "report.html"} | pictures
     for name in pictures:
         assert imread(run / name).std() > 0.05, f"{name} is blank"
@@ -178,7 +178,8 @@ def test_provenance(run: Path) -> None:
 def test_page_is_self_contained_and_escaped(run: Path) -> None:
     page = (run / "report.html").read_text()
     links = re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'\s>]+)", page)
-    assert len(links) == 3 and all(link.startswith("data:image/png;base64,") for link in links)
+    assert len(links) == 1 + 4 + 12 and links[0] == "predictions.csv"
+    assert all(link.startswith("data:image/png;base64,") for link in links[1:])
     assert "url(" not in page and "<script" not in page
     assert "<fear>" not in page and "&lt;fear&gt; &amp; co" in page
     assert "&lt;shares&gt;" in page
@@ -280,7 +281,8 @@ def test_pictures_go_to_loggers(tmp_path: Path) -> None:
             return lambda *args, **kwargs: None
 
     trainer(tmp_path, logger=[Wandb(), Board()]).test(Model(), Data(), verbose=False)
-    assert sent == 2 * [("test/confusion_matrix", True), ("test/reliability", True)]
+    pictures = ("confusion_matrix", "reliability", "precision_recall")
+    assert sent == 2 * [(f"test/{name}", True) for name in pictures]
 
 
 def test_perfect_model() -> None:
