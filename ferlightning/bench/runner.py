@@ -266,6 +266,9 @@ def _run_steps(cell: Cell, environment: dict[str, str], until: float) -> str | N
     steps = [{"name": s.name, "words": s.words, "facts": s.facts} for s in cell.steps if not s.done]
     if not steps:  # another run has done them in the meantime
         return None
+    home = next(path for path in cell.folder.parents if path.name == "cells")
+    # What W&B takes from here if a suite logs there, unless the user has said it.
+    labels = {"WANDB_RUN_GROUP": home.parent.name, "WANDB_TAGS": ",".join(cell.folder.relative_to(home).parts)}
     log = cell.folder / "log.txt"
     with log.open("w", encoding="utf-8") as output:
         command = [sys.executable, "-m", "ferlightning.bench.cell"]
@@ -275,7 +278,7 @@ def _run_steps(cell: Cell, environment: dict[str, str], until: float) -> str | N
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | environment,
+            env=labels | os.environ | environment,
             start_new_session=True,  # Ctrl-C reaches this process alone, which ends the cell
         ) as process:
             assert process.stdin is not None

@@ -1,9 +1,16 @@
-"""W&B out of reach: a training goes on offline."""
+"""What loggers other than ours need: W&B out of reach, so that a training goes on offline; TensorBoard's graph."""
 
 import logging
 import os
 import socket
+import warnings
+from contextlib import redirect_stdout
+from typing import Any
 from urllib.parse import urlsplit
+
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
 
 WAIT = 5
 """Seconds in which the server must answer; wandb itself would wait for a minute and a half."""
@@ -21,3 +28,29 @@ def go_offline_if_unreachable() -> None:
     except OSError as error:
         os.environ["WANDB_MODE"] = "offline"
         log.warning("W&B is out of reach (%s: %s): this run is kept offline; upload it by wandb sync", address, error)
+
+
+class _Logits(nn.Module):
+    """A network with an output that the tracer knows."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.network(image).logits
+        return logits
+
+
+def draw_graph(loggers: list[Any], network: nn.Module, image: Tensor) -> None:
+    """Give TensorBoard the graph of a network, if there is such a logger and the network can be traced."""
+    boards = [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+    training = network.training
+    for logger in boards:
+        with warnings.catch_warnings(), redirect_stdout(None), torch.no_grad():
+            warnings.simplefilter("ignore")  # the tracer is told to be on its way out of torch
+            try:
+                logger.experiment.add_graph(_Logits(network.eval()), image)
+            except (RuntimeError, TypeError, ValueError, LookupError) as error:
+                log.warning("TensorBoard gets no graph of the network: %s", str(error).splitlines()[0])
+    network.train(training)

@@ -53,7 +53,7 @@ from ferlightning.cli.run_folder import (
 )
 from ferlightning.cli.short import NO_DATA, names_data
 from ferlightning.cli.summary import next_commands, print_summary
-from ferlightning.cli.tracking import go_offline_if_unreachable
+from ferlightning.cli.tracking import draw_graph, go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, values
 from ferlightning.data.classes import OTHERS
@@ -183,7 +183,9 @@ class FerlCLI(LightningCLI):
         self.run_folder, self.made = choose(args, self.ckpt_path)
         for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
-                args.insert(i + 1, f"--trainer.logger.save_dir={self.run_folder}")
+                args.insert(
+                    i + 1, "--trainer.logger.save_dir=runs"
+                )  # the run folder takes its place, as in the defaults
         try:
             super().__init__(
                 LightningModule,
@@ -481,6 +483,9 @@ class FerlCLI(LightningCLI):
         if self.made:
             link_latest(self.run_folder)
         print_summary(self.trainer, self.model, self.datamodule, self.run_folder, self.config.fit.trainer.accelerator)
+        if isinstance(self.model, Classifier):
+            shape = self.datamodule.input
+            draw_graph(self.trainer.loggers, self.model.network, torch.zeros(1, 1, shape["channels"], *shape["size"]))
         log = self.run_folder / "metrics.csv"
         if log.exists():  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))

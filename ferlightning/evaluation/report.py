@@ -162,6 +162,8 @@ class Report(Callback):
         pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces, mistakes)
         print_report(report, folder)
         for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _keep_in_wandb(logger, split, folder, trainer.ckpt_path)
             for path in pictures:
                 if isinstance(logger, WandbLogger):
                     logger.log_image(key=f"{split}/{path.stem}", images=[str(path)])
@@ -169,6 +171,20 @@ class Report(Callback):
                     from matplotlib.image import imread
 
                     logger.experiment.add_image(f"{split}/{path.stem}", imread(path), dataformats="HWC")
+
+
+def _keep_in_wandb(logger: WandbLogger, split: str, folder: Path, checkpoint: Any) -> None:
+    """Give W&B the report as an artifact and, with that of validation, the best checkpoint."""
+    from wandb import Artifact
+
+    run: Any = logger.experiment
+    report = Artifact(f"report_{split}-{run.id}", "report")
+    report.add_dir(str(folder))
+    run.log_artifact(report)
+    if split == "val" and checkpoint:
+        model = Artifact(f"model-{run.id}", "model")
+        model.add_file(str(checkpoint))
+        run.log_artifact(model, aliases=["best"])
 
 
 def _worst_mistakes(trainer: Trainer, split: str, index: Array, label: Array, probs: Array) -> dict[int, Array | None]:

@@ -168,7 +168,7 @@ class Search:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={"WANDB_RUN_GROUP": self.out.name, "WANDB_TAGS": folder.name} | _environment(),
                 start_new_session=True,  # so that its own processes can be stopped with it
             )
             try:

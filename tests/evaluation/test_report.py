@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,7 +257,7 @@ def test_terminal(run: Path) -> None:
 
 
 def test_pictures_go_to_loggers(tmp_path: Path) -> None:
-    sent = []
+    sent, files = [], {}
 
     class Wandb(WandbLogger):
         def __init__(self) -> None: ...
@@ -264,6 +265,8 @@ def test_pictures_go_to_loggers(tmp_path: Path) -> None:
         def __getattribute__(self, name: str):
             if name == "log_image":
                 return lambda key, images: sent.append((key, Path(images[0]).exists()))
+            if name == "experiment":
+                return SimpleNamespace(id="7", log_artifact=lambda kept: files.update(kept.manifest.entries))
             if name in ("__class__", "__init__"):
                 return object.__getattribute__(self, name)
             return lambda *args, **kwargs: None
@@ -283,6 +286,7 @@ def test_pictures_go_to_loggers(tmp_path: Path) -> None:
     trainer(tmp_path, logger=[Wandb(), Board()]).test(Model(), Data(), verbose=False)
     pictures = ("confusion_matrix", "reliability", "precision_recall")
     assert sent == 2 * [(f"test/{name}", True) for name in pictures]
+    assert {"report.html", "metrics.json", "predictions.csv"} < {*files}
 
 
 def test_perfect_model() -> None:
