@@ -35,7 +35,7 @@ from ferlightning.evaluation.explain import Explanation, explain_image
 from ferlightning.files import replacing
 from ferlightning.images.decode import resize_to_square
 from ferlightning.models.network import Network, NetworkEnsemble
-from ferlightning.plugins import SLOTS
+from ferlightning.plugins import CALLBACK, SLOTS
 
 Trained = Network | NetworkEnsemble
 
@@ -276,8 +276,8 @@ def audit(data: str | Path | FaceData) -> dict[str, Any]:
 
 
 def components(slot: str | None = None) -> list[Component]:
-    """The parts of a slot, such as ``backbone`` or ``loss``, with their options; None for all."""
-    known = [name for names in SLOTS for name in names.split(", ")]
+    """The parts of a slot, such as ``backbone`` or ``loss``, or callbacks, with their options; None for all."""
+    known = [name for names in (*SLOTS, *CALLBACK) for name in names.split(", ")]
     if slot is not None and slot not in known:
         raise FerlError(f"there is no slot {slot!r}; the slots are {', '.join(known)}")
     return [part for part in every_component() if slot is None or slot in part.slot.split(", ")]

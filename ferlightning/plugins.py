@@ -28,6 +28,8 @@ SLOTS = {
 }
 """Each slot and the class whose subclasses fit it."""
 
+CALLBACK = {"callback": "lightning.pytorch.Callback"}
+"""What a trainer takes any number of; Lightning has some, too."""
 BUILT_IN = ("ferlightning.parts", "ferlightning.data", "ferlightning.images.detectors")
 """Importing these makes the parts we ship known."""
 
@@ -81,8 +83,8 @@ def import_installed() -> None:
 
 
 def parts(slot: str) -> list[type]:
-    """All imported classes that fit a slot, by name; classes with a leading underscore are bases, not parts."""
-    module, name = SLOTS[slot].rsplit(".", 1)
+    """All imported classes that fit a slot, or ``callback``, by name; a leading underscore makes a base, not a part."""
+    module, name = (SLOTS | CALLBACK)[slot].rsplit(".", 1)
     found: set[type] = set(_subclasses(getattr(import_module(module), name)))
     return sorted(found, key=lambda part: (part.__name__, part.__module__))
 

@@ -103,7 +103,7 @@ def show_components(name: str | None = None, json: bool = False) -> None:
     """Show every part by slot, ours and those of installed plug-ins; or one with its options.
 
     Args:
-        name: of one part; ``ferl components NAME`` will do.
+        name: of one part, or of a slot; ``ferl components NAME`` will do.
         json: print JSON.
     """
     from ferlightning.cli.components import show

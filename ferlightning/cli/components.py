@@ -21,8 +21,13 @@ WRITTEN = {
     "data": "--data", "sequence, attention": "--model.sequence", "loss": "--model.losses", "projection":
     "--model.head.projection", "recalibration": "--model.backbone.recalibration", "preprocess": "--data.preprocess",
     "augment": "--data.augment", "corrupt": "--data.corrupt", "detector": "--detector",
+    "callback": "--trainer.callbacks",
 }  # fmt: skip
 """The option that chooses a part, where it is not ``--model.SLOT``."""
+
+
+KNOWN = ("lightning", "ferlightning", "pytorch_lightning")
+"""Packages whose callbacks are read from their source, as far as users may want them."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +60,33 @@ class Component:
 
 
 def components(name: str | None = None) -> list[Component]:
-    """Every part, ours and those of installed plug-ins; or those of one name, with their options.
+    """Every part, ours and those of installed plug-ins; or those of one name or slot, with their options.
 
     Raises:
         FerlError: there is none of this name.
     """
     found: dict[tuple[str, str], Component] = {}
-    for slot in plugins.SLOTS:
+    slots = (*plugins.SLOTS, *plugins.CALLBACK)
+    for slot in slots:
         parts = index.parts(slot).values()
-        whole = [_of_source(slot, part) for part in parts if name in (None, part.name)]
+        whole = [_of_source(slot, part) for part in parts if name in (None, part.name, *slot.split(", "))]
         found |= {(part.module, part.name): part for part in whole}
     if plugins.installed():
         import_lightning()
         plugins.load_plugins()
-        for slot in plugins.SLOTS:
+        for slot in slots:
             for part in plugins.parts(slot):
-                if (part.__module__, part.__name__) not in found and name in (None, part.__name__):
+                theirs = slot not in plugins.CALLBACK or part.__module__.partition(".")[0] not in KNOWN
+                if (
+                    theirs
+                    and (part.__module__, part.__name__) not in found
+                    and (name in (None, part.__name__, *slot.split(", ")))
+                ):
                     found[part.__module__, part.__name__] = _of_class(slot, part)
     if not found:
-        names = [part for slot in plugins.SLOTS for part in index.parts(slot)]
+        names = [part for slot in slots for part in index.parts(slot)]
         raise FerlError(f"there is no part called {name!r}{meant(str(name), names)}")
-    order = list(plugins.SLOTS)
-    return sorted(found.values(), key=lambda part: (order.index(part.slot), part.name))
+    return sorted(found.values(), key=lambda part: (slots.index(part.slot), part.name))
 
 
 def show(name: str | None, as_json: bool) -> None:
@@ -86,7 +96,7 @@ def show(name: str | None, as_json: bool) -> None:
         rows: list[dict[str, Any]] = [asdict(part) for part in parts]
         short = ("name", "slot", "module", "line")
         print(json.dumps(rows if name else [{key: row[key] for key in short} for row in rows], indent=2))
-    elif name:
+    elif name and name not in {slot for part in parts for slot in part.slot.split(", ")}:
         print("\n\n".join(map(describe, parts)))
     else:
         _print_table(parts)
@@ -95,7 +105,7 @@ def show(name: str | None, as_json: bool) -> None:
 def describe(part: Component) -> str:
     """One part for the terminal."""
     lines = [f"{part.name}: {part.slot}, {part.module}", "", part.doc, ""]
-    many = part.slot in ("loss", "preprocess", "augment")
+    many = part.slot in ("loss", "preprocess", "augment", "callback")
     lines.append(f"{part.option}{'+' if many else ''}={part.name}")
     for argument in part.arguments:
         default = "" if argument.default is None else f" = {argument.default}"
@@ -122,7 +132,8 @@ def _print_table(parts: Sequence[Component]) -> None:
 def _of_source(slot: str, part: index.Part) -> Component:
     documented = [parameters_in(doc) for doc in index.docs(part)]
     told = {name: text for docs in reversed(documented) for name, text in docs.items()}
-    options = index.options(part) or {}
+    options = index.options(part)
+    options = (part.options or {}) if options is None else options
     own = {name: options[name] for name in part.options or {} if name in options}
     return _component(slot, part.name, part.module, part.doc, own | options, told)
 

@@ -11,6 +11,12 @@ from ferlightning.plugins import SLOTS
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = ("contracts", "data", "deploy", "images", "models", "parts")
+NOT_HERE = (
+    "Callback", "Checkpoint", "ProgressBar", "BasePredictionWriter", "BaseFinetuning", "LambdaCallback", "BatchSizeFinder",
+    "LearningRateFinder",
+)  # fmt: skip
+"""Lightning's callbacks that a command line has no use for."""
+OUR_CALLBACKS = ("ferlightning.models.averaging", "ferlightning.evaluation.report", "ferlightning.cli.progress")
 BASES = {**SLOTS, "model": "lightning.pytorch.LightningModule"}
 
 
@@ -52,7 +58,9 @@ class _Source:
 
 
 def parts(slot: str) -> dict[str, Part]:
-    """Our parts that fit a slot of ``SLOTS``, or ``model``, by short name."""
+    """Our parts that fit a slot of ``SLOTS``, or ``model``, by short name; as ``callback``, Lightning's, too."""
+    if slot == "callback":
+        return _callbacks()
     found = [part for part in _source().parts.values() if not part.name.startswith("_") and not part.abstract]
     fit = [part for part in found if _follow(BASES[slot]) in list(_ancestors(part))]
     return {part.name: part for part in sorted(fit, key=lambda part: (part.name, part.module))}
@@ -114,6 +122,23 @@ def _trainer() -> dict[str, dict[str, Option]]:
     tree = ast.parse(path.read_text("utf-8"))
     trainer = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Trainer")
     return {node.name: _options(node)[0] for node in trainer.body if isinstance(node, ast.FunctionDef)}
+
+
+@cache
+def _callbacks() -> dict[str, Part]:
+    """Lightning's callbacks, of which it exports the names, and ours."""
+    spec, source = find_spec("lightning"), _Source()
+    assert spec and spec.submodule_search_locations
+    home = Path(spec.submodule_search_locations[0], "pytorch", "callbacks")
+    for path in sorted(home.rglob("*.py")):
+        _read(ast.parse(path.read_text("utf-8")), "lightning.pytorch.callbacks", source)
+    public = ast.parse((home / "__init__.py").read_text("utf-8"))
+    names = {node.value for node in ast.walk(public) if isinstance(node, ast.Constant)} - {*NOT_HERE}
+    for module in OUR_CALLBACKS:
+        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        _read(ast.parse(path.read_text("utf-8")), module, source)
+    found = [part for part in source.parts.values() if part.name in names or part.module in OUR_CALLBACKS]
+    return {part.name: part for part in sorted(found, key=lambda part: part.name)}
 
 
 @cache

@@ -20,6 +20,7 @@ CHOSEN = {
     "attention": "model:\n  init_args:\n    attention:\n      class_path: {path}",
     "head": "model:\n  init_args:\n    head:\n      class_path: {path}",
     "loss": "model:\n  init_args:\n    losses:\n      - class_path: {path}",
+    "callback": "  callbacks+:\n    - class_path: {path}",  # below trainer, which the template has
     "data": "data:\n  class_path: {path}\n  init_args: {{ root: faces.npz }} # images, labels",
 }
 """What a configuration says to use the part, by kind."""
@@ -27,7 +28,8 @@ SLOTS = {"sequence": "sequence, attention", "attention": "sequence, attention"}
 
 
 def plugin(
-    name: str, part: Literal["backbone", "attention", "sequence", "head", "loss", "data", "restorer"] = "backbone"
+    name: str,
+    part: Literal["backbone", "attention", "sequence", "head", "loss", "data", "restorer", "callback"] = "backbone",
 ) -> None:
     """Write a package with a part of your own: code, configuration, tests, entry point and a page on how to go on.
 
@@ -54,17 +56,17 @@ def plugin(
         raise FerlError(f"ferl new plugin: there is {what} already; choose another name")
     choice = CHOSEN[part].format(path=f"{module}.{made}")
     drawn = "" if part == "data" else "\ndata:\n  class_path: SyntheticFaces"
-    option = {"loss": "losses"}.get(part, part)
+    chosen = {"data": f"--data={made}", "loss": f"--model.losses=[{made}]", "callback": f"--trainer.callbacks+={made}"}
     words = {
         "name": name, "module": module, "part": part, "made": made, "version": __version__, "config": choice + drawn,
-        "option": f"--data={made}" if part == "data" else f"--model.{option}={f'[{made}]' if part == 'loss' else made}",
+        "option": chosen.get(part, f"--model.{part}={made}"),
         "check": f"check_{'stage' if part in SLOTS else part}",
     }  # fmt: skip
     with replacing(Path(name)) as folder:
         for template, file in {
             "pyproject.toml": "pyproject.toml", "README.md": "README.md", "config.yaml": "config.yaml",
             "init.py": f"{module}/__init__.py", f"{part}.py": f"{module}/{part}.py",
-            "test_data.py" if part == "data" else "test_part.py": f"tests/test_{module}.py",
+            f"test_{part if part in ('data', 'callback') else 'part'}.py": f"tests/test_{module}.py",
         }.items():  # fmt: skip
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)

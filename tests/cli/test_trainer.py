@@ -60,7 +60,7 @@ def test_components_shows_every_part_with_its_line(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     for name in ("ConvStack", "ResNet", "Timm", "LSTM", "GRU", "SelfAttention", "AdditiveAttention",
                  "DotProductAttention", "LinearHead", "MLPHead", "CrossEntropy", "FocalLoss", "FER2013",
-                 "ImageFolder", "SyntheticFaces"):  # fmt: skip
+                 "ImageFolder", "SyntheticFaces", "EMA", "EarlyStopping"):  # fmt: skip
         assert name in shown
     assert "Any convolutional or hierarchical model of timm" in shown
 
