@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ferlightning.api import fit as fit
     from ferlightning.api import from_arrays as from_arrays
     from ferlightning.api import inspect as inspect
+    from ferlightning.api import predict as predict
     from ferlightning.api import prepare as prepare
     from ferlightning.api import test as test
     from ferlightning.checkpoint import load as load
@@ -44,8 +45,8 @@ _DATA = (
     "AffectNet", "Arrays", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces", "Table",
 )  # fmt: skip
 _API = (
-    "Run", "Scores", "audit", "compare", "components", "embed", "explain", "fit", "from_arrays", "inspect", "prepare",
-    "test",
+    "Run", "Scores", "audit", "compare", "components", "embed", "explain", "fit", "from_arrays", "inspect", "predict",
+    "prepare", "test",
 )  # fmt: skip
 _HOMES = (
     {

@@ -32,10 +32,12 @@ from ferlightning.deploy.pictures import Order, as_array, as_faces
 from ferlightning.described import describe
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanation, explain_image
+from ferlightning.export.commands import export
 from ferlightning.files import replacing
 from ferlightning.images.decode import resize_to_square
 from ferlightning.models.network import Network, NetworkEnsemble
 from ferlightning.plugins import CALLBACK, SLOTS
+from ferlightning.predictions import Predictions
 
 Trained = Network | NetworkEnsemble
 
@@ -85,6 +87,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @property
     def best(self) -> Path:
         """The checkpoint of the best epoch on validation."""
@@ -104,6 +109,16 @@ class Run:
         """The trained network."""
         return checkpoint.load(self.folder)
 
+    def export(self, out: str | Path, **options: Any) -> Path:
+        """Write the best checkpoint as a file that runs without ferlightning, as ``ferl export`` does.
+
+        Args:
+            out: the file, or the folder of a page.
+            options: such as ``format="web"`` or ``int8=True``.
+        """
+        export(str(self.folder), str(out), **options)
+        return Path(out)
+
     def _repr_html_(self) -> str:
         scores = self.validation._repr_html_() if (self.folder / "report_val").is_dir() else ""
         return f"<p><code>{escape(str(self.folder))}</code></p>{scores}"
@@ -117,10 +132,15 @@ def prepare(network: Trained, crops: Any, order: Order = "rgb") -> Tensor:
         crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
         order: of the colours of arrays; OpenCV's are ``bgr``.
     """
+    return _prepared(network, crops, order)[1]
+
+
+def _prepared(network: Trained, crops: Any, order: Order) -> tuple[list[str], Tensor]:
+    """The names of faces, and the faces as of ``prepare``."""
     known = network.input
     if "read_size" not in known:
         raise FerlError("the model does not tell the size of its images: it was trained on data of another kind")
-    _, faces = as_faces(crops, known["color"], order)
+    names, faces = as_faces(crops, known["color"], order)
     if not faces:
         raise FerlError("there are no pictures")
     parts, images = build_preprocess(known.get("preprocess", [])), []
@@ -129,7 +149,23 @@ def prepare(network: Trained, crops: Any, order: Order = "rgb") -> Tensor:
         for part in parts:
             image = part(image)
         images.append(image.transpose(2, 0, 1))
-    return torch.from_numpy(np.stack(images)).float().unsqueeze(1) / 255
+    return names, torch.from_numpy(np.stack(images)).float().unsqueeze(1) / 255
+
+
+def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb", batch: int = 64) -> Predictions:
+    """What a run, a checkpoint, named weights or a loaded network says of faces that were cut out.
+
+    Args:
+        model: as of ``load``, or what it returned.
+        crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
+        order: of the colours of arrays; OpenCV's are ``bgr``.
+        batch: most faces that are classified at once.
+    """
+    network = model if isinstance(model, Network | NetworkEnsemble) else checkpoint.load(_place(model))
+    names, images = _prepared(network, crops, order)
+    with torch.inference_mode():
+        parts = [network(images[i : i + batch]).logits.softmax(1) for i in range(0, len(images), batch)]
+    return Predictions(names, network.class_names, torch.cat(parts).numpy())
 
 
 def embed(network: Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:

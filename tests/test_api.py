@@ -34,11 +34,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_has_ten_examples_and_their_results_are_right(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_its_examples_and_their_results_are_right(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     for block in blocks:
         exec(block, names)  # the point of this test
     assert names["faces"].probabilities.shape == (2, 8) and Path("predictions.csv").is_file()
@@ -53,6 +53,7 @@ def test_the_page_has_ten_examples_and_their_results_are_right(photos: Path, mon
     assert names["vectors"].shape[0] == 2 and names["face"].heat.shape == (1, 48, 48)
     assert names["found"].items == names["scores"].items
     assert names["found"].accuracy["without"][0] == names["scores"].metrics["accuracy"].value
+    assert Path("mine.onnx").is_file() and names["face"]._repr_html_().count("<img") == 2
     assert names["face"].heat.min() >= 0 and names["face"].heat.max() <= 1
 
 
@@ -88,10 +89,15 @@ def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> No
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     with torch.inference_mode():
         expected = network(ferl.prepare(network, path)).logits.softmax(1)
-        for crop in (grey, [grey], grey / 255, grey[:, :, None], np.stack([grey] * 3, 2), grey[None]):
+        tensor = torch.from_numpy(grey)
+        for crop in (
+            grey, [grey], grey / 255, grey[:, :, None], np.stack([grey] * 3, 2), grey[None], grey[None, None],
+            [np.stack([grey] * 3)], [tensor[None].half() / 255], (tensor / 255).expand(1, 3, -1, -1),
+        ):  # fmt: skip
             assert_allclose(network(ferl.prepare(network, crop)).logits.softmax(1), expected, atol=1e-5)
     exported = ferl.Recognizer("ferl-small", detector="none").predict(grey)
     assert_allclose(exported.probabilities, expected, atol=1e-5)
+    assert_allclose(ferl.predict(network, iter([path, grey])).probabilities, expected.repeat(2, 1), atol=1e-5)
     assert exported.labels[0] in exported._repr_html_() and list(exported.to_pandas().prediction) == exported.labels
     with torch.inference_mode():  # a still needs no axis of frames
         assert_allclose(network(ferl.prepare(network, grey)[:, 0]).logits.softmax(1), expected, atol=1e-5)
@@ -126,6 +132,7 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "is no plain value": lambda: ferl.fit(data="SyntheticFaces", callbacks=[object()]),
         "model is 5": lambda: ferl.fit(5, "SyntheticFaces"),  # type: ignore[arg-type]
         "runs by name": lambda: ferl.compare([tmp_path, tmp_path]),  # type: ignore[arg-type]
+        "grey alone": lambda: ferl.prepare(network, np.zeros((48, 48, 2), np.uint8)),
         "no pictures": lambda: ferl.prepare(network, []),
         "one picture, not 4": lambda: ferl.explain(network, [*grey[:4]]),
         "no slot 'nose'": lambda: ferl.components("nose"),

@@ -12,8 +12,8 @@ from ferlightning.plugins import SLOTS
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = ("contracts", "data", "deploy", "images", "models", "parts")
 NOT_HERE = (
-    "Callback", "Checkpoint", "ProgressBar", "BasePredictionWriter", "BaseFinetuning", "LambdaCallback", "BatchSizeFinder",
-    "LearningRateFinder",
+    "Callback", "Checkpoint", "ProgressBar", "BasePredictionWriter", "BaseFinetuning", "LambdaCallback",
+    "BatchSizeFinder", "LearningRateFinder",
 )  # fmt: skip
 """Lightning's callbacks that a command line has no use for."""
 OUR_CALLBACKS = ("ferlightning.models.averaging", "ferlightning.evaluation.report", "ferlightning.cli.progress")

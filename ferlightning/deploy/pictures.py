@@ -18,8 +18,8 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
     """A picture as RGB, (H, W, 3), uint8.
 
     Args:
-        picture: a path; the bytes of an image file; a Pillow image; or an array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4), of uint8, of uint16, or of floats in [0, 1]. Files and Pillow images are turned as their EXIF
+        picture: a path; the bytes of an image file; a Pillow image; or an array (H, W), (H, W, C) or (C, H, W) with C
+            of 1, 3 or 4, of uint8, of uint16, or of floats in [0, 1]. Files and Pillow images are turned as their EXIF
             entry says. Transparency is ignored.
         order: of an array's colours; OpenCV's are bgr.
         name: what the picture is called in a message.
@@ -46,7 +46,7 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
     """Faces that were cut out, each with a name: its path, or its number.
 
     Args:
-        crops: a picture as of ``as_rgb``, or several in a list or an array (N, H, W[, C]).
+        crops: a picture as of ``as_rgb``, or several in a list or an array (N, H, W[, C]) or (N, C, H, W).
         color: RGB, (H, W, 3), instead of grey, (H, W).
         order: of the colours of arrays.
 
@@ -62,9 +62,11 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
         array = crops
         if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (1, 3, 4):
             raise FerlError(
-                f"the array has the shape {array.shape}: write one colour picture as (H, W, 3), or three grey ones as "
-                "a list"
+                f"the array has the shape {array.shape}: write one colour picture as (H, W, 3) or (1, 3, H, W), or "
+                "three grey ones as a list"
             )
+        if array.ndim == 3 and array.shape[2] == 2:
+            raise FerlError(f"the array has the shape {array.shape}: of grey with transparency, give the grey alone")
         stacked = array.ndim == 4 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
         several = list(array) if stacked else [array]
     names, faces = [], []
@@ -112,9 +114,12 @@ def _array_as_rgb(array: NDArray[Any], order: Order, name: str) -> NDArray[np.ui
         raise FerlError(f"order is {order!r}, expected 'rgb' or 'bgr'")
     if array.ndim == 2:
         array = array[:, :, None]
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):  # as torch has it
+        array = np.moveaxis(array, 0, 2)
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        hint = "; channels come last here" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise FerlError(f"{name} has the shape {array.shape}, expected (H, W), or (H, W, C) with C = 1, 3 or 4{hint}")
+        raise FerlError(
+            f"{name} has the shape {array.shape}, expected (H, W), or (H, W, C) or (C, H, W) with C = 1, 3 or 4"
+        )
     if not array.size:
         raise FerlError(f"{name} has no pixels: its shape is {array.shape}")
     if array.shape[0] * array.shape[1] > most_pixels():

@@ -3,6 +3,8 @@
 Shapes: B batch, T frames, C channels, H W image, L tokens, H' W' feature map, K classes, N items of the split.
 """
 
+import base64
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,12 +36,34 @@ class Explanation(NamedTuple):
     predicted: str
     confidence: float
 
+    def _repr_html_(self) -> str:
+        """The face, and the face in the colour of its heat, of the middle frame."""
+        face = self.image[len(self.image) // 2]
+        face = np.repeat(face[..., None], 3, 2) if face.ndim == 2 else face
+        shown = [face]
+        if self.heat is not None:
+            heat = 0.75 * self.heat[len(self.heat) // 2][..., None]
+            shown.append((1 - heat) * face + heat * np.array([1.0, 0.55, 0.0]))
+        sources = [png_source((255 * image).round().astype(np.uint8)) for image in shown]
+        pictures = "".join(
+            f'<img src="{source}" style="width: 8em; image-rendering: pixelated"> ' for source in sources
+        )
+        return f"{pictures}<p>{escape(self.predicted)} {self.confidence:.0%}</p>"
+
 
 class Explanations(NamedTuple):
     """The content of one picture: right predictions first, then wrong ones."""
 
     method: str
     items: list[Explanation]
+
+
+def png_source(image: Array) -> str:
+    """A grey or RGB image, uint8, as the source of one in a page."""
+    import cv2
+
+    coded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]
+    return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode()
 
 
 def explain_items(

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ferlightning.errors import FerlError
-from ferlightning.evaluation.explain import Explanations
+from ferlightning.evaluation.explain import Explanations, png_source
 from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array
 from ferlightning.files import replacing
@@ -79,7 +79,7 @@ def write_report(
             shown = [
                 {
                     "name": names[n], "true": class_names[label[n]], "predicted": class_names[probs[n].argmax()],
-                    "confidence": float(probs[n].max()), "face": None if face is None else _png(face),
+                    "confidence": float(probs[n].max()), "face": None if face is None else png_source(face),
                 }
                 for n, face in (mistakes or {}).items()
             ]  # fmt: skip
@@ -87,14 +87,6 @@ def write_report(
     except OSError as error:
         raise FerlError(f"{folder}: cannot write the report: {error.strerror or error}") from error
     return [folder / path.name for path in pictures]
-
-
-def _png(image: Array) -> str:
-    """An RGB or grey image as the source of one in a page."""
-    import cv2
-
-    coded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]
-    return base64.b64encode(coded.tobytes()).decode()
 
 
 def _label(name: str) -> str:

@@ -61,7 +61,7 @@ def test_every_orientation_of_exif_is_followed(orientation: int, tmp_path: Path)
     ("picture", "message"),
     [
         (np.zeros((0, 5, 3), np.uint8), "no pixels"),
-        (np.zeros((3, 20, 20), np.uint8), "channels come last"),
+        (np.zeros((5, 20, 20), np.uint8), "has the shape"),
         (np.zeros((5, 5, 3)) + 2.0, "floats from 0 to 1"),
         (np.full((5, 5), np.nan), "floats from 0 to 1"),
         (np.full((5, 5), -1), "expected uint8"),
