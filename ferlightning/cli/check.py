@@ -65,7 +65,11 @@ def check(args: Sequence[str], model_unknown: bool = False) -> list[str]:
         if name in asked:
             continue
         if not name or (not text and name.replace(".init_args", "") in PATHS):
-            checked.fail(f"--{name} is empty; give a path" if name else f"{text!r} is no option; {STRAY}")
+            short = (text or "").lstrip("-").partition("=")[0]
+            stray = (
+                f"{text!r} is no option; {STRAY}" if short == text else f"there is no option -{short}{meant(short, ())}"
+            )
+            checked.fail(f"--{name} is empty; give a path" if name else stray.removesuffix(" (known: none)"))
         if name in ("config", "c"):
             values = read(Path(text or ""))
             _make_importable(values)

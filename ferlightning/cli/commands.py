@@ -129,6 +129,8 @@ def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[st
     """The words after a command that has commands of its own; the help if there are none."""
     words = list(args) or ["--help"]
     if not words[0].startswith("-") and words[0] not in names:
+        if command == "data" and Path(words[0]).exists():
+            raise FerlError(f"ferl data: {words[0]} is no command; did you mean ferl data inspect {words[0]}?")
         raise FerlError(f"ferl {command}: there is no command {words[0]!r}{meant(words[0], names)}")
     return words
 
@@ -139,4 +141,8 @@ def _run(command: str, functions: Function | dict[str, Any], words: Sequence[str
         auto_cli(functions, args=list(words), prog=f"ferl {command}", parser_class=_Parser)
     except RefusedError as error:
         function = functions[words[0]] if isinstance(functions, dict) else functions
-        raise FerlError(explain(str(error), [*signature(function).parameters])) from None
+        text = explain(str(error), [*signature(function).parameters])
+        if missing := re.fullmatch(r"(?:(\w+)\.)?(\w+) is missing", text):
+            whole = " ".join(filter(None, ("ferl", command, missing[1])))
+            text = f"{whole}: {missing[2]} is missing; {whole} --help shows what it takes"
+        raise FerlError(text) from None

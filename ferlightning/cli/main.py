@@ -32,6 +32,14 @@ COMMANDS = {
     "new": "Write a plug-in package with a part of your own, its tests, and what trains it.",
     "completion": 'Print a script by which a shell completes commands: eval "$(ferl completion bash)".',
 }
+CALLED = {
+    "fit": "train trainer training finetune", "test": "eval evaluate evaluation score", "validate": "val valid",
+    "predict": "infer inference classify prediction", "recognize": "detect demo recognise webcam camera video photo",
+    "data inspect": "inspect info describe dataset", "data align": "align crop", "bench": "benchmark suite",
+    "sweep": "tune hpo search optimize", "export": "convert onnx", "components": "list models parts show plugins",
+    "new plugin": "init create plugin scaffold", "--version": "version -v -V", "--help": "help",
+}  # fmt: skip
+"""What other programs call a command."""
 ISSUES = "https://github.com/ferlightning/ferlightning/issues"
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -82,8 +90,9 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             from difflib import get_close_matches
 
-            close = get_close_matches(command, COMMANDS, 1)
-            hint = f"; did you mean {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
+            close = [words for words, called in CALLED.items() if command.lower() in called.split()]
+            close += [f"fit {command}"] if Path(command).exists() else get_close_matches(command, COMMANDS, 1)
+            hint = f"; did you mean ferl {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
             raise FerlError(f"there is no command {command!r}{hint}")
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

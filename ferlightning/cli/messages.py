@@ -18,36 +18,69 @@ LIBRARIES = {
     "scheduler": "torch.optim.lr_scheduler",
 }
 """Where the classes are that fill keys other than slots."""
+LISTS = ("losses", "augment", "preprocess", "callbacks", "logger")
+"""Keys that take several classes."""
 WARM_UP = (
     "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=torch.optim.lr_scheduler."
     "OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler.total_steps=STEPS --model.scheduler_interval=step"
 )
 
 HABITS = {
-    "batch": "data.batch_size",
-    "bs": "data.batch_size",
-    "checkpoint": "ckpt_path",
-    "data_dir": "data.root",
-    "dropout": "model.head.dropout",
-    "epoch": "trainer.max_epochs",
-    "epochs": "trainer.max_epochs",
-    "fp16": "trainer.precision",
-    "gpu": "trainer.devices",
-    "gpus": "trainer.devices",
-    "image_size": "data.size",
-    "img_size": "data.size",
-    "learning_rate": "model.optimizer.lr",
-    "lr": "model.optimizer.lr",
-    "num_epochs": "trainer.max_epochs",
-    "num_workers": "data.workers",
-    "output_dir": "trainer.default_root_dir",
-    "pretrained": "model.backbone.pretrained",
-    "resume": "ckpt_path",
-    "seed": "seed_everything",
-    "wd": "model.optimizer.weight_decay",
-    "weight_decay": "model.optimizer.weight_decay",
+    "ckpt_path=RUN": "checkpoint checkpoint_path resume resume_from resume_from_checkpoint",
+    "config=FILE": "cfg conf config_file yaml",
+    "config=loggers/tensorboard": "tensorboard tb",
+    "config=loggers/wandb": "wandb report_to use_wandb",
+    "data.augment=[Warp]": "aa augmentation augmentations auto_augment transform transforms",
+    "data.augment+=CutMix": "cutmix cutmix_alpha",
+    "data.augment+=Erase": "random_erase random_erasing reprob",
+    "data.augment+=MixUp": "mixup mixup_alpha",
+    "data.batch_size": "b batch batch_size batchsize bs per_device_train_batch_size train_batch_size",
+    "data.classes": "class_names labels names nc num_classes num_labels",
+    "data.color": "channels gray grayscale grey in_chans rgb",
+    "data.root": (
+        "data_dir data_path data_root datadir dataset dataset_dir dataset_name dataset_path path source train_dir"
+    ),
+    "data.size": "image_size img_size imgsz input_size resolution size",
+    "data.split": "split test_size val_ratio val_size val_split valid_ratio validation_split",
+    "data.workers": "dataloader_num_workers j num_workers workers",
+    "from=WEIGHTS": "finetune init init_from load load_from load_weights pretrained_weights start transfer weights",
+    "model.backbone=NAME": "a arch architecture backbone encoder m model_name model_name_or_path net network",
+    "model.backbone.pretrained": "pretrained",
+    "model.compile=true": "torch_compile torchcompile",
+    "model.cuda_graph": "cuda_graphs",
+    "model.head.dropout": "dropout drop drop_rate",
+    "model.lr_scale.backbone=0": "freeze freeze_backbone linear_probe",
+    "model.losses=[CrossEntropy] --model.losses.class_weights=inverse": (
+        "class_weight class_weights weighted weighted_loss"
+    ),
+    "model.losses=[CrossEntropy] --model.losses.label_smoothing=0.1": (
+        "label_smoothing label_smoothing_factor smoothing"
+    ),
+    "model.losses=[FocalLoss]": "criterion loss loss_fn",
+    "model.mirror=true": "tta",
+    "model.optimizer=SGD": "opt optim optimizer",
+    "model.optimizer.lr": "base_lr learning_rate lr lr0 max_lr",
+    "model.optimizer.momentum": "momentum",
+    "model.optimizer.weight_decay": "wd weight_decay",
+    "model.scheduler=CosineAnnealingLR": "cos_lr lr_policy lr_scheduler lr_scheduler_type sched schedule scheduler",
+    "name": "exp exp_name experiment project run_name",
+    "seed_everything": "manual_seed random_seed seed",
+    "trainer.accelerator": "cpu cuda device no_cuda use_cuda use_gpu",
+    "trainer.accumulate_grad_batches": "accum accumulate gradient_accumulation_steps iters_to_accumulate",
+    "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss": "early_stop early_stopping patience",
+    "trainer.callbacks+=EMA": "ema model_ema swa",
+    "trainer.default_root_dir": "log_dir logdir o out out_dir output output_dir outdir save save_dir save_path",
+    "trainer.devices": "gpu gpus local_rank n_gpu ngpu ngpus nproc nproc_per_node num_gpus world_size",
+    "trainer.fast_dev_run=true": "debug dry_run smoke smoke_test",
+    "trainer.gradient_clip_val": "clip clip_grad clip_grad_norm grad_clip max_grad_norm",
+    "trainer.log_every_n_steps": "log_every log_interval logging_steps print_freq",
+    "trainer.max_epochs": "e ep epoch epochs max_epoch n_epochs niter num_epochs num_train_epochs",
+    "trainer.num_nodes": "nnodes nodes",
+    "trainer.precision": "amp bf16 fp16 half mixed_precision use_amp",
+    "trainer.strategy": "ddp dist distributed multiprocessing_distributed",
 }
-"""Options of other programs, and what they are called here."""
+"""By option here: what timm, torchvision's references, Transformers, Ultralytics and others call it."""
+_HABITS = {word: option for option, words in HABITS.items() for word in words.split()}
 MOST_NAMES = 12
 """Of more, a message lists the first five."""
 
@@ -88,7 +121,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         missing = re.sub(r"^(fit|validate|test|predict)\.", "", found[1])
         return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing".removeprefix(": ")
     if "Dict must include a class_path" in reasons:
-        return f"{key} has no options before its class is chosen: give --{key}=NAME first"
+        name = "[NAME]" if key.split(".")[-1] in LISTS else "NAME"
+        return f"{key} has no options before its class is chosen: give --{key}={name} first"
     kinds = [_kind(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)]
     if key and kinds and (value := re.search(r"(?:Given|Got) value: (.+)", reasons)):
         return f"{key} is {value[1]!r}, expected {' or '.join(dict.fromkeys(kinds))}"
@@ -122,12 +156,13 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Return a hint: close names; else what other programs call it, or all names if they are few."""
-    known = list(known)
+    """Return a hint: what is called so elsewhere; the close names; or all names if they are few."""
+    known, plain = list(known), name.replace("-", "_").lower()
+    habit = _HABITS.get(plain) if plain not in known else None
+    if habit:
+        return f" (did you mean --{habit}?)"
     if close := _close(name, known):
         return f" (did you mean {' or '.join(close)}?)"
-    if habit := HABITS.get(name.replace("-", "_").lower()):
-        return f" (did you mean --{habit}?)"
     if len(known) > MOST_NAMES:
         return f" (known: {', '.join(known[:5])} and {len(known) - 5} more)"
     return f" (known: {', '.join(known) or 'none'})"

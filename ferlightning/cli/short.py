@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ferlightning.bounded_yaml import plain
 from ferlightning.cli import index
 from ferlightning.cli.configs import CONFIGS, read, shipped
+from ferlightning.cli.messages import meant
 from ferlightning.cli.run_folder import LAST, last_checkpoint
 from ferlightning.cli.words import values
 from ferlightning.errors import FerlError
@@ -16,11 +17,15 @@ from ferlightning.weights import REGISTRY
 
 FLAGS = ("--open", "--quiet", "--trust", "--help", "-h")
 """Options without a value."""
+WEIGHTS = (".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
 NO_DATA = (
     "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit FACES "
     "(a folder for each class, or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet); a configuration, "
     "ferl fit --config quickstart; or --data=SyntheticFaces for drawn faces"
 )
+
+
+MODEL = "where RUN is a run folder, a checkpoint or a name such as ferl-small (or give it by --ckpt_path)"
 
 
 class Spelled(NamedTuple):
@@ -56,6 +61,12 @@ def spell_out(args: Sequence[str]) -> Spelled:
     if command == "fit":
         words = _with_data(named, words)
         return _with_start([command, *words])
+    if not named and not any(re.match(r"--(ckpt_path|config|model)\b", word) for word in words):
+        what = " FACES" if command == "predict" else ""
+        raise FerlError(f"ferl {command} needs a trained model: ferl {command} RUN{what}, {MODEL}")
+    runs = [Path(path, "checkpoints").is_dir() for path in named[:2]]
+    if command == "predict" and runs == [False, True] and Path(named[0]).is_dir():
+        raise FerlError(f"the model comes first: ferl predict {named[1]} {named[0]}")
     if named and not values(words, "ckpt_path"):
         model = checkpoint_in(named.pop(0))
         if model.endswith(".onnx"):
@@ -90,6 +101,9 @@ def checkpoint_in(model: str) -> str:
         FerlError: a folder has no checkpoint.
     """
     folder = Path(model)
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    if folder.name == "config.yaml":
+        raise FerlError(f"{model} is a configuration, and no model; give its run folder, {folder.parent}")
     if model in REGISTRY or not folder.is_dir():
         return model
     best = folder / "checkpoints" / "best.ckpt"
@@ -138,8 +152,8 @@ def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
     places = list(named)
     for i, word in enumerate(words):
         name, _, value = word.partition("=")
-        meant = name == "--data" and value[:1] not in ("", "{") and value not in index.parts("data")
-        if meant and ("/" in value or Path(value).exists()):
+        other = name == "--data" and value[:1] not in ("", "{") and value not in index.parts("data")
+        if other and ("/" in value or Path(value).exists()):
             places.append(value)
             words[i] = ""
     words = [word for word in words if word]
@@ -147,9 +161,16 @@ def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
         if not words:  # else mistakes are told first
             raise FerlError(NO_DATA)
         return words
+    if typed := next((place for place in places if re.match(r"\w+=", place) and not Path(place).exists()), None):
+        hint = meant(typed.partition("=")[0], ()).removesuffix(" (known: none)")
+        raise FerlError(f"{typed!r} is no data set; options begin with two dashes{hint}")
     if len(places) > 1:
         raise FerlError(f"ferl fit takes one data set, not {' and '.join(places)}")
     place = places[0]
+    if Path(place, "checkpoints").is_dir() or Path(place).suffix in WEIGHTS:
+        raise FerlError(
+            f"{place} is a model, no data; go on with it by --ckpt_path={place}, or start from it by --from"
+        )
     if not Path(place).exists():
         ours = place.removesuffix(".yaml") in shipped(CONFIGS)
         raise FerlError(
