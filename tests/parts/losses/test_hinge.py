@@ -23,6 +23,10 @@ def value(loss: HingeLoss, label: torch.Tensor, margins: np.ndarray = MARGINS) -
 def test_each_class_against_the_rest_is_scikit_learns() -> None:
     expected = sum(hinge_loss(np.where(k == LABEL, 1, -1), MARGINS[:, k]) for k in range(4))
     assert value(HingeLoss(3, COUNTS, squared=False), torch.tensor(LABEL)) == pytest.approx(expected, rel=1e-5)
+    few = slice(0, 3)  # a batch without the last class
+    expected = sum(np.maximum(0, 1 - np.where(k == LABEL[few], 1, -1) * MARGINS[few, k]).mean() for k in range(4))
+    found = value(HingeLoss(3, COUNTS, squared=False), torch.tensor(LABEL[few]), MARGINS[few])
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_squared_is_tangs_l2_svm() -> None:
