@@ -33,6 +33,8 @@ CLONE = Path(__file__).parents[2] / "weights"
 REGISTRY = {
     "ferl-small": Weights("ferl-small.safetensors"),
     "ferl-small.onnx": Weights("ferl-small.onnx"),
+    "ferl-nano": Weights("ferl-nano.safetensors"),
+    "ferl-nano.onnx": Weights("ferl-nano.onnx"),
     "ferl-best": Weights(
         "ferl-best.safetensors",
         f"{RELEASE}/ferl-best.safetensors",
