@@ -23,7 +23,7 @@ NO_LABELS = (
     "have it by --data.pattern='(?P<label>...)'"
 )
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx")
+LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx")
 
 
 class ImageFolder(OwnImages):
@@ -267,11 +267,11 @@ def label_hint(root: Path) -> str:
         return f". There are labels of AffectNet, such as {path}: use --data=AffectNet"
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
+    try:
+        has_images(Path(path))
+    except (FerlError, ImportError) as error:
+        return f". {error}"
     if path.endswith((".csv", ".tsv", ".txt")):
-        try:
-            has_images(Path(path))
-        except FerlError as error:
-            return f". {error}"
         return (
             f". {path} may hold the labels: name its columns path and label, for --data=Table; its first line is "
             f"{first_line(Path(path))[:80]!r}"

@@ -12,7 +12,7 @@ from ferlightning.data.sources.clips import OwnImages
 from ferlightning.data.sources.columns import Row
 from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
-from ferlightning.data.sources.layouts import Layout, choose_layout
+from ferlightning.data.sources.layouts import Layout, choose_layout, place
 from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
 from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns, vote_columns
 from ferlightning.data.sources.shards import SHARDS
@@ -81,6 +81,8 @@ class Table(OwnImages):
         self.place = choose_layout("Table", find, LAYOUTS, root, layout).path
         self.root = self.place if self.place.is_dir() else self.place.parent
         self.images = self.root if images is None else Path(images).expanduser()
+        if not self.images.is_dir():
+            raise FerlError(f"data.images: there is no folder {place(self.images)}")
         self.left_out: set[str] = set()  # by the option split
         self.folders: set[Path] = set()  # where the images of rows are
         self.spelling = {}
@@ -181,7 +183,8 @@ class Table(OwnImages):
                 rows = [row.below(elsewhere) for row in rows]
                 self.remarks.append(f"Of paths in {table.name}, {elsewhere!r} is left out, a folder of another place.")
             outside = [row.cells["path"] for row in rows[:50] if row.content is None]
-            folder, by_name = _images_folder(self.images, outside, own) if outside else (self.images, {})
+            by_hand = self.told["images"] is not None
+            folder, by_name = _images_folder(self.images, outside, own, by_hand) if outside else (self.images, {})
             if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
             if by_name:
@@ -326,8 +329,12 @@ def _series(table: Path) -> Path:
     return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+)?$", "", table.stem) + table.suffix)
 
 
-def _images_folder(root: Path, names: list[str], split: str | None) -> tuple[Path | None, dict[str, str]]:
+def _images_folder(
+    root: Path, names: list[str], split: str | None, by_hand: bool
+) -> tuple[Path | None, dict[str, str]]:
     """The folder that paths are relative to: a root, a folder in it, or one beside it that has them all.
+
+    What is said by hand is that folder or one in it.
 
     None if only the last parts of paths are right; then the images below the root, by these.
 
@@ -351,7 +358,7 @@ def _images_folder(root: Path, names: list[str], split: str | None) -> tuple[Pat
     if any(Path(_find(root, name)).name.casefold() in by_name for name in names):
         return None, by_name
     beside = sorted(path for path in root.absolute().parent.glob("*/") if path.is_dir() and not is_leftover(path.name))
-    for folder in (root.parent, *beside):  # all: another data set there may have a 0.png, too
+    for folder in () if by_hand else (root.parent, *beside):  # all: another data set there may have a 0.png, too
         if all(_is_file(_find(folder, name)) for name in names):
             return folder, {}
     return None, {}
