@@ -123,7 +123,9 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     if "Dict must include a class_path" in reasons:
         name = "[NAME]" if key.split(".")[-1] in LISTS else "NAME"
         return f"{key} has no options before its class is chosen: give --{key}={name} first"
-    kinds = [_kind(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)]
+    kinds = [
+        _kind(kind) for kind in re.findall(r"Expected (?:an? )?(.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)
+    ]
     if key and kinds and (value := re.search(r"(?:Given|Got) value: (.+)", reasons)):
         return f"{key} is {value[1]!r}, expected {' or '.join(dict.fromkeys(kinds))}"
     return message
@@ -205,7 +207,11 @@ def _kind(kind: str) -> str:
     kind = kind.removeprefix("<class '").removesuffix("'>")
     if kind.startswith("typing.Literal"):
         return kind.removeprefix("typing.Literal[").removesuffix("]").replace(", ", " or ")
-    return {"NoneType": "null", "collections.abc.Sequence": "a list, such as [a,b]"}.get(kind, kind)
+    return {
+        "NoneType": "null",
+        "dict": "a mapping, such as {a: b}",
+        "collections.abc.Sequence": "a list, such as [a,b]",
+    }.get(kind, kind)
 
 
 def _unknown_option(option: str, known: Sequence[str]) -> str:
