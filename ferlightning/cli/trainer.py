@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import os
-import pydoc
 import re
 import signal
 import warnings
@@ -33,15 +32,14 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header, require_plugins
-from ferlightning.cli import index
+from ferlightning.checkpoint import CONFIG, checkpoint_of, read_checkpoint, read_header
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
 from ferlightning.cli.going_on import nothing_left, own, refuse_another_optimizer, stopped
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
-from ferlightning.cli.precision import check_precision, device, fast_precision, is_fast, is_here
+from ferlightning.cli.precision import check_precision, fast_precision, is_fast
 from ferlightning.cli.run_folder import (
     choose,
     is_first,
@@ -51,15 +49,14 @@ from ferlightning.cli.run_folder import (
     run_of,
     without_added_lists,
 )
+from ferlightning.cli.saved import LINKED, images_of, read_saved, take_classes, with_network
 from ferlightning.cli.short import NO_DATA, names_data
 from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import draw_graph, go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, values
-from ferlightning.data.classes import OTHERS
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.photos import Photos
-from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.report import Report as Report
 from ferlightning.files import replacing
@@ -68,7 +65,7 @@ from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
 from ferlightning.signals import HANG_UP, asked_to_end
-from ferlightning.weights import REGISTRY, find_weights, meant_weights
+from ferlightning.weights import REGISTRY, find_weights
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +80,6 @@ logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda reco
 # Defaults of some of Lightning's callbacks, such as Timer's, are enumerations.
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
-LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")  # what a model takes from the data
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
 ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", "quiet")
@@ -139,18 +135,6 @@ class FerlParser(Refusing, LightningArgumentParser):
         return super().parse_args(None if args is None else in_order(args), *others, **options)
 
 
-def _images_of(header: dict[str, Any], args: Sequence[str]) -> list[str]:
-    """Words that read the data named in ``args`` as the network takes its images, where they say nothing else."""
-    kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
-    known, images = (index.options(kind) or {}) if kind else {}, header.get("input", {})
-    wanted = {"size": images.get("read_size"), "color": images.get("color"), "preprocess": images.get("preprocess")}
-    return [
-        f"--data.{name}={json.dumps(value)}"
-        for name, value in wanted.items()
-        if name in known and value is not None and not values(args, f"data.{name}")
-    ]
-
-
 class FerlCLI(LightningCLI):
     """LightningCLI for our model and data, with a run folder for each fit."""
 
@@ -173,14 +157,16 @@ class FerlCLI(LightningCLI):
         if self.ckpt_path in REGISTRY:
             self.ckpt_path = str(find_weights(self.ckpt_path))
             args.append(f"--ckpt_path={self.ckpt_path}")
-        self.saved = self._read_saved(args) if self.ckpt_path else None
+        self.saved: dict[str, Any] | None = None
+        if self.ckpt_path:
+            self.saved, self.header = read_saved(self.ckpt_path, args)
         if self.saved is not None:
             saved = without_added_lists(self.saved, args) if again else self.saved
             if self.command != "fit":
-                args += _images_of(self.header, args)
+                args += images_of(self.header, args)
             args[1:1] = ["--config", json.dumps(saved)]  # first, so that whatever the user types wins
         if start is not None:
-            args = self._with_network(args, start)
+            args = with_network(args, start)
         self.run_folder, self.made = choose(args, self.ckpt_path)
         for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
@@ -236,67 +222,6 @@ class FerlCLI(LightningCLI):
         except RefusedError as error:
             raise FerlError(explain(str(error))) from None
 
-    def _read_saved(self, args: Sequence[str]) -> dict[str, Any]:
-        """The configuration of a checkpoint's run: from the run folder, else from the checkpoint itself."""
-        path = find_weights(cast(str, self.ckpt_path))
-        if not path.is_file():
-            raise FerlError(f"--ckpt_path: there is no file {path}{meant_weights(str(path))}")
-        stored = read_checkpoint(path, device="meta")
-        self.header = read_header(stored, path) if HEADER in stored else {}
-        if "--trust" not in args:
-            require_plugins(self.header, path)
-        weights_only = path.suffix == ".safetensors"
-        if weights_only and self.command == "fit":
-            raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")
-        run = run_of(path)
-        source = (run or path.resolve().parent.parent) / "config.yaml"
-        if run:
-            config = read(source)
-        elif CONFIG in stored:
-            source, config = path, stored[CONFIG]
-        elif "members" in self.header:
-            source, config = path, {"model": {"class_path": "Ensemble", "init_args": {"checkpoints": [str(path)]}}}
-        elif self.header:  # trained in Python
-            options = self.header["network"] | self.header.get("training", {})
-            linked = {name: value for name, value in options.items() if name not in LINKED}
-            source, config = path, {"model": {"class_path": "Classifier", "init_args": linked}}
-        else:
-            raise FerlError(f"--ckpt_path: {path} does not say how its model was built, and there is no {source}")
-        saved = vet(config, source, "--trust" in args)
-        trainer = saved.setdefault("trainer", {})
-        accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
-        if self.command != "fit":
-            trainer.pop("num_nodes", None)  # it would wait for the others
-        if self.command != "fit" and not is_here(accelerator, devices):
-            trainer |= {"accelerator": "auto", "devices": "auto", "strategy": "auto"}
-            if not values(args, "trainer.accelerator", "trainer.devices") and is_first():
-                print(
-                    f"The run used accelerator {accelerator} (devices: {devices}), which is not here: this uses what is"
-                )
-            accelerator = "auto"
-        if self.header.get("device") != device(accelerator) and not is_fast(trainer.get("precision"), accelerator):
-            trainer["precision"] = None  # what was fast on that device is not fast on this one
-        made_of = saved["model"].get("init_args", {})
-        if self.command != "fit":  # the checkpoint has all weights
-            made_of.pop("init_from", None)
-            _start_from_nothing(made_of)
-        if weights_only:  # losses have tensors of their own
-            made_of.pop("losses", None)
-        return saved
-
-    def _with_network(self, args: list[str], start: str) -> list[str]:
-        """Put the network of a file of weights, and the images that it takes, before all other words."""
-        path = find_weights(start)
-        header = read_header(read_checkpoint(path, device="meta"), path)
-        require_plugins(header, path)
-        if "members" in header:
-            raise FerlError(f"--from: {start} is an ensemble, which is not trained on; start from one of its members")
-        made_of = {name: value for name, value in header["network"].items() if name not in LINKED}
-        _start_from_nothing(made_of)
-        config = vet({"model": {"class_path": "Classifier", "init_args": made_of}}, path, "--trust" in args)
-        with_images = [*args, *_images_of(header, args)]
-        return [args[0], "--config", json.dumps({"model": config["model"]}), *with_images[1:]]
-
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there, hyper-parameters stored in a checkpoint silently beat what the user types."""
 
@@ -313,7 +238,7 @@ class FerlCLI(LightningCLI):
             checkpoint = next((str(checkpoint_of(path)) for path in model.init_args.checkpoints), None)
             self.header = read_header(read_checkpoint(checkpoint, device="meta"), checkpoint) if checkpoint else {}
         if self.command != "fit" and self.header:
-            self._take_classes()
+            take_classes(config.data, self.header)
         if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
             raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
         if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
@@ -386,25 +311,6 @@ class FerlCLI(LightningCLI):
             config.data = parser.parse_object(whole).data
         except (RefusedError, ValueError) as error:
             raise FerlError(f"the checkpoint's images: {explain(str(error))}") from None
-
-    def _take_classes(self) -> None:
-        """Match the classes of other data than the training data by name: they may differ, and be in another order."""
-        data = self.config[self.command].data
-        options = data.get("init_args", {})
-        given = options.get("classes", "")
-        if given is None or isinstance(given, dict):
-            # A view of the network may tell apart just what the data has.
-            kind: Any = pydoc.locate(data.class_path)
-            own = sorted(getattr(kind, "label_names", []))
-            views = [view["class_names"] for view in self.header.get("views", {}).values()]
-            fitting = [names for names in views if sorted(names) == own]
-            names = fitting[0] if fitting else self.header.get("network", {}).get("class_names")
-            if given is None:
-                options["classes"] = names
-            elif names:  # in the model's order, without those that it does not know
-                given = {canonical(str(name)): new for name, new in given.items()}
-                same = {name: name for name in names}
-                options["classes"] = {f"={name}": name for name in names} | same | given | {OTHERS: None}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         changed, self.config[self.command] = self.config[self.command], self.config_to_save
@@ -546,14 +452,6 @@ def _kind(callback: Any) -> type | None:
     module, _, name = callback.class_path.rpartition(".")
     found = getattr(import_module(module), name)
     return next((kind for kind in KINDS if issubclass(found, kind)), None)
-
-
-def _start_from_nothing(options: Any) -> None:
-    """Switch off pretrained weights that a checkpoint replaces."""
-    for value in options.values() if isinstance(options, dict) else options if isinstance(options, list) else ():
-        _start_from_nothing(value)
-    if isinstance(options, dict) and "pretrained" in options:
-        options["pretrained"] = False
 
 
 def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
