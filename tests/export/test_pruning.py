@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ferlightning import Network, load
-from ferlightning.checkpoint import HEADER, describe, header_of, read_checkpoint
+from ferlightning.checkpoint import HEADER, header_of, read_checkpoint
 from ferlightning.cli.main import main
+from ferlightning.described import describe
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.provenance import multiply_adds
 from ferlightning.export.commands import export
