@@ -371,7 +371,7 @@ def _find(folder: Path, name: str) -> str:
     """The image of a row; its suffix may be left out."""
     path = f"{folder}/{name}"
     if UNUSUAL.search(name):
-        path = os.path.normpath(path.replace("\\", "/"))
+        path = os.path.normpath(path.replace("\\", "/")).replace(os.sep, "/")
     if not path.lower().endswith(ENDINGS) and not _is_file(path):
         return next((other for suffix in sorted(SUFFIXES) if _is_file(other := f"{path}{suffix}")), path)
     return path
