@@ -160,7 +160,7 @@ class _Check:
         """Take in one option of the trainer or of a part."""
         if name not in known:
             mine = key == "trainer" and name in self.own
-            self.fail(f"{key} has no option {name!r}" + (f"; give --{name}" if mine else meant(name, known)))
+            self.fail(f"{key} has no option {name!r}" + (f"; give --{name}" if mine else meant(name, known, key)))
         elif slot := _slot(known[name]):
             self.slot(f"{key}.{name}", slot, rest, value, append)
         elif not rest:

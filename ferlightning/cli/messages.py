@@ -142,7 +142,10 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     if slot is None:
         names = getattr(sys.modules.get(LIBRARIES.get(key.split(".")[-1], "")), "__all__", [])
         path = LIBRARIES.get(key.split(".")[-1], "package.module")
-        return f"{key}: there is no class {name!r}{_hint(name, names) or f'; give its full path, as {path}.{name}'}"
+        hint = _hint(name.rpartition(".")[2], names) or (
+            f"; give its full path, as {path}.{name}" if "." not in name else ""
+        )
+        return f"{key}: there is no class {name!r}{hint}"
     names = part_names(slot)
     if name.lower() in ("none", "false", "no", "off", ""):
         return f"{key}: there is no part called {name!r}; --{key}=null leaves it out"
@@ -157,11 +160,11 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str], key: str = "") -> str:
     """Return a hint: what is called so elsewhere; the close names; or all names if they are few."""
     known, plain = list(known), name.replace("-", "_").lower()
     habit = _HABITS.get(plain) if plain not in known else None
-    if habit:
+    if habit and habit.partition("=")[0] != f"{key}.{plain}":  # of which some data sets have none
         return f" (did you mean --{habit}?)"
     if close := _close(name, known):
         return f" (did you mean {' or '.join(close)}?)"
