@@ -80,7 +80,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             Path(name, "checkpoints", f"{file}.ckpt").touch()
     for name in ("photo.jpg", "film.mp4", "CHECKPOINT", "labels.csv"):
         Path(name).touch()
-    Path("config.yaml").write_text("trainer: { max_epochs: 1 }")
+    for name in ("config.yaml", "half.yaml"):
+        Path(name).write_text("trainer: { max_epochs: 1 }")
     for name in ("ck", "DATA", "data/fer2013", "PICTURES"):
         Path(name).mkdir(parents=True)
     yield tmp_path
