@@ -8,6 +8,7 @@ import mmap
 import os
 import re
 import shutil
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -140,10 +141,13 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 def _clear_rooms(cache: Path) -> None:
-    """Remove the files of ``room`` of processes that were killed, which may be many gigabytes."""
+    """Remove the files of ``room`` of processes that were killed, which may be many gigabytes.
+
+    Where locks do not reach over machines, the hour is what keeps those that are being written.
+    """
     for path in cache.glob(f".{'[0-9a-f]' * 32}.npy"):
         with suppress(OSError), path.open("r+b") as file:
-            if _lock(file):
+            if time.time() - path.stat().st_mtime > 3600 and _lock(file):
                 path.unlink()
 
 
