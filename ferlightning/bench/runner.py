@@ -132,7 +132,8 @@ def _matching(every: list[Cell], patterns: list[str] | str, where: str) -> list[
     wanted = [patterns] if isinstance(patterns, str) else patterns
     found = [cell for cell in every if any(fnmatchcase(cell.name, pattern) for pattern in wanted)]
     if not found:
-        raise FerlError(f"{where}: {patterns} matches no cell; cells have names such as {every[0].name}")
+        names = ", ".join(map(repr, wanted))
+        raise FerlError(f"{where}: no cell is called {names}; cells have names such as {every[0].name!r}")
     return found
 
 

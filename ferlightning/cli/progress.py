@@ -22,15 +22,19 @@ class Progress(RichProgressBar):
         console = get_console()
         if not (console.is_terminal or console.is_jupyter):
             self.disable()
+        self._begin(trainer)
         super().setup(trainer, pl_module, stage)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
+    def _begin(self, trainer: Trainer) -> None:
         self._first_epoch = trainer.current_epoch
         self._epoch: int | None = None
         self._told = False
         self._start = 0.0  # after the first batch, which takes longer than those that follow
-        self._batches = self._images = 0
+        self._batches = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer)  # first: the bar asks for the metrics at once
+        super().on_train_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_start(trainer, pl_module)

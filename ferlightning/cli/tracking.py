@@ -5,6 +5,7 @@ import os
 import socket
 import warnings
 from contextlib import redirect_stdout
+from copy import deepcopy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,12 +46,11 @@ class _Logits(nn.Module):
 def draw_graph(loggers: list[Any], network: nn.Module, image: Tensor) -> None:
     """Give TensorBoard the graph of a network, if there is such a logger and the network can be traced."""
     boards = [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
-    training = network.training
     for logger in boards:
         with warnings.catch_warnings(), redirect_stdout(None), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer is told to be on its way out of torch
             try:
-                logger.experiment.add_graph(_Logits(network.eval()), image)
+                # A copy: frozen parts of the network itself are in eval mode, and must stay so while others train.
+                logger.experiment.add_graph(_Logits(deepcopy(network).eval()), image)
             except (RuntimeError, TypeError, ValueError, LookupError) as error:
                 log.warning("TensorBoard gets no graph of the network: %s", str(error).splitlines()[0])
-    network.train(training)

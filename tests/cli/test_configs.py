@@ -78,4 +78,4 @@ def test_what_help_says_to_try_works_from_a_wheel_in_an_empty_folder(tmp_path: P
     assert list(empty.glob("runs/quickstart/*/report/metrics.json"))
     cells = ["--only=none of them"]
     result = ferl(["bench", "run", "smoke", *cells], package, empty)
-    assert result.returncode == 2 and "matches no cell of" in result.stderr
+    assert result.returncode == 2 and "smoke.yaml: no cell is called 'none of them'" in result.stderr

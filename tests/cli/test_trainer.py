@@ -12,6 +12,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from rich import reconfigure
 
 from ferlightning.cli.check import check
 from ferlightning.cli.main import main
@@ -110,6 +111,16 @@ def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
     assert {path.name for path in run.glob("[!.]*")} == {"config.yaml", "metrics.csv", "checkpoints", "report_val"}
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert "EarlyStopping" in (run / "config.yaml").read_text()
+
+
+def test_the_bar_of_a_terminal_shows_speed_best_and_time_left(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    reconfigure(force_terminal=True)
+    try:
+        ferl("fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=2")
+    finally:
+        reconfigure()
+    shown = capsys.readouterr().out
+    assert all(f"{name}: " in shown for name in ("images/s", "best", "left"))
 
 
 def test_equal_seeds_give_equal_numbers(ferl: Ferl) -> None:
