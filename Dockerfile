@@ -3,8 +3,8 @@
 #   docker run --rm -v "$PWD:/data" ferlightning recognize PHOTOS --format=csv
 FROM python:3.12-slim
 
-# OpenCV without windows needs no more than what the image has. Torch for CPUs alone is a tenth of the one with CUDA: give pip's
-# options for it, which torch's page "Get started" has, by docker build --build-arg TORCH_FROM="--index-url ...".
+# OpenCV without windows needs no more than what the image has. Torch for CPUs alone is a tenth of the one with CUDA: torch's page
+# "Get started" has pip's options for it; give them to docker build as the build argument TORCH_FROM.
 ARG TORCH_FROM=""
 RUN pip install --no-cache-dir torch torchvision $TORCH_FROM
 COPY . /src

@@ -63,11 +63,8 @@ def usual(recipe: str, epochs: int, folder: Path) -> None:
 
     class Faces(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         def __init__(self, split: str, transform: Any) -> None:
-            self.images, self.labels, self.transform = (
-                data.raw.images[data.items[split]],
-                data.label[data.items[split]],
-                transform,
-            )
+            items = data.items[split]
+            self.images, self.labels, self.transform = data.raw.images[items], data.label[items], transform
 
         def __len__(self) -> int:
             return len(self.labels)

@@ -116,8 +116,7 @@ class Run:
             out: the file, or the folder of a page.
             options: such as ``format="web"`` or ``int8=True``.
         """
-        export(str(self.folder), str(out), **options)
-        return Path(out)
+        return export(str(self.folder), str(out), **options)
 
     def _repr_html_(self) -> str:
         scores = self.validation._repr_html_() if (self.folder / "report_val").is_dir() else ""

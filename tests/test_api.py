@@ -173,6 +173,17 @@ def test_options_of_the_trainer_are_words_and_a_model_is_a_class(
     assert run.folder == tmp_path / "r" and "accelerator: cpu" in (run.folder / "config.yaml").read_text()
 
 
+def test_an_export_returns_the_file_that_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = ferl.fit(
+        partial(ferl.Classifier, backbone="ConvStack"),
+        partial(SyntheticFaces, items_per_class=6, subjects=3),
+        max_epochs=1,
+    )
+    assert run.export("mine", format="safetensors") == Path("mine.safetensors")
+    assert Path("mine.safetensors").is_file()
+
+
 def test_a_recogniser_and_the_names_need_no_torch(tmp_path: Path) -> None:
 
     code = (

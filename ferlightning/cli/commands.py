@@ -16,7 +16,7 @@ from ferlightning.cli.deferred import import_lightning
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
 from ferlightning.errors import FerlError
 
-Function = Callable[..., None]
+Function = Callable[..., object]
 
 
 class _Parser(Refusing, ArgumentParser):

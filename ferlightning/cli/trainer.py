@@ -168,11 +168,9 @@ class FerlCLI(LightningCLI):
         if start is not None:
             args = with_network(args, start)
         self.run_folder, self.made = choose(args, self.ckpt_path)
-        for i in reversed(range(len(args))):  # they want to know where they write, which is chosen here
+        for i in reversed(range(len(args))):  # they must be told a place; the run folder takes its, as in the defaults
             if re.fullmatch(r"--trainer\.logger\+?=(.*\.)?(CSV|TensorBoard)Logger", args[i]):
-                args.insert(
-                    i + 1, "--trainer.logger.save_dir=runs"
-                )  # the run folder takes its place, as in the defaults
+                args.insert(i + 1, "--trainer.logger.save_dir=runs")
         try:
             super().__init__(
                 LightningModule,

@@ -38,7 +38,7 @@ def export(
     detector: PageDetector = "yunet",
     detector_path: str | None = None,
     ort_dir: str | None = None,
-) -> None:
+) -> Path:
     """Write a trained model as a file: ONNX runs without ferlightning, images as bytes in, probabilities out.
 
     Args:
@@ -60,6 +60,9 @@ def export(
         detector: what finds the faces on a page; none where a picture is a face that was cut out.
         detector_path: YuNet's ONNX file, for a page; it is fetched if there is none.
         ort_dir: the npm package onnxruntime-web, unpacked, for a page; npm fetches it if there is none.
+
+    Returns:
+        What was written: ``out``, with an ending if it had none.
     """
     sources = [model] if isinstance(model, str) else model
     path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
@@ -77,7 +80,7 @@ def export(
             f"127.0.0.1 --directory {shlex.quote(str(path))}, and open http://localhost:8000. Elsewhere serve it by "
             "https, since browsers give the camera to https and localhost only"
         )
-        return
+        return path
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     end = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}[format]
@@ -100,6 +103,7 @@ def export(
         with replacing(config) as temporary:
             temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
         print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
+    return path
 
 
 def _written(
