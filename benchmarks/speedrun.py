@@ -49,9 +49,14 @@ def faces() -> FER2013:
 
 
 def network(recipe: str) -> nn.Module:
-    """The backbone of a configuration under a mean over its cells, dropout and a linear layer."""
+    """The backbone of a configuration under a mean over its cells, dropout and a linear layer.
+
+    Its batch norms start at 1, as is usual: blocks that start as their shortcut learn nothing at this learning rate
+    (26 % after two epochs, 43 % with the usual start).
+    """
     backbone = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]["init_args"]["backbone"]
-    layers = getattr(parts, backbone["class_path"])(in_channels=1, **backbone["init_args"])
+    arguments = backbone["init_args"] | {"start_as_shortcut": False}
+    layers = getattr(parts, backbone["class_path"])(in_channels=1, **arguments)
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(layers.out_features, 7)]
     return nn.Sequential(layers, *head)
 
