@@ -117,6 +117,20 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_start(path: str | Path, class_names: Sequence[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Read the tensors of a file as a start for these classes, and the classes that it tells apart; [] if it is silent.
+
+    The head for just these classes is taken, if there is one. Errors are those of ``read_state`` and ``read_header``.
+    """
+    header = read_checkpoint_entry(path, HEADER)
+    if not isinstance(header, dict) or "network" not in header:
+        return read_state(path), []
+    stored = read_checkpoint(path)
+    read_header(stored, path)
+    take_view(stored, class_names)
+    return stored["state_dict"], stored[HEADER]["network"]["class_names"]
+
+
 def _read(path: str | Path, device: Any) -> dict[str, Any]:
     path = find_weights(path)
     if not path.is_file():

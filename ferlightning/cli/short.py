@@ -59,7 +59,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
         return Spelled([command, *named, *words], [])
     words = [_model_in_place(word, command) for word in words]
     if command == "fit":
-        words = _with_data(named, words)
+        words = _with_data(command, named, words)
         return _with_start([command, *words])
     if not named and not any(re.match(r"--(ckpt_path|config|model)\b", word) for word in words):
         what = " FACES" if command == "predict" else ""
@@ -76,8 +76,8 @@ def spell_out(args: Sequence[str]) -> Spelled:
         if model.endswith(".pt2"):
             raise FerlError(f"{model} is an export, for torch alone; give its run folder, or an export to .onnx")
         words = [f"--ckpt_path={model}", *words]
-    if named and command != "predict":
-        raise FerlError(f"ferl {command} takes one model, not {named[0]!r} too; other data are given by --data")
+    if command != "predict":
+        return Spelled([command, *_with_data(command, named, words)], [])
     for path in named:
         if not Path(path).exists():
             raise FerlError(f"ferl predict: there is no file or folder {path}")
@@ -147,8 +147,8 @@ def _model_in_place(word: str, command: str) -> str:
     return word
 
 
-def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
-    """The words of a fit with the data set that lies at the place which they name."""
+def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str]:
+    """The words of a command with the data set that lies at the place which they name."""
     places = list(named)
     for i, word in enumerate(words):
         name, _, value = word.partition("=")
@@ -165,16 +165,19 @@ def _with_data(named: Sequence[str], words: list[str]) -> list[str]:
         hint = meant(typed.partition("=")[0], ()).removesuffix(" (known: none)")
         raise FerlError(f"{typed!r} is no data set; options begin with two dashes{hint}")
     if len(places) > 1:
-        raise FerlError(f"ferl fit takes one data set, not {' and '.join(places)}")
+        raise FerlError(f"ferl {command} takes one data set, not {' and '.join(places)}")
     place = places[0]
     if Path(place, "checkpoints").is_dir() or Path(place).suffix in WEIGHTS:
+        if command != "fit":
+            raise FerlError(f"ferl {command} takes one model, not {place} too")
         raise FerlError(
             f"{place} is a model, no data; go on with it by --ckpt_path={place}, or start from it by --from"
         )
     if not Path(place).exists():
         ours = place.removesuffix(".yaml") in shipped(CONFIGS)
         raise FerlError(
-            f"there is no file or folder {place} to train on" + (f"; did you mean --config {place}?" if ours else "")
+            f"there is no file or folder {place} to {'train' if command == 'fit' else command} on"
+            + (f"; did you mean --config {place}?" if ours else "")
         )
     if place.endswith((".yaml", ".yml")):
         raise FerlError(f"{place} is no data; did you mean --config {place}?")

@@ -26,16 +26,17 @@ from ferlightning.checkpoint import (
     read_checkpoint,
     read_checkpoint_entry,
     read_header,
-    read_state,
+    read_start,
     require_plugins,
     take_view,
 )
 from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
 from ferlightning.described import describe, rebuild
+from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import Means, classification_metrics
 from ferlightning.models.fitting import Fitting
-from ferlightning.models.matching import check_architecture, own_name, what_fits
+from ferlightning.models.matching import by_class, check_architecture, own_name, what_fits
 from ferlightning.models.network import Network
 from ferlightning.models.optim import (
     check_scale,
@@ -77,7 +78,8 @@ class Classifier(LightningModule):
         frame_tokens: average the cells of each frame, so that the tokens are frames instead of cells.
         normalise_each: normalise each image by its own mean and deviation instead of those of the training images.
         init_from: checkpoint, or weights saved by other code, whose tensors of equal name and shape are the starting
-            point, the normalisation included. Names may be those of the whole network or of its backbone alone.
+            point, the normalisation included. Names may be those of the whole network or of its backbone alone. Of the
+            last layer, the classes that it knows by name are taken.
         compile: compile ``forward`` with torch.compile.
         cuda_graph: on a GPU, replay the training step as a CUDA graph where that is safe. The result is the same; small
             networks train several times as fast.
@@ -472,13 +474,13 @@ class Classifier(LightningModule):
 
     def _init_from(self, path: Path) -> None:
         try:
-            stored = read_state(path)
+            stored, names = read_start(path, self.class_names)
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
         if path.suffix == ".ckpt" and isinstance(frames := read_checkpoint_entry(path, "training_frames"), Tensor):
             self._init_frames = frames.numpy().view("uint64")
         own = self.state_dict()
-        fitting = what_fits(stored, own)
+        fitting = what_fits(by_class(stored, own, names, self.class_names) if names else stored, own)
         # Buffers do not count: the pixel moments and the counters of batch norm fit any model.
         if not fitting.keys() & dict(self.named_parameters()).keys():
             raise FerlError(
@@ -487,7 +489,10 @@ class Classifier(LightningModule):
             )
         self.load_state_dict(fitting, strict=False)
         left = sorted({".".join(own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})
-        self.started_from = f"{path}: {len(fitting)} of {len(own)} tensors taken" + (
-            f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else ""
+        known = {canonical(name) for name in names} & {canonical(name) for name in self.class_names}
+        self.started_from = (
+            f"{path}: {len(fitting)} of {len(own)} tensors taken"
+            + (f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else "")
+            + (f"; its last layer knows {len(known)} of {len(self.class_names)} classes by name" if known else "")
         )
         log.info("init_from %s", self.started_from)

@@ -1,9 +1,10 @@
 """How stored tensors match those of a model: the same architecture, or a starting point that fits in part."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
 PREFIXES = ("", "network.", "network.backbone.", "network.backbone.model.")
@@ -45,3 +46,28 @@ def what_fits(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[s
         for prefix in PREFIXES
     ]
     return max(found, key=len)
+
+
+def by_class(
+    stored: Mapping[str, Tensor], own: Mapping[str, Tensor], before: Sequence[str], now: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return the stored tensors with the rows of the head, one for each class, in the order of the model's classes.
+
+    Args:
+        stored: tensors by name.
+        own: those of the model; a class that is new keeps its rows.
+        before: the classes of what is stored.
+        now: the classes of the model.
+    """
+    row = {canonical(name): i for i, name in enumerate(before)}
+    known = [(i, row[canonical(name)]) for i, name in enumerate(now) if canonical(name) in row]
+    found = dict(stored)
+    for name, rows in stored.items():
+        x = own.get(name)
+        if x is None or not name.startswith("network.head.") or rows.shape[:1] != (len(before),):
+            continue
+        if x.shape == (len(now), *rows.shape[1:]):
+            found[name] = x.clone()
+            for i, i_before in known:
+                found[name][i] = rows[i_before]
+    return found if known else {name: x for name, x in found.items() if not name.startswith("network.head.")}

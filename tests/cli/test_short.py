@@ -82,6 +82,10 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
     best = "runs/photos/one/checkpoints/best.ckpt"
     assert spell_out(given) == (["fit", "--data=SyntheticFaces", f"--model.init_from={best}"], [], best)
     assert spell_out([*given, "--config=m.yaml"]).start is None
+    data = ["--data=ImageFolder", "--data.root=photos"]
+    for typed in (["photos"], ["--data=photos"], data):
+        words = spell_out(["test", "runs/photos/one", *typed]).words
+        assert sorted(words) == sorted(["test", f"--ckpt_path={best}", *data])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,8 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "photos": ["did you mean ferl fit photos?"],
         "data photos": ["did you mean ferl data inspect photos?"],
         "test small.onnx": ["export", "predict"],
-        "test runs/photos/one photos": ["one model", "--data"],
+        "test runs/photos/one runs/photos/one": ["one model"],
+        "test runs/photos/one nowhere": ["no file or folder nowhere to test on"],
         "predict runs/photos/one nowhere": ["no file or folder nowhere"],
         "predict small.onnx photos --data.batch_size=2": ["--data.batch_size"],
     }.items(),
@@ -171,5 +176,5 @@ def test_an_export_predicts_what_its_checkpoint_predicts_and_so_do_arrays(home: 
 def test_a_fit_from_weights_says_how_many_tensors_it_took(home: Path, capsys) -> None:
     main(["fit", "photos", "--from", "ferl-small", "--trainer.fast_dev_run=1", *NO_REPORT])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "ResNet → LinearHead" in shown and "ferl-small: 86 of 88 tensors taken" in shown
-    assert "left as initialised: head.classify" in shown
+    assert "ResNet → LinearHead" in shown and "ferl-small: 88 of 88 tensors taken" in shown
+    assert "its last layer knows 2 of 2 classes by name" in shown

@@ -378,6 +378,16 @@ def test_init_from_takes_other_classes_all_but_the_last_layer(tmp_path: Path) ->
     assert new.network.backbone.layers[0].weight.equal(model().network.backbone.layers[0].weight)
 
 
+def test_init_from_takes_the_classes_that_it_knows_by_name(tmp_path: Path) -> None:
+    old = Classifier(["happiness", "anger", "wink"], backbone=SMALL)
+    path = saved(old, tmp_path / "old.ckpt")
+    new = Classifier(["angry", "bored", "happy", "sad"], backbone=SMALL, init_from=str(path))
+    rows, before = new.network.head.classify.weight, old.network.head.classify.weight
+    assert rows[0].equal(before[1]) and rows[2].equal(before[0])
+    assert not any(row.equal(other) for row in rows[[1, 3]] for other in before)
+    assert "2 of 4 classes" in new.started_from
+
+
 def test_init_from_does_not_bring_class_weights_of_other_data(tmp_path: Path) -> None:
     weighted = [partial(CrossEntropy, class_weights="inverse")]
     path = saved(model(class_counts=[50, 1, 1], losses=weighted), tmp_path / "old.ckpt")
