@@ -4,12 +4,13 @@ import io
 import json
 import logging
 import re
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,17 @@ SHAPES = ((1, 1), (7, 4), (2, 9))
 """(B, T) at which a file is checked; none is the one of the export."""
 
 
-def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
+class Checked(NamedTuple):
+    """How an exported network compares with torch's."""
+
+    gap: float
+    """Largest difference of a probability."""
+    seconds: float
+    """Processor time of one image or clip, by itself."""
+    torch_seconds: float
+
+
+def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> Checked:
     """Write a model as an ONNX file, once ONNX Runtime gives the same probabilities as torch.
 
     The batch may have any size, and clips any length. Weights that half precision holds exactly are stored in it.
@@ -40,9 +51,6 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
         model: in eval mode.
         known: goes into the metadata, as JSON under the key ``ferlightning``.
         path: of the file.
-
-    Returns:
-        The largest difference of a probability.
 
     Raises:
         FerlError: a package is missing, a part cannot be exported, or the probabilities differ.
@@ -77,7 +85,7 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> float:
             )
 
 
-def write_torch(model: Deployed, known: dict[str, Any], path: Path) -> float:
+def write_torch(model: Deployed, known: dict[str, Any], path: Path) -> Checked:
     """Write a model as a program of torch alone, once it gives the same probabilities; as ``write_onnx`` otherwise.
 
     ``torch.export.load(path, extra_files={"ferlightning": ""}).module()`` takes it up, without ferlightning.
@@ -102,8 +110,8 @@ def traced_inputs(model: Deployed, known: dict[str, Any]) -> tuple[dict[str, Ten
     return inputs, dict.fromkeys(inputs, dims)
 
 
-def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[str, Any]) -> float:
-    """The largest difference of a probability between an exported network and the model.
+def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[str, Any]) -> Checked:
+    """Compare an exported network with the model.
 
     Args:
         run: gives the outputs of the exported one, as arrays.
@@ -128,7 +136,21 @@ def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[
             if not gap <= TOLERANCE:
                 raise FerlError(f"the exported network differs from torch's by {gap:.2g} on a batch {where}")
             worst = max(worst, gap)
-    return worst
+    one = example(model, known, 1, 5)
+    with torch.no_grad():
+        seconds = timed([lambda: run(one), lambda: model(*one.values())], 20)
+    return Checked(worst, *seconds)
+
+
+def timed(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The median processor time of each of some functions, in seconds, as they take turns."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, taken in zip(runs, seconds, strict=True):
+            start = time.process_time()
+            run()
+            taken.append(time.process_time() - start)
+    return [float(np.median(taken)) for taken in seconds]
 
 
 def example(model: Deployed, known: dict[str, Any], b: int, t: int) -> dict[str, Tensor]:

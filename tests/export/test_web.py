@@ -69,6 +69,7 @@ def test_only_a_page_of_ours_is_replaced(tmp_path: Path, runtime: Path) -> None:
         export("ferl-small", str(page), "web", detector="none", ort_dir=str(runtime))
 
     write()
+    assert "http.server" in (tmp_path / "page.md").read_text()
     before = (page / "sw.js").read_text()
     (runtime / "dist" / RUNTIME[0]).write_text("newer")
     write()
