@@ -143,8 +143,9 @@ def _written(
     if not int8:
         checked = (write_torch if format == "torch" else write_onnx)(found, known, path)
         said.append(
-            f"probabilities differ from torch's by {checked.gap:.1e} at most; {1e3 * checked.seconds:.2f} ms of CPU "
-            f"for one {'clip of five frames' if found.clips else 'image'}, torch itself {1e3 * checked.torch_seconds:.2f}"
+            f"probabilities differ from torch's by {checked.gap:.1e} at most; "
+            f"{1e3 * checked.seconds:.2f} ms of CPU for one {'clip of five frames' if found.clips else 'image'}, "
+            f"torch itself {1e3 * checked.torch_seconds:.2f}"
         )
     elif data is None:
         raise FerlError(
