@@ -18,6 +18,7 @@ from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 from ferlightning.weights import find_weights, meant_weights
 
+FINE_TUNING = Path(__file__).with_name("fine_tuning.yaml")
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")
 """What a model takes from the data."""
 
@@ -86,7 +87,7 @@ def _classifier(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_network(args: list[str], start: str) -> list[str]:
-    """Put the network of a file of weights, and the images that it takes, before all other words."""
+    """Put the network of a file of weights, and what it is trained on by, before all other words."""
     path = find_weights(start)
     header = read_header(read_checkpoint(path, device="meta"), path)
     require_plugins(header, path)
@@ -95,14 +96,26 @@ def with_network(args: list[str], start: str) -> list[str]:
     config = _classifier(header["network"])
     _start_from_nothing(config)
     model = vet(config, path, "--trust" in args)["model"]
-    return [args[0], "--config", json.dumps({"model": model}), *args[1:], *images_of(header, args)]
+    tuning = read(FINE_TUNING)
+    model["init_args"]["optimizer"] = tuning["optimizer"]
+    words = [*images_of(header, args), *_data_words(args, {"augment": tuning["augment"]})]
+    return [args[0], "--config", json.dumps({"model": model}), *args[1:], *words]
 
 
 def images_of(header: Mapping[str, Any], args: Sequence[str]) -> list[str]:
     """Words that read the data named in ``args`` as the network takes its images, where they say nothing else."""
-    kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
-    known, images = (index.options(kind) or {}) if kind else {}, header.get("input", {})
+    images = header.get("input", {})
     wanted = {"size": images.get("read_size"), "color": images.get("color"), "preprocess": images.get("preprocess")}
+    return _data_words(args, wanted)
+
+
+def _data_words(args: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Words for options of the data named in ``args`` that neither they nor a configuration among them set."""
+    kind = index.parts("data").get(next(reversed(values(args, "data")), ""))
+    known = {*((index.options(kind) or {}) if kind else {})}
+    for path in values(args, "config", "c"):
+        data = read(Path(path)).get("data") if Path(path).is_file() else None
+        known -= {*(data.get("init_args") or {})} if isinstance(data, dict) else set()
     return [
         f"--data.{name}={json.dumps(value)}"
         for name, value in wanted.items()

@@ -181,7 +181,7 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         )
     if place.endswith((".yaml", ".yml")):
         raise FerlError(f"{place} is no data; did you mean --config {place}?")
-    if not values(words, "config", "c", "name", "trainer.default_root_dir"):
+    if command == "fit" and not values(words, "config", "c", "name", "trainer.default_root_dir"):
         words.insert(0, f"--name={Path(place).resolve().stem}")
     # After the configurations, whose data would take its place.
     last = max((i + 1 for i, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=0)

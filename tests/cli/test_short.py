@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from jsonargparse import ArgumentParser
 
 from ferlightning.cli.check import check
@@ -177,4 +178,19 @@ def test_a_fit_from_weights_says_how_many_tensors_it_took(home: Path, capsys) ->
     main(["fit", "photos", "--from", "ferl-small", "--trainer.fast_dev_run=1", *NO_REPORT])
     shown = " ".join(capsys.readouterr().out.split())
     assert "ResNet → LinearHead" in shown and "ferl-small: 88 of 88 tensors taken" in shown
-    assert "its last layer knows 2 of 2 classes by name" in shown
+    assert "its last layer knows 2 of 3 classes by name" in shown
+
+
+def test_a_fit_from_weights_is_gentle_unless_something_else_is_said(home: Path, capsys) -> None:
+    Path("mine.yaml").write_text("data: {class_path: ImageFolder, init_args: {root: photos, augment: [Erase]}}")
+
+    def resolved(*words: str) -> tuple[str, list[str]]:
+        with pytest.raises(SystemExit):
+            main(["fit", *words, "--from=ferl-small", "--print_config"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        augment = [part["class_path"].rpartition(".")[2] for part in config["data"]["init_args"]["augment"]]
+        return config["model"]["init_args"]["optimizer"]["init_args"]["lr"], augment
+
+    assert resolved("photos") == (0.0001, ["Warp", "Light"])
+    assert resolved("photos", "--model.optimizer.lr=0.1", "--data.augment=[]") == (0.1, [])
+    assert resolved("photos", "--config=mine.yaml") == (0.0001, ["Erase"])
