@@ -23,7 +23,6 @@ from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.fingerprints import (
     blank_frames,
     content_hash,
-    frame_hashes,
     frames_of,
     item_hashes,
     pixel_moments,
@@ -235,18 +234,18 @@ class FaceData(LightningDataModule):
     @cached_property
     def training_frames(self) -> NDArray[np.uint64]:
         """Hashes of the frames that are trained on, sorted; a checkpoint keeps them for ``trained_on``."""
-        return np.unique(frame_hashes(self.raw.images, frames_of(self.raw, self.items["train"])))
+        return np.unique(self.raw.hashes[frames_of(self.raw, self.items["train"])])
 
     def copied_from_training(self, split: Split) -> NDArray[np.bool_]:
         """Which items of a split, (n,), have a frame identical to one that the model was trained on.
 
         Blank frames count only in an item that has no other.
         """
-        images, items = self.raw.images, self.items[split]
+        items = self.items[split]
         frames, lengths = frames_of(self.raw, items), self.raw.start[items + 1] - self.raw.start[items]
         owner = np.repeat(np.arange(len(items)), lengths)
         trained_on = self.training_frames if self.trained_on is None else self.trained_on
-        seen = np.isin(frame_hashes(images, frames), trained_on) & telling_frames(owner, blank_frames(images, frames))
+        seen = np.isin(self.raw.hashes[frames], trained_on) & telling_frames(owner, blank_frames(self.raw, frames))
         copied: NDArray[np.bool_] = np.bincount(owner, seen, len(items)) > 0
         return copied
 

@@ -145,7 +145,7 @@ def describe(data: FaceData) -> dict[str, Any]:
         splits["not split"] = store.split == UNDECIDED
     counts = {split: np.bincount(label[chosen], minlength=len(names)).tolist() for split, chosen in splits.items()}
     lengths, subjects = np.diff(store.start), np.unique(store.subject[store.subject != ""])
-    blank = np.unique(np.repeat(np.arange(len(store)), lengths)[blank_frames(store.images, np.arange(lengths.sum()))])
+    blank = np.unique(np.repeat(np.arange(len(store)), lengths)[blank_frames(store, np.arange(lengths.sum()))])
     remarks = [str(remark) for remark in store.remarks]
     remarks += [f"There are no {name} images." for name in SPLITS if "not split" not in splits and name not in splits]
     for split, own in counts.items():

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def preprocess_store(parts: Sequence[Preprocess], raw: Store) -> Store:
         images = room((len(raw.images), *preprocess_image(parts, raw.images[0]).shape))
         for n, image in enumerate(raw.images):
             images[n] = preprocess_image(parts, image)
-        return Store(**(vars(raw) | {"images": images}))
+        return replace(raw, images=images)
 
     return open_store({"preprocess": described, "of": _identity(raw)}, parse)
 

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from ferlightning.data.measures import frame_hashes, frame_sums
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
@@ -87,13 +89,34 @@ class Store:
             remarks=np.array(remarks or [], np.str_),
         )
 
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Hash of the pixels of each frame, (F,)."""
+        return self._measured("hashes", frame_hashes)
+
+    @cached_property
+    def sums(self) -> NDArray[np.uint64]:
+        """Sum of each channel of each frame, and of its squares, (F, C, 2)."""
+        return self._measured("sums", frame_sums)
+
+    def _measured(self, name: str, measure: Callable[[NDArray[np.uint8]], NDArray[np.uint64]]) -> NDArray[np.uint64]:
+        """What was measured when the images were written; else measure it now."""
+        if self._folder and (path := self._folder / f"{name}.npy").exists():
+            kept: NDArray[np.uint64] = np.load(path, mmap_mode="r")
+            if len(kept) == len(self.images):
+                return kept
+        return measure(self.images)
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where the images are on the disk, if a store that was written has them."""
+        folder = Path(str(self.images.filename)).parent if isinstance(self.images, np.memmap) else None
+        return folder if folder and (folder / MANIFEST).exists() else None
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process that shares no memory opens the files itself: a pickle would be a copy of all images.
-        if (
-            isinstance(self.images, np.memmap)
-            and (folder := Path(str(self.images.filename)).parent / MANIFEST).exists()
-        ):
-            return _map, (folder.parent,)
+        if self._folder:
+            return _map, (self._folder,)
         return Store, tuple(getattr(self, field.name) for field in fields(self))
 
 
@@ -209,6 +232,8 @@ def open_store(key: dict[str, object], parse: Callable[[], Store]) -> Store:
                     parsed = parse()
                     for field in fields(Store):
                         _save(temporary / f"{field.name}.npy", getattr(parsed, field.name))
+                    for name in ("hashes", "sums"):
+                        np.save(temporary / f"{name}.npy", getattr(parsed, name))
                     files = {path.name: _facts(path) | {"sha256": _digest(path)} for path in temporary.iterdir()}
                     shown = {name: value for name, value in key.items() if name != "files"}  # of them there are many
                     (temporary / MANIFEST).write_text(json.dumps({"key": shown, "files": files}, default=str))
@@ -233,8 +258,8 @@ def damage(folder: Path) -> str | None:
     """Read a store whole, and tell which of its files is not what was written; None if all are."""
     try:
         written = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-        for name, expected in ((name, written[name]) for name in (f"{field.name}.npy" for field in fields(Store))):
-            path = folder / name
+        for name in dict.fromkeys([*(f"{field.name}.npy" for field in fields(Store)), *written]):
+            path, expected = folder / name, written[name]
             if not path.is_file():
                 return f"{path} is missing"
             if path.stat().st_size != expected["size"] or _digest(path) != expected["sha256"]:
@@ -264,9 +289,9 @@ def _load(folder: Path) -> Store | None:
     """
     try:
         written = json.loads((folder / MANIFEST).read_text())["files"]
-        for field in fields(Store):
-            path = folder / f"{field.name}.npy"
-            facts, expected = _facts(path), written[path.name]
+        for name, expected in written.items():
+            path = folder / name
+            facts = _facts(path)
             if facts["size"] != expected["size"]:
                 return None
             if facts["time"] != expected["time"] and _digest(path) != expected["sha256"]:

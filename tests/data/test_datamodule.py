@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -622,7 +623,7 @@ def test_the_order_of_ranks_follows_the_seed(monkeypatch: pytest.MonkeyPatch) ->
 def test_copies_are_never_parted_by_a_drawn_split() -> None:
     store = clips([1] * 300, split=np.full(300, -1, np.int8))
     store.images[150:] = store.images[:150]
-    for data in (Faces(store), Faces(Store(**(vars(store) | {"split": np.zeros(300, np.int8)})))):
+    for data in (Faces(store), Faces(replace(store, split=np.zeros(300, np.int8)))):
         assert not data.copied_from_training("val").any() and not data.copied_from_training("test").any()
         assert 20 < len(data.items["val"]) < 80
 

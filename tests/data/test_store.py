@@ -1,6 +1,7 @@
 """The cache of parsed data: parsed once, rebuilt if damaged, never half there."""
 
 import gc
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ferlightning.cli.main import main
 from ferlightning.data import ImageFolder
+from ferlightning.data.fingerprints import pixel_moments
 from ferlightning.data.store import Store, cache_dir, open_store, room
 from ferlightning.errors import FerlError
 from ferlightning.images import MedianFilter
@@ -264,6 +266,24 @@ def test_the_arrays_of_another_store_are_copied() -> None:
     second = open_store(KEY | {"size": 9}, lambda: first)
     assert_same(second, make_store())
     assert_same(open_store(KEY, forbidden), make_store())
+
+
+def test_what_was_measured_is_not_measured_again(own_cache: Path) -> None:
+    """A drawn split and the pixels' mean would else read 44 GB of AffectNet at each start."""
+    images = open_store(KEY, make_store).images
+    path = folder_of_store(own_cache) / "images.npy"
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[-images.size :] = bytes(images.size)
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    store, wanted = open_store(KEY, forbidden), make_store().images
+    assert not store.images.any(), "this test changes nothing"
+    assert store.hashes.tolist() == [
+        int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little") for image in wanted
+    ]
+    mean, std = pixel_moments(store, np.array([0, 2]))
+    chosen = wanted[[0, 3, 4, 5]] / 255
+    np.testing.assert_allclose((mean[0], std[0]), (chosen.mean(), chosen.std()))
 
 
 def test_memory_does_not_hold_the_images(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ferlightning.data.audit.copies import (
     near_copies,
 )
 from ferlightning.data.datamodule import FaceData
-from ferlightning.data.fingerprints import blank_frames, frame_hashes, frames_of, telling_frames
+from ferlightning.data.fingerprints import blank_frames, frames_of, telling_frames
 from ferlightning.data.store import Store
 
 Bools = NDArray[np.bool_]
@@ -82,8 +82,8 @@ def split_frames(data: FaceData) -> list[SplitFrames]:
     lengths = store.start[numbers + 1] - store.start[numbers]
     starts = np.cumsum([0, *lengths])
     frame = frames_of(store, numbers)
-    content: Ints = np.unique(frame_hashes(store.images, frame), return_inverse=True)[1]
-    blank = blank_frames(store.images, frame)
+    content: Ints = np.unique(store.hashes[frame], return_inverse=True)[1]
+    blank = blank_frames(store, frame)
     parts, n, f = [], 0, 0
     for name, own in items.items():
         stop = int(starts[n + len(own)])

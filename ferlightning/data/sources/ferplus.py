@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
@@ -94,7 +95,7 @@ class FERPlus(FaceData):
             return found
         labelled = (self.label != UNLABELLED) | self.other_labels()["fer2013"].any(1)
         train = np.flatnonzero((self.split() == SPLITS.index("train")) & labelled)
-        return found | {"train": train[~blank_frames(self.raw.images, train)]}
+        return found | {"train": train[~blank_frames(self.raw, train)]}
 
     def other_labels(self) -> dict[str, NDArray[np.float32]]:
         if not self.fer2013_labels:
@@ -238,10 +239,16 @@ def _read_beside(path: Path, layout: str, store: Store) -> Store:
     label = majority_label(votes)
     _check_agreement(path, store.label, label)
     names = [f"{name} {rows[row][1]}".strip() for name, row in zip(store.name, order, strict=True)]
-    fields = {"label": label, "votes": votes, "split": usage[order], "name": np.array(names), "remarks": store.remarks}
+    fields: dict[str, Any] = {
+        "label": label,
+        "votes": votes,
+        "split": usage[order],
+        "name": np.array(names),
+        "remarks": store.remarks,
+    }
     if layout == "challenge":  # its test images have no label of their own, but have votes
         fields["remarks"] = store.remarks[:0]
-    return Store(**(vars(store) | fields))
+    return replace(store, **fields)
 
 
 def _image_rows(path: Path, layout: str, store: Store, usage: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -156,7 +156,6 @@ class Table(OwnImages):
         Raises:
             FerlError: a row is wrong, or an image has two labels.
         """
-        _is_below.cache_clear()
         _links.cache_clear()
         found: dict[str, tuple[Listed, str]] = {}
         twice = unlabelled = 0
@@ -224,9 +223,12 @@ class Table(OwnImages):
                     self.left_out.add(path)
                     continue
                 unlabelled += not name
+                cells = row.cells
+                box = _box(row, where) if "left" in cells else None
+                frame = _frame(row, where) if "frame" in cells else 0
                 file = Listed(
-                    path, name or None, split, row.cells.get("subject", ""), _box(row, where),
-                    row.cells.get("sequence", ""), _frame(row, where), row.content,
+                    path, name or None, split, cells.get("subject", ""), box, cells.get("sequence", ""), frame,
+                    row.content,
                 )  # fmt: skip
                 before, there = found.setdefault(path, (file, where))
                 if there != where:
@@ -241,8 +243,7 @@ class Table(OwnImages):
                     raise FerlError(no_such(name, what, sorted(filter(None, values))))
             if left := len(self.left_out):
                 self.remarks.append(f"{left:,} images of splits that data.split does not name were left out.")
-        splits = Counter(file.split is None for file, _ in found.values())
-        if len(splits) > 1:
+        if len({file.split is None for file, _ in found.values()}) > 1:
             raise FerlError(
                 f"{self.place}: {', '.join(path.name for path in self.tables)}: some are splits and some are not. Name "
                 "each after a split, or give one by --data.root"
@@ -386,20 +387,21 @@ def _is_inside(path: str, folder: Path, name: str) -> bool:
     if OUTSIDE.match(name):
         return False
     above, _, last = path.rpartition("/")
-    return _is_below(os.path.realpath(path) if last in _links(above) else above, str(folder))
+    below, links = _links(above, str(folder))
+    return _is_below(path, str(folder)) if last in links else below
 
 
 @lru_cache(maxsize=1024)
-def _links(folder: str) -> frozenset[str]:
-    """The links in a folder, empty where there is none; found in one look, not one for each of its files."""
+def _links(above: str, folder: str) -> tuple[bool, frozenset[str]]:
+    """Whether a folder is below another, and the links in it; found in one look, not one for each of its files."""
     try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.is_symlink())
+        with os.scandir(above) as entries:
+            links = frozenset(entry.name for entry in entries if entry.is_symlink())
     except OSError:
-        return frozenset()
+        links = frozenset()
+    return _is_below(above, folder), links
 
 
-@lru_cache(maxsize=1024)
 def _is_below(path: str, folder: str) -> bool:
     return f"{os.path.realpath(path)}/".startswith(f"{os.path.realpath(folder).rstrip(os.sep)}/")
 
@@ -425,8 +427,6 @@ def _elsewhere(root: Path, name: str) -> str:
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
-    if "left" not in row.cells:
-        return None
     sides = [row.cells.get(name, "") for name in ("left", "top", "width", "height")]
     if not all(sides):
         return None
@@ -439,7 +439,7 @@ def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
 
 def _frame(row: Row, where: str) -> float:
     try:
-        return strict_number(row.cells["frame"]) if row.cells.get("sequence") and "frame" in row.cells else 0
+        return strict_number(row.cells["frame"]) if row.cells.get("sequence") else 0
     except ValueError as error:
         raise FerlError(f"{where}: the frame: {error}. Number the frames of each sequence") from None
 
