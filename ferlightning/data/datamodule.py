@@ -1,5 +1,6 @@
 """The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -38,6 +39,9 @@ from ferlightning.emotions import probably_meant
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
+WORKERS = 8
+"""Loader processes for each processor, at most: each takes seconds to start, and memory."""
+log = logging.getLogger(__name__)
 
 
 class FaceData(LightningDataModule):
@@ -97,6 +101,10 @@ class FaceData(LightningDataModule):
             raise FerlError(f"data.batch_size is {batch_size}: give a number from 1")
         if workers < 0:
             raise FerlError(f"data.workers is {workers}: give a number from 0")
+        if workers > (most := WORKERS * (os.cpu_count() or 1)):
+            log.warning("data.workers is %d, and this machine has %s processors: %d are started", workers,
+                        os.cpu_count(), most)  # fmt: skip
+            workers = most
         self.batch_size = batch_size
         self.workers = workers
         self.classes = classes

@@ -1,6 +1,7 @@
 """Image files: listed, decoded, cut out and resized."""
 
 import io
+import logging
 import math
 import os
 import re
@@ -59,6 +60,8 @@ LEFTOVERS = {
 """In small letters. ``runs`` has the pictures of our reports, where ``ferl fit .`` was typed among photos."""
 
 
+log = logging.getLogger(__name__)
+_told = set[int]()  # bits of images of 16 that were told, once
 AHEAD = 8
 """How many images ``read_all`` holds at most."""
 _one_at_a_time = Lock()
@@ -202,7 +205,25 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
             image = None
     if image is None:
         raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
+    if image.size and image.max() <= 16:  # which 4,095 of 65,535 may be rounded to
+        image = _of_fewer_bits(data, color, name, image)
     return image.astype(np.uint8, copy=False)
+
+
+def _of_fewer_bits(data: NDArray[np.uint8], color: bool, name: str, dark: NDArray[Any]) -> NDArray[Any]:
+    """An image of 16 bits that has values of 12 or 8, as cameras and scripts write them; any other as it was read."""
+    deep = cv2.imdecode(data, (cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH)
+    if deep is None or deep.dtype != np.uint16 or not 0 < deep.max() < 4096:
+        return dark
+    bits = 8 if deep.max() < 256 else 12
+    if bits not in _told:
+        _told.add(bits)
+        log.warning(
+            "%s is of 16 bits, and its values are below %d: it, and others like it, are read as of %d bits",
+            name, 1 << bits, bits,
+        )  # fmt: skip
+    image: NDArray[Any] = np.right_shift(deep, bits - 8)
+    return image[..., ::-1] if color else image
 
 
 def _pixels(content: bytes) -> float:

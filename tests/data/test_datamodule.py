@@ -1,6 +1,7 @@
 """Batches, splits, statistics and augmentation of the base data module, on small stores made here."""
 
 import json
+import os
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -646,6 +647,11 @@ def test_a_drawn_split_keeps_subjects_whole() -> None:
 
 def test_a_share_of_nearly_one_leaves_something_to_train_on() -> None:
     Faces(clips([1] * 9), val_fraction=0.95).setup("fit")
+
+
+def test_loader_processes_are_as_many_as_a_machine_bears(caplog: pytest.LogCaptureFixture) -> None:
+    assert 2 <= SyntheticFaces(workers=10**6).workers <= 8 * (os.cpu_count() or 1)
+    assert "data.workers is 1000000, and this machine has" in caplog.text
 
 
 def test_blank_frames_make_no_copy_of_a_clip_that_has_others() -> None:

@@ -4,6 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from PIL import Image
 from ferlightning.data import ImageFolder
 from ferlightning.data.store import cache_dir
 from ferlightning.errors import FerlError
+from ferlightning.images import decode
 from ferlightning.images.decode import decode_image
 from ferlightning.plugins import parts
 
@@ -356,6 +358,22 @@ def test_images_are_known_by_suffix_or_first_bytes(tmp_path: Path) -> None:
     images = ImageFolder(str(tmp_path), size=16).raw.images
     assert len(images) >= 6
     np.testing.assert_allclose(images[2:], 99.0, atol=2)
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [("png", 8), ("tiff", 12), ("pgm", 16)])
+def test_values_of_fewer_bits_than_sixteen_are_not_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, bits: int
+) -> None:
+    """As of cameras, and of arrays that were saved as they were."""
+    levels = np.linspace(0, (1 << bits) - 1, 256).astype(np.uint16).reshape(16, 16)
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(cv2.imencode(path.suffix, levels)[1].tobytes())
+    decode._told.clear()
+    for color in (False, True):
+        image = decode_image(path, color).reshape(16, 16, -1)
+        assert (image == (levels >> (bits - 8))[..., None]).all()
+    told = f"{path} is of 16 bits, and its values are below {1 << bits}: it, and others like it, are read as of {bits}"
+    assert [record.getMessage() for record in caplog.records] == [f"{told} bits"] * (bits < 16)
 
 
 def test_avif_is_turned_and_heic_says_what_it_needs(tmp_path: Path) -> None:

@@ -154,6 +154,23 @@ def test_json_lines_and_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Table(str(tmp_path / "metadata.jsonl"))
 
 
+def test_a_whole_json_file(tmp_path: Path) -> None:
+    """A list of objects on several lines, columns as pandas writes them in two ways, and labels or objects by path."""
+    files = write_images(tmp_path / "images")
+    rows = [{"file": x, "label": NAMES[i % 3], "age": None} for i, x in enumerate(files)]
+    table = pandas.DataFrame(rows)
+    for text in (
+        json.dumps(rows, indent=1),
+        f"\ufeff{table.to_json()}",
+        table.to_json(orient="index"),
+        json.dumps(table.to_dict("list")),
+        json.dumps({row["file"]: row["label"] for row in rows}, indent=1),
+        json.dumps({row["file"]: {"label": row["label"]} for row in rows}),
+    ):
+        (tmp_path / "labels.json").write_text(text)
+        check(Table(str(tmp_path), size=8))
+
+
 def test_a_damaged_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(FerlError, match="labels.parquet: is no parquet file, or damaged: "):

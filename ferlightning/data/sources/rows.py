@@ -1,6 +1,7 @@
 """Rows of tables of images, by the names of their columns: csv, tsv, text of paths and labels, JSON lines, shards."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -9,10 +10,18 @@ from typing import Any, NamedTuple
 from ferlightning.data.sources.columns import Row, kinds, text
 from ferlightning.data.sources.names import strict_number
 from ferlightning.data.sources.shards import SHARDS, shard_columns, shard_has_images, shard_rows
-from ferlightning.data.sources.text_lines import DELIMITERS, decode, first_line, line_blocks, read_cells, split_cells
+from ferlightning.data.sources.text_lines import (
+    DELIMITERS,
+    LONGEST,
+    decode,
+    first_line,
+    line_blocks,
+    read_cells,
+    split_cells,
+)
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import SUFFIXES
+from ferlightning.images.decode import ENDINGS, SUFFIXES
 
 TEXT = (".csv", ".tsv", ".txt")
 JSON = (".jsonl", ".ndjson", ".json")
@@ -134,19 +143,44 @@ def _most_voted(votes: dict[str, str], where: str) -> str:
 
 
 def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines; where not strict, none from the first line that is no object."""
-    for number, line in enumerate(chain.from_iterable(line_blocks(path)), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
+    """The objects of JSON lines, or of a whole file; where not strict, none from the first line that is no object."""
+    lines = ((n, line) for n, line in enumerate(chain.from_iterable(line_blocks(path)), 1) if line.strip())
+    for row, (number, line) in enumerate(lines):
+        found = _json(line)
+        if row == 0 and not (isinstance(found, dict) and any(not isinstance(x, list | dict) for x in found.values())):
+            whole = path.read_bytes() if path.stat().st_size <= LONGEST else b""
+            if records := _records(_json(whole)):
+                yield from records
+                return
         if not isinstance(found, dict):
             if not strict:
                 return
-            raise FerlError(f"{path}, line {number}: {decode(line)[:80]!r} is no JSON object. Write one a line")
+            raise FerlError(
+                f"{path}, line {number}: {decode(line)[:80]!r} is no JSON object. Write one a line, or a list of them"
+            )
         yield found
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content.removeprefix(BOM_UTF8))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _records(found: Any) -> list[dict[str, Any]]:
+    """The rows in a whole JSON file: a list of objects, columns by name, or labels or objects by path; else none."""
+    if isinstance(found, dict) and "path" in kinds([*found]):  # columns, each a list, or values by row
+        columns = {key: [*x.values()] if isinstance(x, dict) else x for key, x in found.items()}
+        if any(not isinstance(x, list) for x in columns.values()) or len({*map(len, columns.values())}) > 1:
+            return []
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    elif isinstance(found, dict):
+        found = [
+            ({"path": key} if key.lower().endswith(ENDINGS) else {}) | (x if isinstance(x, dict) else {"label": x})
+            for key, x in found.items()
+        ]
+    return found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else []
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

@@ -39,9 +39,9 @@ LAYOUTS = {
 class Table(OwnImages):
     """Images that a table lists with their labels; perhaps with a split and a subject, too.
 
-    The table is a csv, tsv, JSON lines (.jsonl, .ndjson, .json), or parquet, which needs ``ferlightning[parquet]``. Or
-    the images are inside: parquet or arrow files of Hugging Face's ``datasets`` (a folder of ``save_to_disk``, or of
-    shards), or tar files of webdataset with ``KEY.jpg`` and ``KEY.cls`` or ``KEY.json``.
+    The table is a csv, tsv, JSON (lines, a list of objects, or columns), or parquet, which needs
+    ``ferlightning[parquet]``. Or the images are inside: parquet or arrow files of Hugging Face's ``datasets`` (a folder
+    of ``save_to_disk``, or of shards), or tar files of webdataset with ``KEY.jpg`` and ``KEY.cls`` or ``KEY.json``.
 
     Columns are found by name, whatever their order and case: path (file, image, ...), label (emotion, expression, ...),
     split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and AffectNet's face_x,
