@@ -302,8 +302,8 @@ def read_image(
     """
     image = decode_image(path, color) if content is None else decode_bytes(content(), color, str(path))
     if box is not None:
-        left, top, right, bottom = box
-        if not (0 <= left < right <= image.shape[1] and 0 <= top < bottom <= image.shape[0]):
+        left, top, right, bottom = (max(side, 0) for side in box)  # a detector may go a little beyond the edges
+        if not (left < min(right, image.shape[1]) and top < min(bottom, image.shape[0])):
             raise FerlError(
                 f"{path}: the box {box} is not inside the image of {image.shape[1]} x {image.shape[0]} pixels"
             )

@@ -650,7 +650,7 @@ def test_a_share_of_nearly_one_leaves_something_to_train_on() -> None:
 
 
 def test_loader_processes_are_as_many_as_a_machine_bears(caplog: pytest.LogCaptureFixture) -> None:
-    assert 2 <= SyntheticFaces(workers=10**6).workers <= 8 * (os.cpu_count() or 1)
+    assert 2 <= Faces(clips([1]), workers=10**6).workers <= 8 * (os.cpu_count() or 1)
     assert "data.workers is 1000000, and this machine has" in caplog.text
 
 

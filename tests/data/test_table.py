@@ -52,6 +52,8 @@ def check(data: Table, n: int = 18, names: tuple[str, ...] = ("anger", "happines
         ("train", "path,label\n", "C:\\Users\\me\\train\\{file},{name}\n"),
         ("train", "path,label\n", "/somewhere/else/train/{file},{name}\n"),
         ("", "path,label\n", "{i}.PNG,{name}\n"),
+        ("images", "path,class,note\n", '{i}.jpg,{name},"a ""note"",\nof two lines"\n'),
+        ("images", "class id,class name,path,x,y\n", "{i},{name},{file},3,4\n"),
     ],
 )
 def test_columns_delimiters_and_places(tmp_path: Path, folder: str, header: str, row: str) -> None:
@@ -152,6 +154,22 @@ def test_json_lines_and_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         file.write("{'file_name': 1}\n")
     with pytest.raises(FerlError, match="metadata.jsonl, line 19: .* is no JSON object"):
         Table(str(tmp_path / "metadata.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "box"),
+    [("x,y,w,h", "2,3,4,5"), ("width,height,bbox_x1,bbox_y1,bbox_x2,bbox_y2", "8,8,2,3,6,8.2")],
+)
+def test_a_face_box_is_cut_out(tmp_path: Path, columns: str, box: str) -> None:
+    rows = [f"path,{columns},emotion"]
+    for i in range(6):
+        image = np.full((8, 8), 255, np.uint8)
+        image[3:8, 2:6] = i
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{box},{NAMES[i % 3]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = Table(str(tmp_path), size=8)
+    assert (data.raw.images == np.arange(6)[:, None, None]).all() and "in the box of their row" in str(data.raw.remarks)
 
 
 def test_a_whole_json_file(tmp_path: Path) -> None:
@@ -270,7 +288,7 @@ def test_face_boxes_of_affectnet_are_cut_out(tmp_path: Path) -> None:
     (tmp_path / "training.csv").write_text(header + rows)
     data = Table(str(tmp_path), size=8, numbers="AffectNet")
     assert data.class_names == ["happiness", "neutral"] and (data.raw.split == 0).all()
-    assert data.raw.label.tolist() == [1, 0, 1, -1] and data.remarks == ["1 rows have no label."]
+    assert data.raw.label.tolist() == [1, 0, 1, -1] and "1 rows have no label." in data.remarks
     assert (data.raw.images == np.array([200, 201, 202, 203])[:, None, None]).all()
 
 

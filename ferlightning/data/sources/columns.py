@@ -18,9 +18,15 @@ COLUMNS = {
     "sequence": ("sequence", "sequenceid", "seq", "seqid", "clip", "clipid", "clipname", "video", "videoid",
                  "videoname", "recording"),
     "frame": ("frame", "frameid", "frameno", "framenumber", "frameindex", "framenum"),
-    "left": ("facex",), "top": ("facey",), "width": ("facewidth",), "height": ("faceheight",),
 }  # fmt: skip
 """How columns are called, in lower case and without anything but letters."""
+BEFORE_NUMBERS = ("classname", "emotionname", "labelname")
+"""Labels that are words, where another column has their numbers."""
+BOX = {
+    "left": ("x", "left", "xmin", "x1"), "top": ("y", "top", "ymin", "y1"), "right": ("right", "xmax", "x2"),
+    "bottom": ("bottom", "ymax", "y2"), "width": ("width", "w"), "height": ("height", "h"),
+}  # fmt: skip
+"""How the sides of a face box are called, also after face, bbox or box; two corners, or one and the size."""
 
 
 class Row(NamedTuple):
@@ -40,13 +46,26 @@ class Row(NamedTuple):
 
 def kinds(names: list[str]) -> dict[str, int]:
     """The numbers of the columns that are read, by the names of ``COLUMNS``."""
-    found: dict[str, int] = {}
+    found = _box(names)
     for number, name in enumerate(names):
+        if number in found.values():
+            continue
         word = re.sub(r"[\W\d_]", "", name).lower()
         kind = next((kind for kind, known in COLUMNS.items() if word in known), None)
-        if kind is not None:
-            found.setdefault(kind, number)
+        if kind is not None and (kind not in found or word in BEFORE_NUMBERS or names[found[kind]].lower() == "y"):
+            found[kind] = number
     return found
+
+
+def _box(names: list[str]) -> dict[str, int]:
+    words = [re.sub("^(face|bbox|box)(?=.)", "", re.sub(r"[\W_]", "", name).lower()) for name in names]
+    found = {side: words.index(word) for side, known in BOX.items() for word in known[::-1] if word in words}
+    if not {"left", "top"} <= found.keys():
+        return {}
+    for far in (("right", "bottom"), ("width", "height")):
+        if {*far} <= found.keys():
+            return {side: found[side] for side in ("left", "top", *far)}
+    return {}
 
 
 def text(value: object, where: str) -> str:

@@ -2,10 +2,9 @@
 
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ferlightning.data.sources.clips import OwnImages
@@ -44,9 +43,9 @@ class Table(OwnImages):
     of ``save_to_disk``, or of shards), or tar files of webdataset with ``KEY.jpg`` and ``KEY.cls`` or ``KEY.json``.
 
     Columns are found by name, whatever their order and case: path (file, image, ...), label (emotion, expression, ...),
-    split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and AffectNet's face_x,
-    face_y, face_width, face_height. Rows of one subject and sequence are the frames of one clip, by a column frame or
-    as they stand.
+    split (usage, set, ...), subject (person, identity, ...), sequence (clip, video, ...), and a face box in pixels
+    (face_x, face_y, face_width, face_height; x1, y1, x2, y2; left, top, right, bottom; ...). Rows of one subject and
+    sequence are the frames of one clip, by a column frame or as they stand.
     In place of a label, csv and tsv may have a column for each of several emotions with its votes, or one of them 1.
     Without a header, the first column is the path and the second the label. Cells are parted by comma, semicolon, tab
     or, in a .txt file, a space. Without a column split, files named train.csv, val.csv and test.csv are the splits.
@@ -177,6 +176,8 @@ class Table(OwnImages):
                     "where two have it, there is none."
                 )
             self._remark_unread(table, "split" in rows[0].cells or bool(self.by_hand))
+            if "left" in rows[0].cells:
+                self.remarks.append(f"Of the images of {table.name}, the part in the box of their row is read.")
             listed = [row.cells["path"] for row in rows[:1] if row.content is None]
             if listed and (elsewhere := _elsewhere(self.images, listed[0])):
                 rows = [row.below(elsewhere) for row in rows]
@@ -213,7 +214,7 @@ class Table(OwnImages):
                 if row.content is None:
                     path = _find(folder or self.images, row.cells["path"])
                     if by_name:
-                        path = by_name.get(Path(path).name.casefold(), path)
+                        path = _named(path, by_name) or path
                 if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
                     raise FerlError(
                         f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
@@ -356,7 +357,7 @@ def _images_folder(
     if have:
         return have[0], {}
     by_name = _by_name(root)
-    if any(Path(_find(root, name)).name.casefold() in by_name for name in names):
+    if any(_named(name, by_name) for name in names):
         return None, by_name
     beside = sorted(path for path in root.absolute().parent.glob("*/") if path.is_dir() and not is_leftover(path.name))
     for folder in () if by_hand else (root.parent, *beside):  # all: another data set there may have a 0.png, too
@@ -407,10 +408,17 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _by_name(folder: Path) -> dict[str, str]:
-    """The images of a folder, at any depth, by names that only one of them has, whatever their case."""
-    images = list_images(folder)
-    counts = Counter(path.name.casefold() for path in images)
-    return {name: str(path) for path in images if counts[name := path.name.casefold()] == 1}
+    """The images of a folder, at any depth, by names that only one of them has, whatever their case and suffix."""
+    found: dict[str, str] = {}
+    for path in list_images(folder):
+        for name in {path.name.casefold(), path.stem.casefold()}:
+            found[name] = "" if name in found else str(path)
+    return found
+
+
+def _named(name: str, by_name: dict[str, str]) -> str:
+    path = PureWindowsPath(name)  # which takes both kinds of slash
+    return by_name.get(path.name.casefold()) or by_name.get(path.stem.casefold(), "")
 
 
 def _elsewhere(root: Path, name: str) -> str:
@@ -427,14 +435,20 @@ def _elsewhere(root: Path, name: str) -> str:
 
 
 def _box(row: Row, where: str) -> tuple[int, int, int, int] | None:
-    sides = [row.cells.get(name, "") for name in ("left", "top", "width", "height")]
+    corners = "right" in row.cells
+    sides = [
+        row.cells.get(name, "") for name in ("left", "top", *(("right", "bottom") if corners else ("width", "height")))
+    ]
     if not all(sides):
         return None
     try:
-        left, top, width, height = (round(strict_number(side)) for side in sides)
+        numbers = [strict_number(side) for side in sides]
     except ValueError:
-        raise FerlError(f"{where}: the face box is {sides}, expected numbers") from None
-    return left, top, left + width, top + height
+        numbers = []
+    if not numbers or max(numbers) <= 1:
+        raise FerlError(f"{where}: the face box is {sides}, expected pixels, as whole numbers")
+    left, top, right, bottom = map(round, numbers)
+    return (left, top, right, bottom) if corners else (left, top, left + right, top + bottom)
 
 
 def _frame(row: Row, where: str) -> float:

@@ -4,13 +4,14 @@ import codecs
 import csv
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from ferlightning.errors import FerlError
 
 BLOCK = 1 << 18  # bytes read at a time: fits the processor's cache with what the parser makes of them
 LONGEST = 1 << 24  # bytes of a line; an image of 2048 x 2048 pixels has fewer
+LINES = 100  # of a cell in quotes
 DELIMITERS = ",;\t|"
 BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is the beginning of this one
@@ -130,8 +131,15 @@ def split_cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip(" \r\n") for cell in cells]
 
 
+def _splits(line: bytes, delimiter: str) -> bool:
+    try:
+        return bool(split_cells(decode(line), delimiter))
+    except ValueError:
+        return False
+
+
 def read_cells(path: Path, delimiter: str, only_utf8: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Read the cells of every line that is not blank, with the number of the line.
+    """Read the cells of every row that is not blank, with the number of its first line.
 
     Args:
         path: the file.
@@ -141,9 +149,15 @@ def read_cells(path: Path, delimiter: str, only_utf8: bool = False) -> Iterator[
     Raises:
         FerlError: a line cannot be read; the message names it.
     """
-    for number, line in enumerate(chain.from_iterable(line_blocks(path)), 1):
+    lines = enumerate(chain.from_iterable(line_blocks(path)), 1)
+    for number, line in lines:
         if not line.strip():
             continue
+        if line.count(b'"') % 2 and not _splits(line, delimiter):  # a cell of several lines, such as a note
+            for _, more in islice(lines, LINES):
+                line += more
+                if more.count(b'"') % 2:
+                    break
         try:
             yield number, split_cells(line.decode() if only_utf8 else decode(line), delimiter)
         except UnicodeDecodeError:
