@@ -189,7 +189,7 @@ class Search:
             if self._stop.is_set():
                 raise KeyboardInterrupt
             # Steps count from 0. As in W&B, min_iter=3 looks at the fourth value, so that the last one stops nothing.
-            new = metric_values(folder / "metrics.csv", metric.name)[len(values) :]
+            new = metric_values(folder, metric.name)[len(values) :]
             for value in new:
                 trial.report(value, len(values))
                 values.append(value)
@@ -200,7 +200,7 @@ class Search:
         best = (max if metric.goal == "maximize" else min)(filter(math.isfinite, values), default=math.nan)
         if status or math.isnan(best):
             lines = (folder / "output.txt").read_text(errors="replace").splitlines()[-20:]
-            lines.append(f"exit status {status}" if status else _what_was_logged(folder / "metrics.csv", metric.name))
+            lines.append(f"exit status {status}" if status else _what_was_logged(folder, metric.name))
             trial.set_user_attr(OUTPUT, "\n".join(lines))
             print(f"trial {trial.number} failed: {lines[-1]}; see {folder}/output.txt", flush=True)
             raise FerlError(lines[-1])
@@ -208,22 +208,28 @@ class Search:
         return best
 
 
-def metric_values(log: Path, metric: str) -> list[float]:
+def metric_values(folder: Path, metric: str) -> list[float]:
     """Read the values of a metric in the order they were logged.
 
     Args:
-        log: ``metrics.csv`` of a run, which may still be growing.
-        metric: its column.
+        folder: of a run, whose logs may still be growing; one that was resumed has several.
+        metric: their column.
     """
-    if not log.exists():
-        return []
-    complete, _, _ = log.read_text().rpartition("\n")
-    return [float(row[metric]) for row in csv.DictReader(complete.splitlines()) if row.get(metric)]
+    values: list[float] = []
+    for log in _logs(folder):
+        complete, _, _ = log.read_text().rpartition("\n")
+        values += [float(row[metric]) for row in csv.DictReader(complete.splitlines()) if row.get(metric)]
+    return values
 
 
-def _what_was_logged(log: Path, metric: str) -> str:
-    columns = log.read_text().partition("\n")[0].split(",") if log.exists() else []
-    return f"{log} has no finite value of {metric}; its columns are {', '.join(columns) or 'none'}"
+def _logs(folder: Path) -> list[Path]:
+    """The logs of a run, oldest first: metrics.001.csv of what was resumed comes before metrics.csv."""
+    return sorted(folder.glob("metrics*.csv"))
+
+
+def _what_was_logged(folder: Path, metric: str) -> str:
+    columns = {name for log in _logs(folder) for name in log.read_text().partition("\n")[0].split(",")}
+    return f"{folder} has no finite value of {metric}; its columns are {', '.join(sorted(columns)) or 'none'}"
 
 
 def _environment() -> dict[str, str]:
