@@ -1,6 +1,7 @@
 """YAML from strangers, without multiplying aliases, endless nesting or numbers of thousands of digits."""
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def load(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _size(node, {}) > VALUES:
+        if size(node, _below, {}) > VALUES:
             raise OverflowError(f"its aliases stand for more than {VALUES} values; write them out")
         _refuse_repeated_keys(node, set())
         return loader.construct_document(node)
@@ -63,11 +64,17 @@ def _refuse_repeated_keys(node: yaml.Node, seen: set[int]) -> None:
         _refuse_repeated_keys(part, seen)
 
 
-def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Count the values below a node, each alias as what it stands for; infinite for a node that contains itself."""
+def size(node: Any, below: Callable[[Any], Iterable[Any]], sizes: dict[int, float]) -> float:
+    """Count the values in a node, each as often as it is met; infinite for a node that contains itself.
+
+    Args:
+        node: of a tree whose nodes may be shared, such as by aliases.
+        below: the nodes directly below one.
+        sizes: what was counted, by the identity of the node.
+    """
     if id(node) not in sizes:
         sizes[id(node)] = float("inf")
-        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in _below(node))
+        sizes[id(node)] = 1 + sum(size(part, below, sizes) for part in below(node))
     return sizes[id(node)]
 
 

@@ -8,7 +8,9 @@ only if it is a part of ours or of an installed plug-in.
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -18,9 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ferlightning import __version__
+from ferlightning.bounded_yaml import size
 from ferlightning.described import rebuild, trusted_packages
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 from ferlightning.models.network import Network, NetworkEnsemble
+from ferlightning.models.sized import at_most_of
 from ferlightning.plugins import installed
 from ferlightning.weights import find_weights, meant_weights
 
@@ -31,6 +35,21 @@ CONFIG = "config"
 """Key of the resolved configuration in a checkpoint of the command line."""
 ENDS = ("weight", "bias")
 """The tensors of a linear layer, such as an auxiliary head."""
+VALUES = 1_000_000
+"""The most values in a checkpoint, one that is met twice counted twice; a tensor is one."""
+FRAMES = torch.empty(0, dtype=torch.int64)
+ANY = ""
+NEEDED = {"class_names", "head"}
+SIDE = range(1, 8193)
+FORM: dict[str, Any] = {
+    "format": int, "network": {"class_names": [str]}, "training": dict, "plugins": {ANY: str},
+    "views": {ANY: {"class_names": [str], "head": str}},
+    "input": {
+        "read_size": SIDE, "size": [SIDE], "channels": range(1, 65), "color": bool, "clips": bool,
+        "margin": float | int, "preprocess": list, "spelling": {ANY: str},
+    },
+}  # fmt: skip
+"""Types of what a header says, where it says it; ``NEEDED`` it must say. The network's options are checked by it."""
 
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -55,7 +74,7 @@ def require_plugins(header: Mapping[str, Any], path: str | Path) -> None:
     plugins = header.get("plugins", {})
     for package, wanted in plugins.items() if isinstance(plugins, dict) else ():
         if package not in trusted_packages():
-            name = str(wanted)[:200]
+            name = re.sub(r"[^\w.+!=-]", "?", str(wanted))[:200]  # it becomes a part of a command
             raise FerlError(f"{path} needs the plug-in {name}, which is not installed: pip install '{name}'")
 
 
@@ -82,9 +101,10 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
     if not isinstance(state, Mapping):
         raise FerlError(f"{path} is no checkpoint: it has no state_dict")
     kinds = {"callbacks": dict, "training_frames": Tensor}
-    named = {name: x for name, x in state.items() if isinstance(name, str) and not name.endswith("_extra_state")}
-    odd = [f"state_dict {name}" for name, x in named.items() if not isinstance(x, Tensor)]
+    named = {name: x for name, x in state.items() if not str(name).endswith("_extra_state")}
+    odd = [f"state_dict {name}" for name, x in named.items() if not isinstance(name, str) or not isinstance(x, Tensor)]
     odd += [name for name, kind in kinds.items() if not isinstance(stored.get(name, kind()), kind)]
+    odd += [] if odd or stored.get("training_frames", FRAMES).dtype == FRAMES.dtype else ["training_frames"]
     if odd:
         raise FerlError(f"{path} is damaged, or was written by hand: {odd[0]} is of the wrong type")
     return stored
@@ -141,10 +161,16 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}
         return {"state_dict": named, HEADER: header, **version}
     try:
-        if device != "meta" and is_zipfile(path) and (damaged := ZipFile(path).testzip()):
-            raise FerlError(f"{path} is damaged: {damaged} in it is not what was written; use another checkpoint")
-        stored = torch.load(path, map_location=device, weights_only=True)
-        return dict(stored)
+        if is_zipfile(path):
+            with ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    raise FerlError(f"{path} is packed, which no checkpoint is, and may unpack to any size")
+                if device != "meta" and (damaged := archive.testzip()):
+                    raise FerlError(f"{path} is damaged: {damaged} in it is not what was written; use another one")
+        stored = dict(torch.load(path, map_location=device, weights_only=True))
+        if size(stored, _inside, {}) > VALUES:
+            raise FerlError(f"{path} holds more than {VALUES:,} values, which no checkpoint does")
+        return stored
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "global" in str(error).lower():
             raise FerlError(
@@ -156,6 +182,10 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         raise
     except Exception as error:  # the unpickler raises whatever its stack meets in a damaged file
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return (*value, *value.values()) if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -188,23 +218,48 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         FerlError: it has none that can be read, or that of a newer version.
     """
     header = stored.get(HEADER)
-    network = header.get("network") if isinstance(header, dict) else None
-    if not isinstance(header, dict) or not isinstance(network, dict) or not isinstance(header.get("format"), int):
+    if not isinstance(header, dict) or not {"network", "format"} <= header.keys():
         raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
+    header.setdefault("views", {})
+    members = header.get("members", [header])
+    for place in _odd(header, FORM | {"members": [FORM]}, "header"):
+        raise FerlError(f"{path} is damaged, or was written by hand: the {place} is of the wrong type")
     if header["format"] > FORMAT:
         raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
-    names, shape = network.get("class_names"), header.get("input", {})
-    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not members or not all(member.get("network", {}).get("class_names") for member in (header, *members)):
         raise FerlError(f"{path} does not tell its classes: it is damaged, or was written by hand")
-    sized = isinstance(shape, dict) and type(size := shape.get("read_size", 1)) is int and size > 0
-    spelling = shape.get("spelling", {}) if sized else None
-    if (
-        not isinstance(spelling, dict)
-        or not all(isinstance(name, str) for name in spelling.values())
-        or not isinstance(header.get("training", {}), dict)
-    ):
-        raise FerlError(f"{path} does not tell its images or its training: it is damaged, or was written by hand")
+    for one in (header, *members):
+        one["network"]["class_names"] = [printable(name) for name in one["network"]["class_names"]]
     return header
+
+
+def _odd(value: Any, form: Any, place: str) -> Iterator[str]:
+    """The places where a plain value is not of a form: one of ``FORM``, a list with that of its items, or a type."""
+    if isinstance(form, dict | list) and not isinstance(value, dict if isinstance(form, dict) else list | tuple):
+        yield place
+    elif isinstance(form, list):
+        for i, item in enumerate(value):
+            yield from _odd(item, form[0], f"{place}.{i}")
+    elif isinstance(form, dict):
+        for key in value if ANY in form else form.keys() & (value.keys() | NEEDED):
+            inner = form.get(key, form.get(ANY))
+            yield from _odd(value.get(key), inner, f"{place}.{key}") if isinstance(key, str) else [place]
+    elif not isinstance(value, form) if isinstance(form, type) else type(value) is not int or value not in form:
+        yield place
+
+
+def head_of(stored: Mapping[str, Any], view: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Weight (K, D) and bias (K,) of an auxiliary head.
+
+    Raises:
+        FerlError: they are not there, or are those of other classes.
+    """
+    weight, bias = (stored["state_dict"].get(f"{view['head']}.{end}", torch.empty(0)) for end in ENDS)
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(bias) != len(view["class_names"]):
+        raise FerlError(
+            f"the checkpoint is damaged, or was written by hand: it has no head {view['head']} of its classes"
+        )
+    return weight, bias
 
 
 def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
@@ -219,8 +274,8 @@ def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
     for view in header.get("views", {}).values():
         if sorted(view["class_names"]) == sorted(class_names) != sorted(made_of["class_names"]):
             stored[HEADER] = header | {"network": made_of | {"class_names": view["class_names"]}}
-            for end in ENDS:
-                state[f"network.head.classify.{end}"] = state[f"{view['head']}.{end}"]
+            for end, x in zip(ENDS, head_of(stored, view), strict=True):
+                state[f"network.head.classify.{end}"] = x
     for name in [name for name in state if name.startswith("views.")]:
         del state[name]
 
@@ -229,8 +284,11 @@ def members_of(stored: dict[str, Any]) -> list[dict[str, Any]]:
     """Split the file of an ensemble into what ``read_checkpoint`` returns for each member; else return it alone."""
     members = [{HEADER: header, "state_dict": {}} for header in stored[HEADER].get("members", [])]
     for name, x in stored["state_dict"].items() if members else ():
-        _, _, i, own = name.split(".", 3)  # network.members.0.
-        members[int(i)]["state_dict"][own if own.startswith("views.") else f"network.{own}"] = x
+        found = re.fullmatch(r"network\.members\.(\d{1,4})\.(.+)", name)
+        if not found or int(found[1]) >= len(members):
+            raise FerlError(f"the ensemble is damaged, or was written by hand: {name} is of none of its members")
+        i, own = int(found[1]), found[2]
+        members[i]["state_dict"][own if own.startswith("views.") else f"network.{own}"] = x
     return members or [stored]
 
 
@@ -303,18 +361,26 @@ def build_network(
         header = stored[HEADER]
     if not trust:
         require_plugins(header, path)
-    options = rebuild(header["network"], trust)
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and would shift the draws of a run going on
-        try:
-            network = Network(**options)
-        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise FerlError(f"{path}: the network that it describes cannot be built: {error}") from error
-    try:
+    # First weights are drawn, and would shift the draws of a run going on.
+    with torch.random.fork_rng(devices=[]), _told(f"{path}: the network that it describes cannot be built"):
+        size = sum(x.untyped_storage().nbytes() for x in stored["state_dict"].values() if x.layout is torch.strided)
+        with at_most_of(size):
+            network = Network(**rebuild(header["network"], trust))
+    with _told(f"{path}: its weights do not fit the network that it describes"):
         network.load_state_dict(network_state(stored["state_dict"]))
-    except RuntimeError as error:
-        raise FerlError(f"{path}: its weights do not fit the network that it describes: {error}") from error
     network.input = header.get("input", {})
     return network.eval()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Refuse what a file says in a sentence: parts that are given wrong options raise whatever they meet."""
+    try:
+        yield
+    except FerlError:
+        raise
+    except Exception as error:
+        raise FerlError(f"{what}: {error}") from error
 
 
 def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

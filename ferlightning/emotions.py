@@ -4,6 +4,8 @@ import re
 import unicodedata
 from difflib import get_close_matches
 
+from ferlightning.errors import printable
+
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt")
 
 ALIASES = {
@@ -41,7 +43,7 @@ def canonical(name: str) -> str:
     >>> canonical("Happy"), canonical("surprise"), canonical("0_angry"), canonical("wink")
     ('happiness', 'surprise', 'anger', 'wink')
     """
-    name = unicodedata.normalize("NFC", name).strip().lower()  # a Mac writes accents as letters of their own
+    name = printable(unicodedata.normalize("NFC", name).strip().lower())  # a Mac writes accents as letters of their own
     plain = re.sub(r"^\d+[\W_]*", "", name)
     return ALIASES.get(plain, plain if plain in EMOTIONS else name)
 
@@ -52,7 +54,7 @@ def spelled(name: str) -> str:
     >>> spelled("0_Angry"), spelled(" Wink ")
     ('Angry', 'Wink')
     """
-    name = unicodedata.normalize("NFC", name).strip()
+    name = printable(unicodedata.normalize("NFC", name).strip())
     plain = re.sub(r"^\d+[\W_]*", "", name)
     return plain if canonical(plain) in EMOTIONS else name
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lightning.pytorch import Trainer
 from safetensors import safe_open
 
 import ferlightning
-from ferlightning.checkpoint import HEADER, load, read_checkpoint
+from ferlightning.checkpoint import HEADER, load, read_checkpoint, read_state
 from ferlightning.cli.main import main
 from ferlightning.data import SyntheticFaces
 from ferlightning.described import describe, rebuild
@@ -206,6 +207,10 @@ def changed(trained: Path, path: Path, **network: Any) -> Path:
         ("network", [1]),
         ("input", 3),
         ("training", "x"),
+        ("views", 3),
+        ("views", {"a": {"class_names": ["x", "y"]}}),
+        ("members", [1]),
+        ("input", {"size": ["x"]}),
         ("input", {"read_size": None}),
         ("format", "1"),
     ],
@@ -218,7 +223,16 @@ def test_a_header_of_other_types_is_told(section: str, value: object, trained: P
         load(tmp_path / "odd.ckpt")
 
 
-@pytest.mark.parametrize("change", [{"callbacks": 3}, {"training_frames": [1]}, {"state_dict": {"network.mean": None}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"callbacks": 3},
+        {"training_frames": [1]},
+        {"training_frames": torch.ones(2)},
+        {"state_dict": {"network.mean": None}},
+        {"state_dict": {3: torch.ones(1)}},
+    ],
+)
 def test_a_checkpoint_of_other_types_is_told(change: dict[str, Any], tmp_path: Path) -> None:
     torch.save({"state_dict": {}} | change, tmp_path / "odd.ckpt")
     with pytest.raises(FerlError, match=f"odd.ckpt is damaged.*{next(iter(change))}"):
@@ -232,7 +246,15 @@ def test_a_part_that_no_other_process_can_import_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["os.system", "subprocess.Popen", "torch.hub.load", "ferlightning.cli.main.main", "builtins.exec"]
+    "part",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "torch.hub.load",
+        "ferlightning.cli.main.main",
+        "ferlightning.__main__.x",
+        "exec",
+    ],
 )
 def test_nothing_that_a_checkpoint_names_is_run(part: str, trained: Path, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
@@ -242,6 +264,23 @@ def test_nothing_that_a_checkpoint_names_is_run(part: str, trained: Path, tmp_pa
     with pytest.raises(FerlError, match=f"refused to build {part}"):
         load(path)
     assert not owned.exists()
+
+
+def test_a_small_file_asks_for_little_memory(trained: Path, tmp_path: Path) -> None:
+    huge = {"class_path": f"{ConvStack.__module__}.ConvStack", "init_args": {"channels": [5_000, 5_000]}}
+    with pytest.raises(FerlError, match=r"far larger than its [\d,]+ bytes can fill"):
+        load(changed(trained, tmp_path / "huge.ckpt", backbone=huge))
+    shared: list[Any] = []
+    for _ in range(40):
+        shared = [shared, shared]
+    with pytest.raises(FerlError, match="more than 1,000,000 values"):
+        load(changed(trained, tmp_path / "shared.ckpt", backbone=shared))
+    torch.save({"state_dict": {"x": torch.zeros(100_000)}}, tmp_path / "whole.ckpt")
+    with ZipFile(tmp_path / "whole.ckpt") as whole, ZipFile(tmp_path / "packed.ckpt", "w", ZIP_DEFLATED) as packed:
+        for entry in whole.namelist():
+            packed.writestr(entry, whole.read(entry))
+    with pytest.raises(FerlError, match="is packed"):
+        read_state(tmp_path / "packed.ckpt")
 
 
 def test_other_weights_than_those_of_the_header_are_told(trained: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ferlightning import __version__
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 from ferlightning.signals import HANG_UP, asked_to_end
 
 COMMANDS = {
@@ -69,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     if args is None:
         _use_utf8()
+        most = os.environ.get("FERL_MAX_PIXELS", "")  # OpenCV's own limit, where Pillow is not here to read a size
+        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", most if re.fullmatch("[0-9]+", most) else "64000000")
     args = sys.argv[1:] if args is None else list(args)
     command = args[0] if args else "--help"
     try:
@@ -132,9 +134,9 @@ def main(args: Sequence[str] | None = None) -> None:
         if mistake is None and os.environ.get("FERL_TRACEBACK"):
             raise
         if mistake is None:
-            print(f"ferl: error: {_unforeseen(error)}", file=sys.stderr)
+            print(f"ferl: error: {printable(_unforeseen(error))}", file=sys.stderr)
             raise SystemExit(1) from None
-        print(f"ferl: error: {mistake}", file=sys.stderr)
+        print("ferl: error:", printable(str(mistake), keep="\n\t"), file=sys.stderr)
         raise SystemExit(2) from None
 
 

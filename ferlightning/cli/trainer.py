@@ -8,6 +8,7 @@ import re
 import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import Enum
 from importlib import import_module
 from itertools import count
@@ -64,6 +65,7 @@ from ferlightning.models.averaging import EMA as EMA  # imported so that its sho
 from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
+from ferlightning.models.sized import at_most_of
 from ferlightning.signals import HANG_UP, asked_to_end
 from ferlightning.weights import REGISTRY, find_weights
 
@@ -260,6 +262,11 @@ class FerlCLI(LightningCLI):
                 logger.init_args.save_dir = str(self.run_folder)
                 if logger.class_path.endswith(".CSVLogger"):
                     logger.init_args.name = logger.init_args.version = ""
+
+    def instantiate_classes(self) -> None:
+        bound = self.ckpt_path if self.command != "fit" and not self.config[self.command].trust else None
+        with at_most_of(find_weights(bound).stat().st_size) if bound else nullcontext():
+            super().instantiate_classes()
 
     def _choose_callbacks(self) -> None:
         """Add our callbacks to those that the user gives, except those that the trainer's options switch off."""

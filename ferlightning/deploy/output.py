@@ -2,15 +2,14 @@
 
 import csv
 import json
-import re
 from typing import IO, Any, Literal
 
 from ferlightning.deploy.recognizer import Face
+from ferlightning.errors import printable
 from ferlightning.predictions import plain_text
 
 Format = Literal["table", "jsonl", "csv", "json"]
 FORMATS = ("table", "jsonl", "csv", "json")
-CONTROL = re.compile(r"[\0-\x1f\x7f]")
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """Landmarks, as the picture shows them: the left eye is the one on the left."""
 
@@ -71,7 +70,7 @@ class Output:
         }
 
     def _rows(self, source: str, faces: list[Face], time: float | None) -> None:
-        name = CONTROL.sub(lambda found: repr(found[0])[1:-1], source)  # each face has a line of its own
+        name = printable(source)  # each face has a line of its own
         if not faces and time is None:
             self.file.write(f"{name}  no face\n")
         for n, face in enumerate(faces, 1):
@@ -80,7 +79,7 @@ class Output:
             if face.track is not None:
                 self.labels[source, face.track] = face.label
             left, top, right, bottom = (round(v) for v in face.box)
-            classes = "  ".join(f"{name:<10}{100 * p:3.0f} %" for name, p in self._best(face).items())
+            classes = "  ".join(f"{printable(name):<10}{100 * p:3.0f} %" for name, p in self._best(face).items())
             when = "" if time is None else f"{time:9.2f} s"
             place = f"{left}, {top}, {right - left} x {bottom - top}"
             self.file.write(f"{name}{when}  face {face.track or n:<3} {classes}   at {place}\n")

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ferlightning.contracts.modules import class_index
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 from ferlightning.evaluation import statistics
 from ferlightning.evaluation.explain import explain_items
 from ferlightning.evaluation.metrics import count_items, measure
@@ -209,7 +209,7 @@ def _item_names(trainer: Trainer, split: str, index: Array) -> Array:
     datamodule: Any = getattr(trainer, "datamodule", None)
     if not hasattr(datamodule, "item_names"):
         return index.astype(str)
-    return np.array([_writable(str(name)) for name in datamodule.item_names(split)[index]])
+    return np.array([printable(str(name)) for name in datamodule.item_names(split)[index]])
 
 
 def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
@@ -217,12 +217,7 @@ def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     datamodule: Any = getattr(trainer, "datamodule", None)
     known = getattr(getattr(pl_module, "network", None), "input", None) or {}
     spelling = known.get("spelling") or getattr(datamodule, "spelling", {})
-    return [_writable(spelling.get(name, name)) for name in pl_module.class_names]  # type: ignore[union-attr]
-
-
-def _writable(name: str) -> str:
-    """Escape what UTF-8 cannot hold: bytes of a file name in another encoding."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return [printable(spelling.get(name, name)) for name in pl_module.class_names]  # type: ignore[union-attr]
 
 
 def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ferlightning import __version__
 from ferlightning.checkpoint import (
-    ENDS,
     HEADER,
     build_network,
     checkpoint_of,
+    head_of,
     members_of,
     read_checkpoint,
     read_header,
@@ -125,8 +125,7 @@ def deployed(
 
 def member_of(stored: dict[str, Any], path: str, trust: bool = False) -> Member:
     """Rebuild one network, with its auxiliary heads, of what ``read_members`` has read."""
-    views, state = stored[HEADER].get("views", {}), stored["state_dict"]
-    heads = {name: _linear(*(state[f"{view['head']}.{end}"] for end in ENDS)) for name, view in views.items()}
+    heads = {name: _linear(*head_of(stored, view)) for name, view in stored[HEADER].get("views", {}).items()}
     return Member(build_network(stored, path, trust=trust), heads).eval()
 
 

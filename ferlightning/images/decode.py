@@ -62,6 +62,8 @@ LEFTOVERS = {
 
 log = logging.getLogger(__name__)
 _told = set[int]()  # bits of images of 16 that were told, once
+PILLOWS = re.compile(rb"\x89PNG|\xff\xd8|BM|II\*\0|MM\0\*|RIFF|P[1-6]\s")
+"""First bytes of formats that Pillow reads whole: PNG, JPEG, BMP, TIFF, WebP and PNM."""
 AHEAD = 8
 """How many images ``read_all`` holds at most."""
 _one_at_a_time = Lock()
@@ -187,7 +189,10 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
         FerlError: the same as of ``decode_image``.
     """
     most = most_pixels()
-    if (pixels := _pixels(content)) > most:
+    pixels = _pixels(content)
+    if pixels is None and PILLOWS.match(content):  # OpenCV would take its size from a damaged header
+        raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
+    if pixels is not None and pixels > most:
         raise FerlError(
             f"{name}: has {pixels / 1e6:,.1f} megapixels, more than {most / 1e6:,.1f}; replace or remove it, or "
             "set the environment variable FERL_MAX_PIXELS to a larger number"
@@ -226,8 +231,8 @@ def _of_fewer_bits(data: NDArray[np.uint8], color: bool, name: str, dark: NDArra
     return image[..., ::-1] if color else image
 
 
-def _pixels(content: bytes) -> float:
-    """The number of pixels that the header of an image claims; 0 where Pillow cannot tell, or is not here."""
+def _pixels(content: bytes) -> float | None:
+    """The number of pixels that the header of an image claims; None if Pillow cannot tell, 0 if it is not here."""
     try:
         from PIL import Image
     except ModuleNotFoundError:  # a lean install
@@ -243,7 +248,7 @@ def _pixels(content: bytes) -> float:
     except Image.DecompressionBombError as error:  # its own limit; the message has the number
         return float(re.findall(r"\d+", str(error))[0])
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, KeyError, struct.error):
-        return 0
+        return None
 
 
 def sizes_of(paths: Sequence[Path | str], most: int = 20) -> str:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ferlightning.checkpoint import ENDS, HEADER, digest, header_of, network_state, read_checkpoint
+from ferlightning.checkpoint import ENDS, HEADER, digest, head_of, header_of, network_state, read_checkpoint
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
 
@@ -50,7 +50,7 @@ def weights_of(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str,
     views, header["views"] = header.get("views", {}), {}
     for name, view in views.items():
         header["views"][name] = view | {"head": f"views.{name}"}
-        state |= {f"views.{name}.{end}": checkpoint["state_dict"][f"{view['head']}.{end}"] for end in ENDS}
+        state |= {f"views.{name}.{end}": x for end, x in zip(ENDS, head_of(checkpoint, view), strict=True)}
     return state, header
 
 

@@ -78,6 +78,21 @@ def test_the_size_of_an_image_is_read_before_its_pixels(
     (table.parent / "3.png").write_bytes(png(*size))
     said = refused(capsys, "fit", "--data=Table", f"--data.root={table}", f"--trainer.default_root_dir={tmp_path}/run")
     assert "3.png: has" in said and "megapixels, more than 64.0" in said
+    unsure = png(*size)[:29] + bytes(4) + png(*size)[33:]  # without the check sum of its size
+    (table.parent / "3.png").write_bytes(unsure)
+    with pytest.raises(FerlError, match="cannot be read as an image"):
+        decode_image(table.parent / "3.png", color=False)
+
+
+def test_names_do_not_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("\x1b]0;x\x07\x1b[2J", "\u202etfel"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for i in range(4):
+            cv2.imwrite(str(tmp_path / "faces" / name / f"{i}.png"), np.full((8, 8), i, np.uint8))
+    main(["data", "inspect", str(tmp_path / "faces")])
+    said = "".join(capsys.readouterr()) + refused(capsys, "fit", str(tmp_path / "\x1b[2J"))
+    assert "\\x1b[2j" in said and "\\u202etfel" in said and "\\x1b[2J" in said
+    assert not {"\x1b", "\x07", "\u202e"} & {*said}
 
 
 def test_the_limit_of_pixels_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

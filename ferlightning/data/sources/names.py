@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 
 Names = str | int | list[str | int]
 """What a split is called in the data: a folder, a table or a value of its column, or several."""
@@ -73,8 +73,8 @@ def readable(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return os.fsencode(name).decode("latin-1")
-    return name
+        name = os.fsencode(name).decode("latin-1")
+    return printable(name)
 
 
 def strict_number(text: str) -> float:
