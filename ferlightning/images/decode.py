@@ -190,7 +190,8 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     """
     most = most_pixels()
     pixels = _pixels(content)
-    if pixels is None and PILLOWS.match(content):  # OpenCV would take its size from a damaged header
+    # OpenCV would take the size from a damaged header, and reserve as much as a part of a PNG claims.
+    if (pixels is None and PILLOWS.match(content)) or (content.startswith(b"\x89PNG") and _is_cut(content)):
         raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
     if pixels is not None and pixels > most:
         raise FerlError(
@@ -249,6 +250,14 @@ def _pixels(content: bytes) -> float | None:
         return float(re.findall(r"\d+", str(error))[0])
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, KeyError, struct.error):
         return None
+
+
+def _is_cut(png: bytes) -> bool:
+    """Whether a part of a PNG reaches beyond its end."""
+    place = 8
+    while place < len(png) and png[place + 4 : place + 8] != b"IEND":  # after which programs may append anything
+        place += 12 + int.from_bytes(png[place : place + 4])
+    return place > len(png)
 
 
 def sizes_of(paths: Sequence[Path | str], most: int = 20) -> str:

@@ -78,10 +78,13 @@ def test_the_size_of_an_image_is_read_before_its_pixels(
     (table.parent / "3.png").write_bytes(png(*size))
     said = refused(capsys, "fit", "--data=Table", f"--data.root={table}", f"--trainer.default_root_dir={tmp_path}/run")
     assert "3.png: has" in said and "megapixels, more than 64.0" in said
-    unsure = png(*size)[:29] + bytes(4) + png(*size)[33:]  # without the check sum of its size
-    (table.parent / "3.png").write_bytes(unsure)
-    with pytest.raises(FerlError, match="cannot be read as an image"):
-        decode_image(table.parent / "3.png", color=False)
+    for damaged in (
+        png(*size)[:29] + bytes(4) + png(*size)[33:],  # without the check sum of its size
+        png(8, 8).replace(b"\0\0\0\x08IDAT", b"\x7f\0\0\x08IDAT"),  # a part of two gigabytes
+    ):
+        (table.parent / "3.png").write_bytes(damaged)
+        with pytest.raises(FerlError, match="cannot be read as an image"):
+            decode_image(table.parent / "3.png", color=False)
 
 
 def test_names_do_not_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
