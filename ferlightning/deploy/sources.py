@@ -109,8 +109,12 @@ class Video:
         self.capture = self._open()
         if self.capture is None:
             text = str(source)
-            name = "standard input" if text.startswith(PIPE) else f"camera {text}" if text.isdecimal() else shown(text)
-            raise FerlError(f"{name}: cannot be {'opened' if is_live(source) else 'read as a video'}")
+            if not is_live(source):
+                name = "standard input" if text.startswith(PIPE) else text
+                raise FerlError(f"{name}: cannot be read as a picture or video")
+            if text.isdecimal():
+                raise FerlError(f"camera {text}: cannot be opened: is it connected, and not used by another program?")
+            raise FerlError(f"{shown(text)}: cannot be opened: does it send, and are its path and password right?")
         self.frames = max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.live = is_live(source) and not self.frames
         rate = float(self.capture.get(cv2.CAP_PROP_FPS))

@@ -77,9 +77,9 @@ class Told(FaceDetector):
 
 @pytest.fixture
 def film() -> list[dict[str, Any]]:
-    """Frames of one grey each, whose faces move, are missed, unsure, or gone for a while."""
+    """Frames of one grey each, first dark, then bright, whose faces move, are missed, unsure, or gone for a while."""
     draw = np.random.default_rng(3)
-    levels, time, film = draw.permutation(np.arange(1, 251)), 0.0, []
+    levels, time, film = [*draw.permutation(range(1, 125))[:50], *draw.permutation(range(125, 251))[:50]], 0.0, []
     for n in range(100):
         time += float(draw.uniform(0.01, 0.08))
         found = []

@@ -47,20 +47,20 @@ function where(track, time, k) {
   return track.box.map((side, i) => side + track.velocity[i] * seconds);
 }
 
-/** Adds a frame's probabilities to the exponential mean of a track; its label changes once another has led a while. */
+/** Adds a frame's probabilities to the mean of a track; its label changes once another has been ahead for a while. */
 export function smooth(track, probabilities, time, k) {
+  const fresh = Array.from(probabilities);
   if (!track.probabilities) {
-    track.probabilities = Array.from(probabilities);
-    track.label = track.rival = leader(probabilities);
-    track.since = time;
+    Object.assign(track, { probabilities: fresh, label: leader(fresh), ahead: fresh.map(() => 0) });
   } else {
-    const share = 1 - Math.exp(-Math.max(time - track.classified, 0) / k.SMOOTHED);
-    track.probabilities = track.probabilities.map((p, i) => p + share * (probabilities[i] - p));
+    const seconds = Math.max(time - track.classified, 0);
+    const kept = Math.exp(-seconds / k.SMOOTHED);
+    track.probabilities = track.probabilities.map((p, i) => fresh[i] + kept * (p - fresh[i]));
+    track.ahead = track.ahead.map((sum, i) => Math.max(sum + seconds * (fresh[i] - fresh[track.label]), 0));
+    if (Math.max(...track.ahead) >= k.STEADY)
+      Object.assign(track, { label: leader(track.ahead), ahead: fresh.map(() => 0) });
   }
   track.classified = time;
-  const first = leader(track.probabilities);
-  if (first !== track.rival) Object.assign(track, { rival: first, since: time });
-  if (first !== track.label && time - track.since >= k.STEADY) track.label = first;
 }
 
 /** Index of the largest. */
