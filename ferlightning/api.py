@@ -35,7 +35,7 @@ from ferlightning.evaluation.explain import Explanation, explain_image
 from ferlightning.export.commands import export
 from ferlightning.files import replacing
 from ferlightning.images.decode import resize_to_square
-from ferlightning.models.network import Network, NetworkEnsemble
+from ferlightning.models.network import Network, NetworkEnsemble, spelled_names
 from ferlightning.plugins import CALLBACK, SLOTS
 from ferlightning.predictions import Predictions
 
@@ -164,7 +164,7 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
     names, images = _prepared(network, crops, order)
     with torch.inference_mode():
         parts = [network(images[i : i + batch]).logits.softmax(1) for i in range(0, len(images), batch)]
-    return Predictions(names, network.class_names, torch.cat(parts).numpy())
+    return Predictions(names, spelled_names(network), torch.cat(parts).numpy())
 
 
 def embed(network: Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:

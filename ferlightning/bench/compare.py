@@ -106,7 +106,7 @@ def compare(runs: Mapping[str, str | Path]) -> Comparison:
         FerlError: a folder has no report, or the reports are of different images.
     """
     if len(runs) < 2:
-        raise FerlError("compare needs at least two runs")
+        raise FerlError(f"compare needs at least two different runs, not {' and '.join(runs) or 'none'}")
     folders = {name: Path(folder) for name, folder in runs.items()}
     tested, validated = (
         all((folder / report / "metrics.json").is_file() for folder in folders.values())

@@ -87,7 +87,7 @@ def compare(args: Sequence[str]) -> None:
     count = next((i for i, word in enumerate(args) if word.startswith("-")), len(args))
     runs, rest = [word.rstrip("/") for word in args[:count]], args[count:]
     if count == 0 and not rest:
-        raise FerlError("ferl compare needs at least two run folders: ferl compare RUN RUN")
+        raise FerlError("ferl compare needs at least two run folders: ferl compare RUN1 RUN2")
     _run("compare", print_comparison, [json.dumps(runs), *rest] if runs else rest)
 
 

@@ -32,8 +32,8 @@ def print_summary(trainer: Trainer, model: LightningModule, data: FaceData, fold
     label = {split: data.label[data.items[split]] for split in splits}  # type: ignore[index]
     k = len(data.class_names)
     by_class = {split: np.bincount(x[x != UNLABELLED], minlength=k).tolist() for split, x in label.items()}
-    for k, name in enumerate(data.class_names):
-        counts.add_row(escape(data.spelling.get(name, name)), *(f"{by_class[split][k]:,}" for split in splits))
+    for k, name in enumerate(data.spelled_names):
+        counts.add_row(escape(name), *(f"{by_class[split][k]:,}" for split in splits))
     counts.add_section()
     counts.add_row("all", *(f"{len(label[split]):,}" for split in splits))
 
@@ -55,7 +55,7 @@ def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator
     batches, epochs = _batches(trainer, data), trainer.max_epochs
     steps = f"{batches:,} of up to {data.batch_size} images an epoch"
     if epochs not in (None, -1):
-        steps += f", {epochs} epochs, {math.ceil(batches / max(trainer.accumulate_grad_batches, 1)) * epochs:,} in all"
+        steps += f", {epochs} epoch{'s' if epochs > 1 else ''}, {math.ceil(batches / max(trainer.accumulate_grad_batches, 1)) * epochs:,} in all"
     return {
         "data": type(data).__name__ + (f", {root}" if root else ""),
         "images": used,
@@ -102,7 +102,7 @@ def next_commands(folder: Path, tested: bool, trust: str, whole_model: bool) -> 
     run = shlex.quote(shown(folder)) + trust
     lines = [] if tested else [f"  ferl test {run}  # measure it on the test split"]
     if not whole_model:
-        lines.append(f"  ferl predict {run} FACES  # cut out; writes predictions.csv")
+        lines.append(f"  ferl predict {run} FACES  # faces that are cut out already; writes predictions.csv")
     return "\n".join(["Next:", *lines]) if lines else ""
 
 

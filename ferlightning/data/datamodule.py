@@ -166,6 +166,11 @@ class FaceData(LightningDataModule):
         """
         return chosen_classes(self.label_names, self.classes, self.meaning)
 
+    @property
+    def spelled_names(self) -> list[str]:
+        """The K classes as the source writes them."""
+        return [self.spelling.get(name, name) for name in self.class_names]
+
     @cached_property
     def raw(self) -> Store:
         """The source as it was read."""

@@ -138,7 +138,7 @@ def describe(data: FaceData) -> dict[str, Any]:
         ``subjects`` and ``sequences``, how many are known; ``frames``, fewest, median and most of an item; ``remarks``;
         ``files``, what they are like as stored; ``to_train``, how many items; and ``advice`` for a training.
     """
-    store, names = data.raw, [*data.class_names, "unlabelled"]
+    store, names = data.raw, [*data.spelled_names, "unlabelled"]
     label = np.where(data.label == UNLABELLED, len(names) - 1, data.label)
     splits = {name: store.split == i for i, name in enumerate(SPLITS) if (store.split == i).any()}
     if (store.split == UNDECIDED).any():

@@ -41,7 +41,7 @@ def write_page(path: Path, sources: list[tuple[Source, dict[str, Any]]]) -> None
 
 def _section(source: Source, found: dict[str, Any]) -> dict[str, Any]:
     data = source.default()
-    store, names, splits = data.raw, data.class_names, list(found["classes"])
+    store, names, splits = data.raw, data.spelled_names, list(found["classes"])
     counts = dict(zip(found["names"], zip(*found["classes"].values(), strict=True), strict=True))
     most = max(max(own) for own in found["classes"].values()) or 1
     rng = np.random.default_rng(0)

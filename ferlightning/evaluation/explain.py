@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ferlightning.contracts.modules import Backbone, Output, Stage
 from ferlightning.evaluation.statistics import Array
+from ferlightning.models.network import spelled_names
 
 STILLS, CLIPS = 6, 3
 """How many right and how many wrong predictions are shown."""
@@ -143,7 +144,7 @@ def explain_image(network: nn.Module, image: Tensor) -> Explanation | None:
         _, maps = _maps(model, image, None, torch.tensor([int(probs.argmax())]))
     if maps is None or maps[0].numel() == 1:
         return None
-    frames, cells, predicted = image[0], maps[0].numpy(), model.class_names[probs.argmax()]
+    frames, cells, predicted = image[0], maps[0].numpy(), spelled_names(model)[probs.argmax()]
     pixels = (frames.movedim(1, 3) if frames.shape[1] == 3 else frames[:, 0]).numpy()
     return Explanation(pixels, np.ones(1), heat_map(cells, frames.shape[2:]), "", predicted, float(probs.max()))
 

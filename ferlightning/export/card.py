@@ -38,6 +38,8 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
     import jinja2  # late: it takes a tenth of a second
 
     report = _report(sources[0]) if len(sources) == 1 else None
+    spelling = header.get("input", {}).get("spelling", {})
+    class_names = [spelling.get(name, name) for name in header["network"]["class_names"]]
     front: dict[str, Any] = {
         "library_name": "ferlightning",
         "pipeline_tag": "image-classification",
@@ -59,7 +61,7 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
     template = environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
     text = template.render(
         front=yaml.safe_dump(front, sort_keys=False), model=model, source=" and ".join(sources), report=report,
-        class_names=header["network"]["class_names"], views=header["views"], input=header.get("input", {}),
+        class_names=class_names, views=header["views"], input=header.get("input", {}),
         said=said, shipped=_shipped(sources),
     )  # fmt: skip
     with replacing(path) as temporary:

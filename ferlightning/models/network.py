@@ -165,6 +165,12 @@ class NetworkEnsemble(nn.Module):
         return Output(members.logsumexp(1) - math.log(len(probs)), members.flatten(1), image, None)
 
 
+def spelled_names(network: nn.Module) -> list[str]:
+    """The classes of a network as they are written in the data that it was trained on."""
+    spelling = (getattr(network, "input", None) or {}).get("spelling", {})
+    return [spelling.get(name, name) for name in network.class_names]  # type: ignore[union-attr]
+
+
 def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:
     """Results of frames, (N, ...), as (B, T, ...) with zeros where there is padding."""
     if packed is not None:

@@ -135,7 +135,7 @@ def test_other_class_folders_are_an_image_folder(tmp_path: Path, capsys: pytest.
     main(["data", "inspect", str(tmp_path)])
     shown = capsys.readouterr().out
     assert "ImageFolder, layout folder" in shown and "not split" in shown
-    assert table(shown) == {"happiness": [2], "wink": [3], "all": [5]}
+    assert table(shown) == {"Happy": [2], "wink": [3], "all": [5]}
 
 
 def test_class_folders_beside_a_csv_are_not_passed_over(

@@ -35,7 +35,7 @@ def audit(data: FaceData) -> Found:
         ``data``, the number of ``items`` of each split, ``notes``, ``thresholds``, and ``checks``: title to ``verdict``
         (ok, LEAK or note), ``findings`` in words, and the figures and names behind it.
     """
-    store, names, parts = data.raw, data.class_names, split_frames(data)
+    store, names, parts = data.raw, data.spelled_names, split_frames(data)
     inner = [exact_copies(part, part) for part in parts]
     inner_near = [near_copies_within(store, part) for part in parts]
     exact, near, augmented = [], [], []
