@@ -40,6 +40,7 @@ def test_a_new_plugin_keeps_the_contract_and_trains(
     main(
         [
             "fit",
+            "--config=quickstart",
             "--config=config.yaml",
             "--trainer.fast_dev_run=1",
             *(TINY if part != "data" else []),

@@ -14,13 +14,13 @@ from ferlightning.files import replacing
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHOSEN = {
-    "backbone": "model:\n  init_args:\n    backbone:\n      class_path: {path}",
-    "restorer": "model:\n  init_args:\n    restorer:\n      class_path: {path}",
-    "sequence": "model:\n  init_args:\n    sequence:\n      class_path: {path}",
-    "attention": "model:\n  init_args:\n    attention:\n      class_path: {path}",
-    "head": "model:\n  init_args:\n    head:\n      class_path: {path}",
-    "loss": "model:\n  init_args:\n    losses:\n      - class_path: {path}",
-    "callback": "  callbacks+:\n    - class_path: {path}",  # below trainer, which the template has
+    "backbone": "model:\n  backbone:\n    class_path: {path}",
+    "restorer": "model:\n  restorer:\n    class_path: {path}",
+    "sequence": "model:\n  sequence:\n    class_path: {path}",
+    "attention": "model:\n  attention:\n    class_path: {path}",
+    "head": "model:\n  head:\n    class_path: {path}",
+    "loss": "model:\n  losses:\n    - class_path: {path}",
+    "callback": "trainer:\n  callbacks+:\n    - class_path: {path}",
     "data": "data:\n  class_path: {path}\n  init_args: {{ root: faces.npz }} # images, labels",
 }
 """What a configuration says to use the part, by kind."""
@@ -54,11 +54,11 @@ def plugin(
     if find_spec(module) is not None or made.lower() in known:
         what = f"the part {known[made.lower()]}" if made.lower() in known else f"the package {module}"
         raise FerlError(f"ferl new plugin: there is {what} already; choose another name")
-    choice = CHOSEN[part].format(path=f"{module}.{made}")
-    drawn = "" if part == "data" else "\ndata:\n  class_path: SyntheticFaces"
+    draw = f"python tests/test_{module}.py" if part == "data" else ""
     chosen = {"data": f"--data={made}", "loss": f"--model.losses=[{made}]", "callback": f"--trainer.callbacks+={made}"}
     words = {
-        "name": name, "module": module, "part": part, "made": made, "version": __version__, "config": choice + drawn,
+        "name": name, "module": module, "part": part, "made": made, "version": __version__, "config": CHOSEN[part].format(path=f"{module}.{made}"),
+        "draw": draw and f"{draw}  # draws faces.npz, for the next line\n",
         "option": chosen.get(part, f"--model.{part}={made}"),
         "check": f"check_{'stage' if part in SLOTS else part}",
     }  # fmt: skip
@@ -75,4 +75,4 @@ def plugin(
         (folder / module / "py.typed").touch()
     print(f"Written: {name}/{module}/{part}.py, with its tests and a configuration. Next:")
     print(f"  cd {name} && pip install -e '.[dev]' && pytest")
-    print("  ferl fit --config config.yaml")
+    print(f"  {draw + ' && ' if draw else ''}ferl fit --config quickstart --config config.yaml")

@@ -183,7 +183,7 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
         soft_wrap=True,
     )
     people = f"{found['subjects']:,} subjects" if found["subjects"] else "subjects unknown"
-    facts = [f"images {found['image']}", people]
+    facts = [f"images {'read as ' if found['files'] else ''}{found['image']}", people]
     if found["sequences"]:
         facts.append(f"{found['sequences']:,} sequences")
     least, median, most = found["frames"]
@@ -204,7 +204,7 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
     for remark in found["remarks"]:
         console.print(f"Note: {remark}", style="yellow", markup=False)
     for line in found["advice"]:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     if found["to_train"]:
         console.print(f"Train on it: {train_on(source, found)}", markup=False, soft_wrap=True)
 

@@ -23,6 +23,8 @@ from ferlightning.files import replacing
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY, find_file
 
+ENDS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
 
 def export(
     model: str | list[str],
@@ -87,12 +89,13 @@ def export(
         return path
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
-    end = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}[format]
+    end = ENDS[format]
     path = path if path.suffix else path.with_suffix(end)
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
-    if path.suffix in {".onnx", ".pt2", ".safetensors", ".ckpt"} - {end}:
-        raise FerlError(f"out: {path} would be a file of --format={format}, whose names end in {end}")
+    if path.suffix != end:
+        meant = next((f"; did you mean --format={name}?" for name, x in ENDS.items() if x == path.suffix), "")
+        raise FerlError(f"out: {path} would be a file of --format={format}, whose names end in {end}{meant}")
     if int8 and format != "onnx":
         raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
     said, header = _written(sources, path, format, clips, mirror, fp16, int8, prune, data, trust)

@@ -210,6 +210,7 @@ def test_files_are_described_with_a_command_that_reads_them(
     main(["data", "inspect", str(tmp_path / "some faces"), f"--report={tmp_path / 'data.html'}"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "Files as stored: 70 x 60 to 310 x 300, median 130 x 120, 19% in colour" in shown
+    assert "Of 7 pictures that were searched, 7 have no face" in shown
     command = f"ferl fit --config=ck_attn_pretrained --data=ImageFolder '--data.root={tmp_path}/some faces'"
     assert "With 21 items to train on" in shown and f"Train on it: {command}" in shown
     page = (tmp_path / "data.html").read_text(encoding="utf-8")
