@@ -69,7 +69,8 @@ class FaceData(LightningDataModule):
         val_fraction: share of the training items that becomes validation where the source has none, in (0, 1); by
             subject where subjects are known.
         split_seed: seed of that split, and of the one into 70 / 15 / 15 % of a source that has no splits at all.
-        tested: the split that ``test`` evaluates; ``train`` tells how well training images are remembered.
+        tested: the split that ``test`` evaluates; ``train`` tells how well training images are remembered, and ``all``
+            is for data that nothing was trained on.
         predict_folder: folder of images, at any depth, or one image, or a list of these; ``predict`` reads them instead
             of the test split.
     """
@@ -91,7 +92,7 @@ class FaceData(LightningDataModule):
         balanced_sampling: bool = False,
         val_fraction: float = 0.15,
         split_seed: int = 0,
-        tested: Literal["train", "test"] = "test",
+        tested: Literal["train", "test", "all"] = "test",
         predict_folder: list[str] | str | None = None,
     ) -> None:
         super().__init__()
@@ -199,7 +200,17 @@ class FaceData(LightningDataModule):
             chosen = choose(self.label[train], group[train], by_group, self.val_fraction, self.split_seed)
             train, val = train[~chosen], train[chosen]
         found: dict[Split, NDArray[np.int64]] = {"train": train, "val": val, "test": test if len(test) else val}
-        return found | {"test": found[self.tested]}
+        return found | {"test": np.flatnonzero(used) if self.tested == "all" else found[self.tested]}
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the splits are drawn here, because the source says nothing of them."""
+        return type(self).split is FaceData.split and bool((self.raw.split == UNDECIDED).all())
+
+    @property
+    def _is_trained_on(self) -> bool:
+        """Whether the model was trained on the training split, as far as its checkpoint tells."""
+        return self.trained_on is not None and bool(np.isin(self.training_frames, self.trained_on).all())
 
     @property
     def class_counts(self) -> list[int]:
@@ -257,7 +268,9 @@ class FaceData(LightningDataModule):
         items = self.items[split]
         frames, lengths = frames_of(self.raw, items), self.raw.start[items + 1] - self.raw.start[items]
         owner = np.repeat(np.arange(len(items)), lengths)
-        trained_on = self.training_frames if self.trained_on is None else self.trained_on
+        trained_on = self.trained_on
+        if trained_on is None:  # as far as is known, nothing was trained on data that is tested as a whole
+            trained_on = np.empty(0, np.uint64) if self.tested == "all" else self.training_frames
         seen = np.isin(self.raw.hashes[frames], trained_on) & telling_frames(owner, blank_frames(self.raw, frames))
         copied: NDArray[np.bool_] = np.bincount(owner, seen, len(items)) > 0
         return copied
@@ -275,8 +288,15 @@ class FaceData(LightningDataModule):
         if self.corrupt is not None and self.corrupt.severity:
             name, severity, most = type(self.corrupt).__name__, self.corrupt.severity, len(self.corrupt.strengths)
             found.append(f"The images were corrupted: {name}, severity {severity} of {most}.")
-        if split == "test" and self.tested != "test":
+        if split == "test" and self.tested == "train":
             found.append("These are the training images, which the model has seen.")
+        elif split == "test" and self.tested == "all":
+            found.append("These are all images of the data, whatever their split.")
+        elif split == "test" and self._is_drawn and not self._is_trained_on:
+            found.append(
+                f"The data has no splits: {len(self.items['test']):,} of its {len(self.raw):,} items were drawn for "
+                "the test. --data.tested=all takes all of them."
+            )
         elif split == "test" and self.items["test"] is self.items["val"]:
             found.append("The data has no test split: these are the validation images, on which the epoch was chosen.")
         left_out = self.raw.label[(self.label == UNLABELLED) & (self.raw.label != UNLABELLED)]

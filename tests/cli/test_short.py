@@ -181,16 +181,15 @@ def test_a_fit_from_weights_says_how_many_tensors_it_took(home: Path, capsys) ->
     assert "its last layer knows 2 of 3 classes by name" in shown
 
 
-def test_a_fit_from_weights_is_gentle_unless_something_else_is_said(home: Path, capsys) -> None:
-    Path("mine.yaml").write_text("data: {class_path: ImageFolder, init_args: {root: photos, augment: [Erase]}}")
+def test_a_fit_from_weights_is_gentle_and_takes_their_images_unless_something_else_is_said(home: Path, capsys) -> None:
+    Path("mine.yaml").write_text("data: {class_path: ImageFolder, init_args: {root: photos, size: 64}}")
 
-    def resolved(*words: str) -> tuple[str, list[str]]:
+    def resolved(*words: str) -> tuple[float, int]:
         with pytest.raises(SystemExit):
             main(["fit", *words, "--from=ferl-small", "--print_config"])
         config = yaml.safe_load(capsys.readouterr().out)
-        augment = [part["class_path"].rpartition(".")[2] for part in config["data"]["init_args"]["augment"]]
-        return config["model"]["init_args"]["optimizer"]["init_args"]["lr"], augment
+        return config["model"]["init_args"]["optimizer"]["init_args"]["lr"], config["data"]["init_args"]["size"]
 
-    assert resolved("photos") == (0.0001, ["Warp", "Light"])
-    assert resolved("photos", "--model.optimizer.lr=0.1", "--data.augment=[]") == (0.1, [])
-    assert resolved("photos", "--config=mine.yaml") == (0.0001, ["Erase"])
+    assert resolved("photos") == (0.0001, 48)
+    assert resolved("photos", "--model.optimizer.lr=0.1", "--data.size=32") == (0.1, 32)
+    assert resolved("photos", "--config=mine.yaml") == (0.0001, 64)

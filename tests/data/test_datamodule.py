@@ -22,7 +22,7 @@ from ferlightning.contracts.images import Preprocess
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.dataset import StoreDataset
 from ferlightning.data.photos import read_photos
-from ferlightning.data.store import Store
+from ferlightning.data.store import UNDECIDED, Store
 from ferlightning.errors import FerlError
 from ferlightning.images.preprocess import GlobalContrast, MedianFilter
 
@@ -418,6 +418,19 @@ def test_training_images_can_be_tested_as_they_are() -> None:
     assert torch.equal(batch["image"][:, 0, 0], torch.from_numpy(store.images[:5]))
     assert data.item_subjects("test").tolist() == [f"s{i}" for i in range(5)]
     assert data.notes("test") == ["These are the training images, which the model has seen."]
+
+
+def test_other_data_without_splits_is_tested_in_part_and_says_so_or_as_a_whole() -> None:
+    store = clips([1] * 20, split=np.full(20, UNDECIDED))
+    data = Faces(store)
+    data.trained_on = np.array([1], np.uint64)
+    (note,) = [note for note in data.notes("test") if "were drawn for the test" in note]
+    assert f"{len(data.items['test'])} of its 20 items" in note
+    data.trained_on = data.training_frames
+    assert not data.notes("test")
+    data = Faces(store, tested="all")
+    assert data.items["test"].tolist() == [*range(20)] and "all images" in data.notes("test")[0]
+    assert not data.copied_from_training("test").any()
 
 
 def test_copies_of_training_frames_are_found() -> None:
