@@ -29,6 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG):  # which do not tell what they had no room for
+            error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):

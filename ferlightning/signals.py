@@ -16,7 +16,7 @@ HANG_UP = getattr(signal, "SIGHUP", None)
 def asked_to_end(act: Callable[[int], object], *signals: signal.Signals | None) -> Iterator[list[int]]:
     """Call a function with each signal that comes, in place of what it would do, and yield those that came.
 
-    Under ``nohup`` SIGHUP stays ignored.
+    Under ``nohup`` SIGHUP stays ignored; in a thread other than the main one all of them keep what they do.
     """
     came = list[int]()
 
@@ -26,7 +26,8 @@ def asked_to_end(act: Callable[[int], object], *signals: signal.Signals | None) 
             _leave_closed_terminal()
         act(number)
 
-    wanted = [number for number in signals if number and signal.getsignal(number) != signal.SIG_IGN]
+    main = threading.current_thread() is threading.main_thread()
+    wanted = [number for number in signals if main and number and signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield came

@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Never
 
 from ferlightning.errors import FerlError
+from ferlightning.signals import HANG_UP, asked_to_end
 
 EXAMPLES = """examples:
   ferl recognize photo.jpg                                    # a table
@@ -74,11 +74,10 @@ def recognize(args: Sequence[str]) -> None:
     if options.end is not None and options.end <= options.start:
         raise FerlError(f"--end={options.end:g} is not after --start={options.start:g}")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "200000000")  # OpenCV reads it as it is imported
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # we say ourselves which file cannot be read
-    with suppress(ValueError):  # in a thread of another program
-        signal.signal(signal.SIGTERM, _interrupt)
-    _run(options)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # we say ourselves which file cannot be read
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    with asked_to_end(_interrupt, signal.SIGTERM, HANG_UP):
+        _run(options)
 
 
 def _run(options: Any) -> None:
@@ -116,7 +115,7 @@ def _run(options: Any) -> None:
     if options.save:
         print(f"Saved: {job.saved} of {total} in {options.save}", file=sys.stderr)
     if job.unreadable:
-        print(f"ferl: error: {len(job.unreadable)} of {total} sources cannot be read:", file=sys.stderr)
+        print(f"ferl: error: {len(job.unreadable)} of {total} sources failed:", file=sys.stderr)
         print(*(f"  {line}" for line in job.unreadable), sep="\n", file=sys.stderr)
     if status or job.unreadable:
         raise SystemExit(status or 1)

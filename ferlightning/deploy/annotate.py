@@ -96,8 +96,10 @@ class VideoFile:
             self.writer = None
             written = cv2.VideoCapture(str(self.partial))  # OpenCV's writer does not tell that it failed
             written.set(cv2.CAP_PROP_POS_FRAMES, self.written - 1)
-            whole = written.grab()
+            whole = written.grab() and written.get(cv2.CAP_PROP_POS_FRAMES) >= self.written
             written.release()
             if not whole:
-                raise FerlError(f"{self.partial}: the end could not be written: is the disk full?")
+                raise FerlError(
+                    f"{self.partial}: the end could not be written: is the disk full, or does another process write it?"
+                )
             self.partial.replace(self.path)

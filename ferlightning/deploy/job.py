@@ -73,6 +73,8 @@ class Job:
     def run(self, sources: list[Source]) -> None:
         """Process the sources, and note those that cannot be read."""
         self._refuse_overwriting(sources)
+        if self.show and not any(source.video for source in sources):
+            raise FerlError("--show is for videos, cameras and streams: give --save=DIR to see pictures")
         pictures: list[tuple[Source, NDArray[np.uint8]]] = []
         held = 0
         for n, source in enumerate(sources):
@@ -104,7 +106,7 @@ class Job:
             raise FerlError(f"--save={self.save}: {above} is no folder that can be written to")
         read = {Path(source.place).resolve() for source in sources if not is_live(source.place)}
         for source in sources:
-            if self.save and (path := self.save / source.saved).resolve() in read:
+            if self.save and ((path := self.save / source.saved).resolve() in read or path.is_dir()):
                 raise FerlError(f"--save={self.save} would replace {path}: choose another folder")
 
     def _flush(self, pictures: list[tuple[Source, NDArray[np.uint8]]]) -> None:
@@ -155,16 +157,20 @@ class Job:
         path = None if self.save is None else self.save / source.saved
         with Window(shown(source.place)) if self.show else nullcontext() as window:
             file = VideoFile(path, rate, video.live) if path else None
+            empty = True
             try:
                 for frame, faces in stream:
                     self.output.add(shown(source.place), faces, frame.index, frame.time)
                     self.done += 1
+                    empty = empty and not faces
                     drawn = draw(frame.image, faces) if file or window else frame.image
                     if file:
                         file.add(drawn, frame.time)
                     if window and not window.show(drawn):
                         break
                     self._tell(frame.index + 1, video.frames, "frame")
+                if empty and self.output.format == "table":
+                    self.output.add(shown(source.place), [])
             finally:
                 self.recognizer.min_score = sure
                 video.close()

@@ -81,8 +81,15 @@ def _videos(folder: Path) -> list[Path]:
     ]
 
 
+def _is_animation(path: Path) -> bool:
+    """Tell whether a file is a GIF of several frames; before each there is a control block, which begins alike."""
+    if path.suffix.lower() != ".gif" or not os.access(path, os.R_OK):
+        return False
+    return len(re.findall(rb"!\xf9\x04.{4}\0", path.read_bytes(), re.DOTALL)) > 1
+
+
 def _file(path: Path, saved: str) -> Source:
-    video = path.suffix.lower() in VIDEOS or not is_image(path)
+    video = path.suffix.lower() in VIDEOS or not is_image(path) or _is_animation(path)
     if video:
         saved = str(Path(saved).with_suffix(".mkv"))
     elif not cv2.haveImageWriter(f"_{Path(saved).suffix}"):

@@ -1,5 +1,6 @@
 """Where pictures come from: video files, cameras and streams, frame by frame."""
 
+import logging
 import os
 import re
 import sys
@@ -33,12 +34,15 @@ VIDEOS = {
     ".webm",
     ".wmv",
 }
+LEAST_SHARE = 0.9
+"""Of the frames that a file tells of, from which it is whole; it counts what it lacks by its length and rate."""
 PIPE = "/dev/fd/"
 """Where a system shows the open files of a process."""
 REOPENED = 30.0
 """Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
 PATIENCE = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
 """How long a stream may be silent before it counts as stopped; 30 seconds by default."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,8 @@ def is_live(source: Any) -> bool:
 
 def shown(source: Any) -> str:
     """A source as it may be told: without the passwords that a URL may have, before its host or after a ``?``."""
+    if str(source).startswith(PIPE):
+        return "standard input"
     text = re.sub(r"(?<=://)([^/@]*?):[^/@]*@", r"\1:***@", str(source))
     return (
         re.sub(r"(?<=[?&/_])((?:pass|pwd|token|key|auth|secret)\w*=)[^&/]*", r"\1***", text) if "://" in text else text
@@ -110,8 +116,7 @@ class Video:
         if self.capture is None:
             text = str(source)
             if not is_live(source):
-                name = "standard input" if text.startswith(PIPE) else text
-                raise FerlError(f"{name}: cannot be read as a picture or video")
+                raise FerlError(f"{shown(text)}: cannot be read as a picture or video")
             if text.isdecimal():
                 raise FerlError(f"camera {text}: cannot be opened: is it connected, and not used by another program?")
             raise FerlError(f"{shown(text)}: cannot be opened: does it send, and are its path and password right?")
@@ -140,8 +145,8 @@ class Video:
             capture = cv2.VideoCapture(int(text))
         elif is_live(text) and cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
             capture = cv2.VideoCapture(text, cv2.CAP_FFMPEG, PATIENCE)
-        else:
-            capture = cv2.VideoCapture(text)
+        else:  # the whole name, since FFmpeg takes what is before a colon for a protocol
+            capture = cv2.VideoCapture(text if is_live(text) else str(Path(text).absolute()))
         return capture if capture.isOpened() else None
 
     def _all(self) -> Iterator[Frame]:
@@ -160,7 +165,12 @@ class Video:
             index += 1
         if first:
             later = f" from {self.start:g} s on" if self.start else ""
-            raise FerlError(f"{self.source}: has no frame that can be read{later}")
+            raise FerlError(f"{shown(self.source)}: has no frame that can be read{later}")
+        if index < LEAST_SHARE * self.frames:
+            log.warning(
+                "%s: ends after %d of the %d frames that it tells of: is it cut off?",
+                shown(self.source), index, self.frames,
+            )  # fmt: skip
 
     def _newest(self) -> Iterator[Frame]:
         """The newest frame of a camera, read in a separate thread."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL.Image import fromarray
 
 from ferlightning.cli.main import main
 from ferlightning.deploy.places import find_sources
@@ -167,6 +169,21 @@ def test_a_video_of_which_no_frame_is_taken_is_named(capsys: pytest.CaptureFixtu
     assert "3 of 3 sources" in err and "film.avi: has no frame that can be read from 100 s on" in err
 
 
+def test_a_video_that_is_cut_off_or_has_no_face_is_told_and_a_moving_gif_is_one(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_video("20:30.avi", 40)  # FFmpeg takes what is before a colon for a protocol
+    Path("cut.avi").write_bytes(Path("20:30.avi").read_bytes()[: Path("20:30.avi").stat().st_size // 2])
+    pictures = [fromarray(face(n)) for n in range(3)]
+    pictures[0].save("moving.gif", save_all=True, append_images=pictures[1:], duration=100)
+    pictures[0].save("still.gif")
+    out, _ = run(capsys, "20:30.avi", "cut.avi", "moving.gif", "still.gif", CROPPED, "--format=csv")
+    rows = Counter(row["source"] for row in csv.DictReader(out.splitlines()))
+    assert rows.pop("cut.avi") in range(15, 25) and rows == {"20:30.avi": 40, "moving.gif": 3, "still.gif": 1}
+    assert "cut.avi: ends after" in caplog.text and "20:30" not in caplog.text
+    assert run(capsys, "20:30.avi", "--detector=haar")[0] == "20:30.avi  no face\n"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes files")
 @pytest.mark.parametrize(
     ("redirection", "status", "message"),
@@ -239,7 +256,7 @@ def test_standard_input_is_a_picture_or_a_video(suffix: str) -> None:
     assert len(out.splitlines()) == (1 if suffix == ".png" else 8), err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
     write_video("film.mkv", 1500, 96)
     process = start("film.mkv", "--format=jsonl", "--save=out")
