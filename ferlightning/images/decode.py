@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 _told = set[int]()  # bits of images of 16 that were told, once
 PILLOWS = re.compile(rb"\x89PNG|\xff\xd8|BM|II\*\0|MM\0\*|RIFF|P[1-6]\s")
 """First bytes of formats that Pillow reads whole: PNG, JPEG, BMP, TIFF, WebP and PNM."""
+INSIDE = 0.75
+"""Share of the width, and of the height, of a box that must be inside its image."""
 AHEAD = 8
 """How many images ``read_all`` holds at most."""
 _one_at_a_time = Lock()
@@ -316,8 +318,10 @@ def read_image(
     """
     image = decode_image(path, color) if content is None else decode_bytes(content(), color, str(path))
     if box is not None:
-        left, top, right, bottom = (max(side, 0) for side in box)  # a detector may go a little beyond the edges
-        if not (left < min(right, image.shape[1]) and top < min(bottom, image.shape[0])):
+        (left, top), (right, bottom) = np.maximum(box[:2], 0), np.minimum(box[2:], image.shape[1::-1])
+        wide, high = box[2] - box[0], box[3] - box[1]
+        # A detector's may go a little beyond the edges.
+        if not (wide > 0 and high > 0 and right - left >= INSIDE * wide and bottom - top >= INSIDE * high):
             raise FerlError(
                 f"{path}: the box {box} is not inside the image of {image.shape[1]} x {image.shape[0]} pixels"
             )

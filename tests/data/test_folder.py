@@ -1,6 +1,7 @@
 """Image folders as users have them, whole and broken. Images are written with Pillow, not with our own reader."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -526,3 +527,17 @@ def test_emotions_among_other_words_are_pointed_out(tmp_path: Path) -> None:
     fill(tmp_path, ("Angry_Face", "Sad faces", "wink"), 2)
     remarks = ImageFolder(str(tmp_path)).remarks
     assert len(remarks) == 2 and "class angry_face is outside the vocabulary: did you mean anger?" in remarks[0]
+
+
+def test_emotions_in_the_names_of_files_are_pointed_out(tmp_path: Path) -> None:
+    """In folders of people, which would be the classes, and in a folder without any."""
+    option = r"--data\.pattern='\(\?P<label>happy\|sad\)'"
+    for person in ("s1", "s2"):
+        for name in ("happy.1", "sad.1"):
+            (tmp_path / person).mkdir(exist_ok=True)
+            Image.new("L", (8, 8)).save(tmp_path / person / f"{name}.png")
+    assert re.search(option, str(ImageFolder(str(tmp_path)).remarks))
+    with pytest.raises(FerlError, match=option):
+        ImageFolder(str(tmp_path / "s1"))
+    data = ImageFolder(str(tmp_path), pattern="(?P<label>happy|sad)")
+    assert data.label_names == ["happiness", "sadness"] and len(data.files) == 4

@@ -98,7 +98,8 @@ class Folders(NamedTuple):
         for split in set(splits.values()):
             if not by_hand and len(same := [path.name for path in splits if splits[path] == split]) > 1:
                 raise FerlError(
-                    f"{root}: the folders {' and '.join(same)} are both named after {split}. Merge or move one"
+                    f"{root}: the folders {' and '.join(same)} are both named after {split}. Merge or move one, or "
+                    f"say by --data=ImageFolder --data.split='{{{split}: [{', '.join(same)}], ...}}' what each is"
                 )
         remarks = [
             f"{path.name} is no data and was not read."
@@ -177,7 +178,8 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
     if len(set(names.values())) < 2:
         raise FerlError(
             f"{root}: found {len(set(names.values()))} class folders, need at least 2, such as "
-            f"{root}/happiness/*.png or {root}/train/happiness/*.png" + (label_hint(root) or NO_LABELS)
+            f"{root}/happiness/*.png or {root}/train/happiness/*.png"
+            + (label_hint(root) or _names_hint(image_names(root)) or NO_LABELS)
         )
     files, empty, others = [], [], list[str]()
     for folder, split in classes.items():
@@ -193,10 +195,22 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
                 + label_hint(root)
             )
         remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
+    if not {*names.values()} & {*EMOTIONS} and (hint := _names_hint([file.path for file in files])):
+        remarks = [*remarks, f"No folder is named after an emotion{hint}."]
     if others:
         named = some([os.path.relpath(path, root) for path in others])
         remarks = [*remarks, f"{len(others):,} files in the class folders are no images and were not read: {named}."]
     return files, remarks
+
+
+def _names_hint(paths: list[str]) -> str:
+    """Say how to take the label from the names of files, where these are emotions; for a message."""
+    words = {word for path in paths[:1000] for word in re.findall(r"[^\W\d_]+", Path(path).stem)}
+    found = sorted(word for word in words if canonical(word) in EMOTIONS)
+    if len({canonical(word) for word in found}) < 2:
+        return ""
+    option = f"--data.pattern='(?P<label>{'|'.join(found)})'"
+    return f". Files are named after emotions, such as {Path(paths[0]).name}: read them by {option}"
 
 
 def class_name(folder: str) -> str:
@@ -229,6 +243,7 @@ def odd_names(names: list[str]) -> list[str]:
 def _meant_beside_words(name: str) -> str | None:
     """The emotion in a name such as angry_face."""
     words = [word for word in re.split(r"[\W_]+", name) if word not in ("face", "faces", "emotion", "expression")]
+    words = [word for word in words if not word.isdecimal()]
     emotion = canonical(" ".join(words))
     return emotion if emotion in EMOTIONS and emotion != canonical(name) else None
 

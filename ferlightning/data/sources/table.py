@@ -16,7 +16,7 @@ from ferlightning.data.sources.names import Names, no_such, some, split_of, stri
 from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns, vote_columns
 from ferlightning.data.sources.shards import SHARDS
 from ferlightning.data.sources.text_lines import is_utf8
-from ferlightning.emotions import NUMBERINGS, canonical, spelled
+from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftover, list_images
 
@@ -87,7 +87,11 @@ class Table(OwnImages):
         self.spelling = {}
         self.label_names = sorted({file.name for file in self.files if file.name is not None}, key=_natural)
         if len(self.label_names) < 2:
-            raise FerlError(f"{self.place}: the labels are {self.label_names}, need at least 2 classes")
+            folders = sum(
+                canonical(path.name) in EMOTIONS or bool(split_of(path.name)) for path in self.root.glob("*/")
+            )
+            hint = ". The folders beside it are read by --data=ImageFolder" if folders > 1 else ""
+            raise FerlError(f"{self.place}: the labels are {self.label_names}, need at least 2 classes{hint}")
         self.remarks += odd_names([name for name in self.meaning.values() if name])
 
     @cached_property
