@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ferlightning.api import predict as predict
     from ferlightning.api import prepare as prepare
     from ferlightning.api import test as test
+    from ferlightning.api import validate as validate
     from ferlightning.checkpoint import load as load
     from ferlightning.data import FER2013 as FER2013
     from ferlightning.data import RAFDB as RAFDB
@@ -46,7 +47,7 @@ _DATA = (
 )  # fmt: skip
 _API = (
     "Run", "Scores", "audit", "compare", "components", "embed", "explain", "fit", "from_arrays", "inspect", "predict",
-    "prepare", "test",
+    "prepare", "test", "validate",
 )  # fmt: skip
 _HOMES = (
     {

@@ -282,7 +282,25 @@ def test(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **t
         words: more options as on the command line.
         trainer: options of the trainer.
     """
-    report = run_trainer(["test", _place(run), *_data_words(data), *_more_words(words, trainer)])
+    return _evaluate("test", run, data, words, trainer)
+
+
+def validate(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **trainer: Any) -> Scores:
+    """Evaluate a run, a checkpoint or named weights on the validation split, as ``ferl validate`` does.
+
+    Args:
+        run: what to evaluate.
+        data: other data than those of the run, as in ``fit``.
+        words: more options as on the command line.
+        trainer: options of the trainer.
+    """
+    return _evaluate("validate", run, data, words, trainer)
+
+
+def _evaluate(
+    command: str, run: str | Path | Run, data: Any, words: Sequence[str], trainer: Mapping[str, Any]
+) -> Scores:
+    report = run_trainer([command, _place(run), *_data_words(data), *_more_words(words, trainer)])
     assert report is not None
     return _scores(report)
 

@@ -154,6 +154,9 @@ def read_start(path: str | Path, class_names: Sequence[str]) -> tuple[dict[str, 
 def _read(path: str | Path, device: Any) -> dict[str, Any]:
     path = find_weights(path)
     if not path.is_file():
+        run = Path(path).parent.parent
+        if Path(path).parts[-2:] == ("checkpoints", "best.ckpt") and run.is_dir():
+            raise FerlError(f"{run} is no run folder: it has no {Path(path).relative_to(run)}")
         raise FerlError(f"there is no checkpoint {path}{meant_weights(str(path))}")
     if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)

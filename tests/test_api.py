@@ -1,6 +1,7 @@
 """The Python API: every piece of docs/python.md, and what it promises of arrays, ranges and shapes."""
 
 import re
+from importlib import import_module
 import subprocess
 import sys
 from functools import partial
@@ -14,7 +15,7 @@ import torch
 from numpy.testing import assert_allclose
 
 import ferlightning as ferl
-from ferlightning.cli.main import main
+from ferlightning.cli.main import COMMANDS, main
 from ferlightning.data import SyntheticFaces
 from ferlightning.predictions import write_predictions
 
@@ -55,6 +56,14 @@ def test_the_page_has_its_examples_and_their_results_are_right(photos: Path, mon
     assert names["found"].accuracy["without"][0] == names["scores"].metrics["accuracy"].value
     assert Path("mine.onnx").is_file() and names["face"]._repr_html_().count("<img") == 2
     assert names["face"].heat.min() >= 0 and names["face"].heat.max() <= 1
+
+
+def test_every_command_has_a_name_in_python() -> None:
+    table = PAGE.partition("## The commands")[2]
+    for module, name in re.findall(r"`(ferlightning[\w.]*)\.(\w+)`", table):
+        assert callable(getattr(import_module(module), name))
+    assert {*re.findall(r"`ferl\.(\w+)`", table)} <= {*ferl.__all__}
+    assert not [name for name in COMMANDS if not re.search(rf"`(ferl )?{name}\b", table) and name != "completion"]
 
 
 def write_report(folder: Path, predictions: str) -> Path:

@@ -105,6 +105,10 @@ def compare(runs: Mapping[str, str | Path]) -> Comparison:
     Raises:
         FerlError: a folder has no report, or the reports are of different images.
     """
+    for place in map(Path, runs.values()):
+        if not any((place / name).is_dir() for name in ("report", "report_val", "checkpoints")):
+            what = "is no run folder, whose reports are compared" if place.exists() else "does not exist"
+            raise FerlError(f"compare takes run folders; {place} {what}")
     if len(runs) < 2:
         raise FerlError(f"compare needs at least two different runs, not {' and '.join(runs) or 'none'}")
     folders = {name: Path(folder) for name, folder in runs.items()}
@@ -156,6 +160,13 @@ def _read(folder: Path) -> tuple[Predicted, dict[tuple[str, int], int] | None]:
     return said, dict(zip(said, numbers, strict=True)) if len(numbers) == len(said) else None
 
 
+def _run_folder(place: Path) -> Path:
+    """The run folder of a checkpoint or a report in it."""
+    if place.parent.name == "checkpoints":
+        return place.parent.parent
+    return place.parent if place.name in ("report", "report_val", "checkpoints") else place
+
+
 def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -> None:
     """Compare trained models on the images that all of them were evaluated on, picture by picture.
 
@@ -170,6 +181,9 @@ def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -
     from rich.markup import escape
     from rich.table import Table
 
+    if shown < 0:
+        raise FerlError(f"shown is {shown}, expected a number from 0")
+    runs = [str(_run_folder(Path(run))) for run in runs]
     home = os.path.commonpath([Path(run).resolve().parent for run in runs]) if runs else ""
     names = {os.path.relpath(Path(run).resolve(), home): run for run in runs}
     found = compare(names)

@@ -69,11 +69,15 @@ def check(args: Sequence[str], model_unknown: bool = False) -> list[str]:
             stray = (
                 f"{text!r} is no option; {STRAY}" if short == text else f"there is no option -{short}{meant(short, ())}"
             )
-            checked.fail(f"--{name} is empty; give a path" if name else stray.removesuffix(" (known: none)"))
+            dashes = "-" if name == "c" else "--"
+            checked.fail(f"{dashes}{name} is empty; give a path" if name else stray.removesuffix(" (known: none)"))
         if name in ("config", "c"):
             values = read(Path(text or ""))
             _make_importable(values)
-            checked.take(values)
+            try:
+                checked.take(values)
+            except FerlError as error:
+                raise FerlError(f"{text}: {error}") from None
         elif text is None:
             checked.put(name.split("."), ..., append)
         else:
@@ -134,7 +138,8 @@ class _Check:
         if "dict_kwargs" in path:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
-        if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, int | float):
+        kinds = int | float | str | list if head == "trainer" else int | float
+        if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, kinds):
             first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
             self.fail(f"{head} is {value!r}, expected its options, such as {head}.{first}")
         if head == "trainer":
@@ -151,7 +156,8 @@ class _Check:
             groups = {"trainer": index.trainer_options(), **{root: self.options_of(root) or {} for root in ROOTS}}
             name = head.replace("-", "_")
             elsewhere = [f"{group}.{name}" for group, options in groups.items() if name in options]
-            hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, [*groups, *self.own])
+            top = [*groups, "config", "from", *self.own]
+            hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, top)
             self.fail(f"there is no option {head!r}{hint}")
 
     def option(
@@ -159,8 +165,11 @@ class _Check:
     ) -> None:
         """Take in one option of the trainer or of a part."""
         if name not in known:
-            mine = key == "trainer" and name in self.own
-            self.fail(f"{key} has no option {name!r}" + (f"; give --{name}" if mine else meant(name, known, key)))
+            hint = f"; give --{name}" if key == "trainer" and name in self.own else meant(name, known, key)
+            others = index.parts(slot_of(key) or "")
+            if hint.startswith(" (known") and (own := [x for x in others if name in (index.options(others[x]) or {})]):
+                hint = f"; of {', '.join(own[:4])}, which is chosen by class_path" if key == "data" else hint
+            self.fail(f"{key} has no option {name!r}{hint}")
         elif slot := _slot(known[name]):
             self.slot(f"{key}.{name}", slot, rest, value, append)
         elif not rest:
@@ -179,6 +188,10 @@ class _Check:
         elif isinstance(value, dict):
             if "class_path" in value:
                 self.hold(key, slot, value["class_path"])
+                if stray := {*value} - {"class_path", "init_args", "dict_kwargs"}:
+                    self.fail(f"{key}: {min(map(str, stray))!r} is beside class_path; options are below init_args")
+            elif len(value) == 1 and (name := next(iter(value))) in index.parts(slot.name):
+                self.fail(f"{key}: write the part as class_path: {name}, and its options below init_args")
             inside = value.get("init_args") or {} if {"class_path", "init_args"} & {*value} else value
             for name, below in inside.items() if isinstance(inside, dict) else ():
                 self.slot(key, slot, [str(name).removesuffix("+")], below, str(name).endswith("+"))
@@ -202,6 +215,8 @@ class _Check:
             self.held[key] = known[short]
         else:
             self.unknown.add(key)
+            if slot.name == "data" and Path(str(name)).exists():
+                self.fail(f"{key} is {name}: give its reader, class_path: ImageFolder and init_args: {{root: {name}}}")
             if name == short != index.base(slot.name) and not (self.plugins or slot.open):  # a plug-in may have it
                 self.fail(unknown_part(key, name, slot.name))
         if self.held.get(key) is not before:

@@ -94,6 +94,8 @@ def compare(args: Sequence[str]) -> None:
 def components(args: Sequence[str]) -> None:
     """Show every part by slot, or one with its options: ours, and those of installed plug-ins."""
     words = [f"{word}=true" if word == "--json" else word for word in args]
+    if len(names := [word for word in words if not word.startswith("-")]) > 1 and "--name" not in words:
+        raise FerlError(f"ferl components takes one name, not {' and '.join(names)}")
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"  # the parser takes as positional only what is required
     _run("components", show_components, words)
@@ -115,7 +117,10 @@ def new(args: Sequence[str]) -> None:
     """Write a plug-in package."""
     from ferlightning.cli.new import plugin
 
-    _run("new", {"plugin": plugin}, _checked("new", args, ["plugin"]))
+    words = _checked("new", args, ["plugin"])
+    if len(words) > 2 and not any(word.startswith("-") for word in words[1:3]):
+        words[2] = f"--part={words[2]}"  # the parser takes as positional only what is required
+    _run("new", {"plugin": plugin}, words)
 
 
 def completion(args: Sequence[str]) -> None:
@@ -131,6 +136,8 @@ def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[st
     if not words[0].startswith("-") and words[0] not in names:
         if command == "data" and Path(words[0]).exists():
             raise FerlError(f"ferl data: {words[0]} is no command; did you mean ferl data inspect {words[0]}?")
+        if command == "new":
+            raise FerlError(f"ferl new: {words[0]!r} is no command; did you mean ferl new plugin {words[0]}?")
         raise FerlError(f"ferl {command}: there is no command {words[0]!r}{meant(words[0], names)}")
     return words
 

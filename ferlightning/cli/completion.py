@@ -12,6 +12,7 @@ from ferlightning.plugins import SLOTS
 
 OTHERS = {"data": ("inspect", "audit", "verify", "align"), "bench": ("run", "report"), "new": ("plugin",)}
 """Commands of commands."""
+USAGE = 'usage: ferl completion SHELL, such as eval "$(ferl completion bash)"'
 
 
 def completion(args: Sequence[str]) -> None:
@@ -20,13 +21,16 @@ def completion(args: Sequence[str]) -> None:
     Raises:
         FerlError: the shell is unknown, or shtab is not installed.
     """
+    if {"--help", "-h"} & {*args}:
+        print((completion.__doc__ or "").partition("\n")[0] + f"\n\n{USAGE}")
+        return
     try:
         import shtab
     except ModuleNotFoundError:
         raise FerlError("shell completion needs shtab: pip install shtab") from None
     shells = ", ".join(shtab.SUPPORTED_SHELLS)
     if len(args) != 1 or args[0] not in shtab.SUPPORTED_SHELLS:
-        raise FerlError(f'ferl completion SHELL, which is one of {shells}. For bash: eval "$(ferl completion bash)"')
+        raise FerlError(f"{USAGE}; SHELL is one of {shells}")
     print(shtab.complete(_parser(), args[0]))
 
 

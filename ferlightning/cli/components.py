@@ -85,7 +85,9 @@ def components(name: str | None = None) -> list[Component]:
                     found[part.__module__, part.__name__] = _of_class(slot, part)
     if not found:
         names = [part for slot in slots for part in (*index.parts(slot), *slot.split(", "))]
-        raise FerlError(f"there is no part called {name!r}{meant(str(name), names)}")
+        hint = meant(str(name), names)
+        hint += "; of an optimizer: ferl fit --model.optimizer.help=NAME" if hint.startswith(" (known") else ""
+        raise FerlError(f"there is no part called {name!r}{hint}")
     return sorted(found.values(), key=lambda part: (slots.index(part.slot), part.name))
 
 

@@ -34,6 +34,8 @@ def find(name: str, folder: str, what: str) -> str:
     tails = {path.split("/")[-1]: path for path in ours}
     close = [*get_close_matches(short, ours, 3), *(tails[tail] for tail in get_close_matches(short, tails, 3))]
     top = [path for path in ours if "/" not in path]
+    if "," in name and what == "--config":
+        raise FerlError(f"--config: there is no file {name}; several are given one by one, --config A --config B")
     hint = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else f". Ours are {', '.join(top or ours)}"
     raise FerlError(f"{what}: there is no file {name}{hint}")
 

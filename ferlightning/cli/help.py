@@ -11,7 +11,7 @@ SHORT = {
 Train a model, and report on validation with the best checkpoint.
 
   ferl fit FACES                     a folder for each class; or a copy of FER2013, FER+, CK+, RAF-DB or AffectNet
-  ferl fit --config quickstart       a configuration, ours or a file; later ones and options go before earlier ones
+  ferl fit --config quickstart       a configuration, ours or a file; the later of two wins, and options win over both
   --from=ferl-small                  start from trained weights, with their network; or from a run, or a checkpoint
   --model.backbone=ResNet            choose a part, and null leaves one out; --model.backbone.channels=[32,64] sets it
   --data.size=96 --data.color=true   how images are read; --data.augment=[Warp] changes them while training

@@ -112,7 +112,7 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", reasons):
         return f"{key} has no option {found[1]!r}{_hint(found[1], _option_names(key))}"
     if found := re.search(r"argument --(\S+): expected one argument", message):
-        return f"--{found[1]} has no value: give one, such as --{found[1]}=true of a switch"
+        return f"--{found[1]} has no value: give one, --{found[1]}=VALUE, or --{found[1]}=true if it is a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
         return f"{key}: {found[1]} is the name of several classes; give the full path of one: {found[2]}"
     if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", reasons):

@@ -57,7 +57,8 @@ def plugin(
     draw = f"python tests/test_{module}.py" if part == "data" else ""
     chosen = {"data": f"--data={made}", "loss": f"--model.losses=[{made}]", "callback": f"--trainer.callbacks+={made}"}
     words = {
-        "name": name, "module": module, "part": part, "made": made, "version": __version__, "config": CHOSEN[part].format(path=f"{module}.{made}"),
+        "name": name, "module": module, "part": part, "made": made, "version": __version__,
+        "config": CHOSEN[part].format(path=f"{module}.{made}"),
         "draw": draw and f"{draw}  # draws faces.npz, for the next line\n",
         "option": chosen.get(part, f"--model.{part}={made}"),
         "check": f"check_{'stage' if part in SLOTS else part}",

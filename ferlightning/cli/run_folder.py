@@ -188,7 +188,10 @@ def _runs(args: Sequence[str], checkpoint: str | None = None) -> Path:
 
 
 def _stem(config: Path) -> str:
-    return config.stem if config.stem != "config" else config.resolve().parent.name or config.stem
+    folder = config.resolve().parent
+    if (folder / "checkpoints").is_dir():  # a run, which is called by its time
+        folder = folder.parent
+    return config.stem if config.stem != "config" else folder.name or config.stem
 
 
 def _job(args: Sequence[str]) -> str | None:

@@ -55,7 +55,8 @@ def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator
     batches, epochs = _batches(trainer, data), trainer.max_epochs
     steps = f"{batches:,} of up to {data.batch_size} images an epoch"
     if epochs not in (None, -1):
-        steps += f", {epochs} epoch{'s' if epochs > 1 else ''}, {math.ceil(batches / max(trainer.accumulate_grad_batches, 1)) * epochs:,} in all"
+        optimised = math.ceil(batches / max(trainer.accumulate_grad_batches, 1)) * epochs
+        steps += f", {epochs} epoch{'s' if epochs != 1 else ''}, {optimised:,} in all"
     return {
         "data": type(data).__name__ + (f", {root}" if root else ""),
         "images": used,

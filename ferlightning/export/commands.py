@@ -87,6 +87,8 @@ def export(
             "https, since browsers give the camera to https and localhost only"
         )
         return path
+    if exported := next((source for source in sources if source.endswith((".onnx", ".pt2"))), None):
+        raise FerlError(f"{exported} is an export already: give the run folder or the checkpoint that it is of")
     if path.exists() and not path.is_file():
         raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     end = ENDS[format]
