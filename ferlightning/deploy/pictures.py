@@ -18,15 +18,17 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
     """A picture as RGB, (H, W, 3), uint8.
 
     Args:
-        picture: a path; the bytes of an image file; a Pillow image; or an array (H, W), (H, W, C) or (C, H, W) with C
-            of 1, 3 or 4, of uint8, of uint16, or of floats in [0, 1]. Files and Pillow images are turned as their EXIF
-            entry says. Transparency is ignored.
+        picture: a path; the bytes of an image file, or a file object; a Pillow image; or an array (H, W), (H, W, C) or
+            (C, H, W) with C of 1, 3 or 4, of uint8, of uint16, or of floats in [0, 1]. Files and Pillow images are
+            turned as their EXIF entry says. Transparency is ignored.
         order: of an array's colours; OpenCV's are bgr.
         name: what the picture is called in a message.
 
     Raises:
         FerlError: it cannot be read, is empty or too large, or is no such array.
     """
+    if hasattr(picture, "read"):
+        picture = picture.read()
     if isinstance(picture, str | os.PathLike):
         name = os.fspath(picture)
         image = decode_image(Path(picture), color=True)
@@ -38,6 +40,11 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
             array = np.asarray(as_array(array))
         except (OSError, ValueError) as error:  # cut short, closed, or lists of several lengths
             raise FerlError(f"{name}: cannot be read: {error}") from None
+        if not array.ndim:
+            raise FerlError(
+                f"{name} is {picture!r:.80}, expected a path, bytes, a Pillow image or an array (None is what OpenCV gives "
+                "in place of a file that it cannot read)"
+            )
         image = _array_as_rgb(array, order, name)
     return image
 
@@ -53,24 +60,8 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
     Raises:
         FerlError: one cannot be read, or is no such array.
     """
-    single = isinstance(crops, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(crops, "getexif")
-    if not single and not hasattr(crops, "__iter__"):
-        raise FerlError(f"there is {crops!r} in place of pictures: give a path, an array, or several in a list")
-    crops = as_array(crops)
-    several = [crops] if single or isinstance(crops, np.ndarray) else list(crops)
-    if isinstance(crops, np.ndarray):
-        array = crops
-        if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (1, 3, 4):
-            raise FerlError(
-                f"the array has the shape {array.shape}: write one colour picture as (H, W, 3) or (1, 3, H, W), or "
-                "three grey ones as a list"
-            )
-        if array.ndim == 3 and array.shape[2] == 2:
-            raise FerlError(f"the array has the shape {array.shape}: of grey with transparency, give the grey alone")
-        stacked = array.ndim == 4 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
-        several = list(array) if stacked else [array]
     names, faces = [], []
-    for n, crop in enumerate(several):
+    for n, crop in enumerate(as_list(crops)):
         is_path = isinstance(crop, str | os.PathLike)
         name = os.fspath(crop) if is_path else str(n)
         if is_path and not color:  # as `ferl predict` reads it: the grey of a JPEG file is not that of its colours
@@ -82,6 +73,31 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
         names.append(name)
         faces.append(image)
     return names, faces
+
+
+def as_list(pictures: Any) -> list[Any]:
+    """One picture, or several in any iterable or an array (N, H, W[, C]) or (N, C, H, W), as a list.
+
+    Raises:
+        FerlError: an array may be one or several, or it is no picture at all.
+    """
+    single = isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview)
+    if single or hasattr(pictures, "getexif") or hasattr(pictures, "read"):
+        return [pictures]
+    if not hasattr(pictures, "__iter__"):
+        raise FerlError(f"there is {pictures!r} in place of pictures: give a path, an array, or several in a list")
+    array = as_array(pictures)
+    if not isinstance(array, np.ndarray):
+        return list(array)
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (1, 3, 4):
+        raise FerlError(
+            f"the array has the shape {array.shape}: write one colour picture as (H, W, 3) or (1, 3, H, W), or "
+            "three grey ones as a list"
+        )
+    if array.ndim == 3 and array.shape[2] == 2:
+        raise FerlError(f"the array has the shape {array.shape}: of grey with transparency, give the grey alone")
+    stacked = array.ndim == 4 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    return list(array) if stacked else [array]
 
 
 def as_array(values: Any) -> Any:
@@ -148,7 +164,7 @@ def _as_bytes(array: Any, name: str) -> Any:
     if array.dtype.kind in "iu" and low >= 0 and high <= 255:
         return array.astype(np.uint8)
     raise FerlError(
-        f"{name} is {array.dtype} with values from {low:.4g} to {high:.4g}, expected uint8, uint16, or floats from "
+        f"{name} is {array.dtype} with values from {low:.6g} to {high:.6g}, expected uint8, uint16, or floats from "
         "0 to 1"
     )
 

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.classifier import FaceModel, OnnxModel
-from ferlightning.deploy.pictures import Order, as_faces, as_rgb, looks_bgr
-from ferlightning.deploy.sources import Frame, Video
+from ferlightning.deploy.pictures import Order, as_faces, as_list, as_rgb, looks_bgr
+from ferlightning.deploy.sources import Frame, Video, require
 from ferlightning.deploy.tracking import Tracker
 from ferlightning.errors import FerlError
 from ferlightning.images.crop import crop_face, level
@@ -112,9 +113,11 @@ class Recognizer:
         threads: int = 1,
         batch: int = 64,
     ) -> None:
-        _require(size=size, threads=threads, batch=batch)
-        if min_score is not None and not 0 <= min_score <= 1:
-            raise FerlError(f"min_score is {min_score}, expected a number from 0 to 1")
+        require(size=size, threads=threads, batch=batch)
+        if not isinstance(model, str | Path) and not (callable(model) and hasattr(model, "class_names")):
+            raise FerlError(f"model is {model!r}, expected a name, a file, or a model as of FaceModel")
+        if min_score is not None and not (isinstance(min_score, Real) and 0 <= min_score <= 1):
+            raise FerlError(f"min_score is {min_score!r}, expected a number from 0 to 1")
         self.model = OnnxModel(model, view, threads) if isinstance(model, str | Path) else model
         self.detector = (
             detector if isinstance(detector, FaceDetector) else build_detector(detector, detector_path, threads)
@@ -143,9 +146,9 @@ class Recognizer:
         """
         return self.batch([picture], order)[0]
 
-    def batch(self, pictures: Iterable[Any], order: Order = "rgb") -> list[list[Face]]:
-        """The faces of several pictures, classified together."""
-        images = [as_rgb(picture, order) for picture in pictures]
+    def batch(self, pictures: Any, order: Order = "rgb") -> list[list[Face]]:
+        """The faces of several pictures, as of ``__call__`` or an array (N, H, W[, C]), classified together."""
+        images = [as_rgb(picture, order) for picture in as_list(pictures)]
         found = [sorted(self.detect(image), key=lambda face: face.box[0]) for image in images]
         crops = [self._crop(image, face) for image, faces in zip(images, found, strict=True) for face in faces]
         if not self._order_told and looks_bgr(crops):
@@ -190,12 +193,14 @@ class Recognizer:
         Raises:
             FerlError: the source cannot be opened.
         """
-        _require(detect_every=detect_every, size=size, every_face=every_face)
+        require(detect_every=detect_every, size=size, every_face=every_face)
         tracker = Tracker(self.min_score)
         searched = 0.0
         known: dict[int, _Expression] = {}
-        opened = isinstance(source, Iterable) and not isinstance(source, str)
+        opened = isinstance(source, Iterable) and not isinstance(source, str | bytes)
         for n, frame in enumerate(source if opened else Video(source)):
+            if not isinstance(frame, Frame):
+                raise FerlError(f"frame {n} is a {type(frame).__name__}, expected sources.Frame(image, index, time)")
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1
@@ -235,10 +240,3 @@ class Recognizer:
         assert row is not None
         probabilities = dict(zip(self.class_names, map(float, row), strict=True))
         return Face(face.box, face.score, face.landmarks, self.class_names[label], probabilities)
-
-
-def _require(**numbers: Any) -> None:
-    """Refuse anything but whole numbers from 1."""
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise FerlError(f"{name} is {number!r}, expected a whole number from 1")

@@ -78,6 +78,13 @@ def shown(source: Any) -> str:
     )
 
 
+def require(**numbers: Any) -> None:
+    """Refuse anything but whole numbers from 1."""
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise FerlError(f"{name} is {number!r}, expected a whole number from 1")
+
+
 def refuse_name(path: Any) -> None:
     """Refuse a name of a video that crashes OpenCV."""
     try:
@@ -109,7 +116,13 @@ class Video:
 
     def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
         self.source, self.every, self.start, self.end = source, every, start, end
-        if source is None or (not is_live(source) and not Path(source).exists()):
+        require(every=every)
+        if not isinstance(source, str | os.PathLike) and (not isinstance(source, int) or not is_live(source)):
+            raise FerlError(
+                f"there is {source!r:.80} in place of a video: give a file, the number of a camera or a URL; or frames,"
+                " each a ferlightning.deploy.sources.Frame(image, index, time)"
+            )
+        if not is_live(source) and not Path(str(source)).exists():
             raise FerlError(f"there is no file {source}")
         refuse_name(source)
         self.capture = self._open()
@@ -128,6 +141,8 @@ class Video:
             self.capture.set(cv2.CAP_PROP_POS_MSEC, start * 1000)
 
     def __iter__(self) -> Iterator[Frame]:
+        if self.capture is None:
+            raise FerlError(f"{shown(self.source)}: was closed, open another Video")
         try:
             yield from self._newest() if self.live else self._all()
         finally:

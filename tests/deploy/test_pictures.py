@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from ferlightning import FerlError
+from ferlightning import FerlError, Recognizer
 from ferlightning.deploy.pictures import as_rgb
+from tests.deploy.common import Blobs, Brightness
 
 
 @pytest.fixture
@@ -28,6 +29,15 @@ def test_arrays_of_every_kind_are_one_picture(rgb: np.ndarray) -> None:
     assert np.array_equal(as_rgb(rgb.astype(np.int64)), rgb)
     grey = np.repeat(rgb[:, :, :1], 3, 2)
     assert np.array_equal(as_rgb(rgb[:, :, 0]), grey) and np.array_equal(as_rgb(rgb[:, :, :1]), grey)
+
+
+def test_one_picture_is_a_batch_of_one(rgb: np.ndarray, tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), rgb[:, :, ::-1])
+    one = (rgb, str(tmp_path / "a.png"), tmp_path / "a.png", (tmp_path / "a.png").open("rb"), Pillow.fromarray(rgb))
+    recognizer = Recognizer(Brightness(), detector=Blobs())
+    expected = [face.box for face in recognizer(rgb)]
+    for pictures in (*one, rgb[None], iter([rgb])):
+        assert [[face.box for face in faces] for faces in recognizer.batch(pictures)] == [expected]
 
 
 def test_files_bytes_and_pillow_agree(rgb: np.ndarray, tmp_path: Path) -> None:
@@ -67,7 +77,7 @@ def test_every_orientation_of_exif_is_followed(orientation: int, tmp_path: Path)
         (np.full((5, 5), -1), "expected uint8"),
         (b"GIF89a nothing", "cannot be read as an image"),
         ("no-such.png", "no-such.png: cannot be read: No such file"),
-        (None, "has the shape"),
+        (None, "is None, expected a path"),
         ([[1], [1, 2]], "cannot be read"),
         (np.full((5, 5), "a"), "is <U1"),
         (np.zeros((5, 5), "M8[s]"), "is datetime64"),

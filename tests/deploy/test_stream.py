@@ -24,8 +24,9 @@ def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(FerlError, match=f"{name} is "):
         Recognizer(detector="none", **wrong)
-    with pytest.raises(FerlError, match="there is no file None"):
-        next(Recognizer(detector="none").stream(None))
+    for source, message in ((None, "None in place of a video"), ([np.zeros((9, 9, 3))], "frame 0 is a ndarray")):
+        with pytest.raises(FerlError, match=message):
+            next(Recognizer(detector="none").stream(source))
     with pytest.raises(FerlError, match="every_face is 0"):
         next(Recognizer(detector="none").stream("a.mp4", every_face=0))
 
