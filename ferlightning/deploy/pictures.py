@@ -42,8 +42,8 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
             raise FerlError(f"{name}: cannot be read: {error}") from None
         if not array.ndim:
             raise FerlError(
-                f"{name} is {picture!r:.80}, expected a path, bytes, a Pillow image or an array (None is what OpenCV gives "
-                "in place of a file that it cannot read)"
+                f"{name} is {picture!r:.80}, expected a path, bytes, a Pillow image or an array (None is what OpenCV "
+                "gives in place of a file that it cannot read)"
             )
         image = _array_as_rgb(array, order, name)
     return image
