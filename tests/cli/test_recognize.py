@@ -27,7 +27,7 @@ from ferlightning.cli.main import main
 from ferlightning.deploy.places import find_sources
 from ferlightning.deploy.sources import shown
 from ferlightning.weights import find_weights
-from tests.deploy.common import MODELS, YUNET, Image, hopper, needs_yunet
+from tests.deploy.common import HOPPER, MODELS, YUNET, Image, hopper, needs_yunet
 
 PAGE = Path(__file__).parents[2] / "docs/recognize.md"
 CROPPED = "--detector=none"
@@ -366,10 +366,11 @@ def test_the_python_of_the_page_works(monkeypatch: pytest.MonkeyPatch, capsys: p
     cv2.imwrite("photo.jpg", cv2.cvtColor(hopper(), cv2.COLOR_RGB2BGR))
     write_video("film.mp4", 3)
     monkeypatch.setenv("FERL_WEIGHTS", str(MODELS) if YUNET.is_file() else "file:///nowhere")
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    exec(code, {})  # the point of this test
+    exec("".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)), {})  # the point of this test
     first, *frames = capsys.readouterr().out.splitlines()
     assert first.split()[0] in ("neutral", "happiness") and len(frames) == 3, first
+    left, top, right, bottom = HOPPER
+    assert cv2.imread("hidden.jpg")[(top + bottom) // 2, (left + right) // 2].max() < 5
 
 
 @pytest.mark.slow
