@@ -17,6 +17,7 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
 from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table
 from ferlightning.data.sources.affectnet import AffectNet
+from ferlightning.data.sources.arrays import Arrays
 from ferlightning.data.sources.ckplus import CKPlus
 from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
@@ -60,6 +61,10 @@ def recognise(path: Path) -> list[Source]:
         raise FerlError(f"there is no file or folder {path}")
     if not path.is_dir() and is_pipe(path):
         raise FerlError(f"{path} is a pipe or device, and no data set")
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return [
+            Source("Arrays", "npz", path, lambda: Arrays(str(path)), lambda: Arrays(str(path)), {"root": str(path)})
+        ]
     layouts = [(kind, layout) for kind, module in READERS.items() for layout in find_layouts(module.find, path)]
     # The list of labels in a folder of another data set is no table of its own.
     claimed = {path / name for kind, layout in layouts if kind is not table.Table for name in layout.claims}

@@ -72,6 +72,7 @@ def test_compound_rafdb(tmp_path: Path) -> None:
     [
         ("train_00001.jpg 8", "line 43: found 'train_00001.jpg 8', expected a file and a number from 1 to 7"),
         ("00001.jpg 3", "line 43: found '00001.jpg 3'"),
+        ("train_00003.jpg 3", "line 43: train_00003.jpg is also in line 40. Remove one"),
         ("train_00099.jpg 3", "train_00099_aligned.jpg: cannot be read: No such file.*on_bad_image=skip"),
     ],
 )
@@ -111,6 +112,9 @@ def test_affectnet_without_some_labels(tmp_path: Path) -> None:
     data = AffectNet(str(tmp_path))
     assert len(data.raw) == 32
     assert data.raw.remarks[0].startswith("1 images have no *_exp.npy and were left out: ")
+    (tmp_path / "val_set" / "images" / "5.jpg").unlink()
+    with pytest.raises(FerlError, match="images/5.jpg: cannot be read: No such file.*on_bad_image=skip"):
+        _ = AffectNet(str(tmp_path)).raw
     np.save(tmp_path / "val_set" / "annotations" / "4_exp.npy", np.str_("happy"))
     with pytest.raises(FerlError, match="4_exp.npy: no number from 0 to 10"):
         _ = AffectNet(str(tmp_path)).raw

@@ -223,3 +223,18 @@ def test_files_are_described_with_a_command_that_reads_them(
     main(["data", "inspect", str(tmp_path / "some faces")])
     assert "--config=models/cnn --data=ImageFolder" in (shown := capsys.readouterr().out)
     assert shown.rstrip().endswith("--data.size=112 --data.color=true")
+
+
+def test_a_file_of_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "faces.npz"
+    np.savez(path, images=np.zeros((4, 8, 8), np.uint8), labels=["happy", "sad", "sad", "sad"])
+    (found,) = recognise(path)
+    assert describe(found.default())["classes"] == {"not split": [1, 3, 0]}
+    np.savez(path, x=np.zeros(3))
+    with pytest.raises(FerlError, match=r"expected images \(N, H, W\[, 3\]\) uint8 and labels \(N,\); it has x"):
+        recognise(path)[0].default()
+    with pytest.raises(FerlError, match=r"faces.npz may have the images: use --data=Arrays --data.root="):
+        recognise(tmp_path)
+    path.write_bytes(b"PK\3\4")
+    with pytest.raises(FerlError, match=r"cannot be read as a .npz file"):
+        recognise(path)[0].default()

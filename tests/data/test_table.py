@@ -189,6 +189,20 @@ def test_a_whole_json_file(tmp_path: Path) -> None:
         check(Table(str(tmp_path), size=8))
 
 
+def test_metadata_in_the_folders_of_splits(tmp_path: Path) -> None:
+    """As ``imagefolder`` of ``datasets`` has it; names of images may be the same in both."""
+    for split, label in (("train", 0), ("test", 1)):
+        files = write_images(tmp_path / split, 3)
+        rows = [f"{x},{NAMES[(i + label) % 3]}" for i, x in enumerate(files)]
+        (tmp_path / split / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    (found,) = recognise(tmp_path)
+    data = found.default()
+    assert dict(zip(data.raw.name.tolist(), data.raw.label.tolist(), strict=True)) == {
+        f"{split}/{i}.png": (i + label) % 3 for split, label in (("train", 0), ("test", 1)) for i in range(3)
+    }
+    assert len(data.items["test"]) == 3
+
+
 def test_a_damaged_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(FerlError, match="labels.parquet: is no parquet file, or damaged: "):

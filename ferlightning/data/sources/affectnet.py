@@ -60,14 +60,19 @@ class AffectNet(ImageFiles):
             images = list_images(folder / "images")
             if not images:
                 raise FerlError(f"{folder / 'images'}: no images there. Unpack {folder.name} of AffectNet again")
+            annotated = {*(folder / "annotations").glob("*_exp.npy")}
             for path in images:
                 labels = folder / "annotations" / f"{path.stem}_exp.npy"
-                if not labels.is_file():
+                if labels not in annotated:
                     without.append(str(path.relative_to(self.root)))
                     continue
+                annotated.remove(labels)
                 number = _read_number(labels)
                 other += number >= len(CLASSES)
                 files.append(Listed(str(path), CLASSES[number] if number < len(CLASSES) else None, split))
+            for labels in sorted(annotated):  # reading them says that they are missing
+                missing = folder / "images" / f"{labels.name.removesuffix('_exp.npy')}.jpg"
+                files.append(Listed(str(missing), None, split))
         if without:
             self.remarks.append(f"{len(without):,} images have no *_exp.npy and were left out: {some(without)}.")
         if other:

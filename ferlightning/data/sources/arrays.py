@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,24 +29,23 @@ class Arrays(FaceData):
         self.root = Path(root).expanduser()
         try:
             with np.load(self.root, allow_pickle=False) as file:
+                names = [*file]
                 self.arrays = {name: file[name] for name in ("images", "labels", "subjects") if name in file}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise FerlError(f"data.root: {root} cannot be read as a .npz file: {error}") from None
         images, labels = self.arrays.get("images"), self.arrays.get("labels")
         if images is None or labels is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
-            raise FerlError(
-                f"{root}: expected images (N, H, W[, 3]) uint8 and labels (N,); it has {', '.join(self.arrays)}"
-            )
+            raise FerlError(f"{root}: expected images (N, H, W[, 3]) uint8 and labels (N,); it has {', '.join(names)}")
         if any(len(x) != len(images) for x in self.arrays.values()) or not len(images):
             raise FerlError(f"{root}: there are {len(images)} images and {len(labels)} labels")
-        names = [canonical(str(label)) for label in labels]
-        self.label_names = sorted(set(names))
+        classes = [canonical(str(label)) for label in labels]
+        self.label_names = sorted(set(classes))
         self.spelling = {canonical(str(x)): spelled(str(x)) for x in labels if canonical(str(x)) != spelled(str(x))}
         if len(self.label_names) < 2:
             raise FerlError(
                 f"{root}: the labels are all {self.label_names[0]}; a classifier needs at least two classes"
             )
-        self.numbers = np.array([self.label_names.index(name) for name in names], np.int64)
+        self.numbers = np.array([self.label_names.index(name) for name in classes], np.int64)
 
     def read(self) -> Store:
         images, n = self.arrays["images"], len(self.numbers)

@@ -23,7 +23,7 @@ NO_LABELS = (
     "have it by --data.pattern='(?P<label>...)'"
 )
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx")
+LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx", ".npz")
 
 
 class ImageFolder(OwnImages):
@@ -276,10 +276,13 @@ def label_hint(root: Path) -> str:
             if ending and not is_leftover(name) and "readme" not in name.lower():
                 found.setdefault(ending, Path(here, name))
     if not found:
-        return ""
+        packed = sorted(path.name for path in root.iterdir() if path.suffix.lower() in PACKED)
+        return f". Unpack {some(packed)} first" if packed else ""
     path = str(next(found[ending] for ending in LABEL_FILES if ending in found))
     if path.endswith("_exp.npy"):
         return f". There are labels of AffectNet, such as {path}: use --data=AffectNet"
+    if path.endswith(".npz"):
+        return f". {path} may have the images: use --data=Arrays --data.root={path}"
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
     try:

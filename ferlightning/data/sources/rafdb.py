@@ -59,6 +59,7 @@ class RAFDB(ImageFiles):
         labels, images = _labels(self.root), _images(self.root)
         assert labels is not None
         files: list[Listed] = []
+        first: dict[str, int] = {}  # lines by image
         for line, text in enumerate(labels.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
             if not (words := text.split()):
                 continue
@@ -70,6 +71,8 @@ class RAFDB(ImageFiles):
                     f"{len(self.label_names)}, such as 'train_00001.jpg 5'. Fetch the file again"
                 )
             stem = Path(words[0]).stem.removesuffix("_aligned")
+            if first.setdefault(stem, line) != line:
+                raise FerlError(f"{labels}, line {line}: {words[0]} is also in line {first[stem]}. Remove one")
             path = images.pop(stem, self.root / "Image" / "aligned" / f"{stem}_aligned.jpg")
             files.append(Listed(str(path), self.label_names[number - 1], split))
         if images:

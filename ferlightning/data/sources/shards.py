@@ -35,7 +35,9 @@ def shard_has_images(path: Path) -> bool:
     """
     if path.suffix.lower() == TAR:
         first = [*islice(_members(path), 50)]
-        return any(_image(names) and ("json" in names or {*LABELS} & {*names}) for _, names in _samples(first))
+        return any(
+            _image(names) and any(_last(name) in (*LABELS, "json") for name in names) for _, names in _samples(first)
+        )
     try:
         schema = _schema(path)
     except ImportError:
@@ -196,7 +198,12 @@ def _samples(members: list[tarfile.TarInfo]) -> list[tuple[str, dict[str, tarfil
 
 
 def _image(names: dict[str, tarfile.TarInfo]) -> str | None:
-    return next((name for name in names if f".{name}" in SUFFIXES), None)
+    return next((name for name in names if f".{_last(name)}" in SUFFIXES), None)
+
+
+def _last(ending: str) -> str:
+    """What counts of an ending such as input.png."""
+    return ending.rpartition(".")[2]
 
 
 def _tar_rows(path: Path) -> Iterator[Row]:
@@ -214,8 +221,8 @@ def _tar_rows(path: Path) -> Iterator[Row]:
                 raise FerlError(f"{where}: its json is no object. Write it again")
             values = [*found.values()]
             cells = {kind: text(values[n], where) for kind, n in kinds([*found]).items()}
-        for name in LABELS:
-            if name in names:
+        for name in names:
+            if _last(name) in LABELS:
                 cells.setdefault("label", decode(_slice(path, names[name])).strip())
         yield Row(where, cells | {"path": f"{key}.{image}"}, partial(_slice, path, names[image]))
 

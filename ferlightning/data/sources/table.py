@@ -22,6 +22,8 @@ from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftov
 
 NO_TABLES = re.compile(r"readme\.|fer2013new|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
 """What ``datasets`` writes beside its data, and FER+'s votes, which name rows of FER2013."""
+METADATA = ("metadata", "labels")
+"""Tables in the folder of a split, as ``datasets`` has them; other files there may be many, one for each image."""
 NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
 """How pandas and databases write that there is nothing."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
@@ -320,11 +322,12 @@ def _tables(place: Path) -> list[Path]:
 
 
 def _texts(folder: Path) -> list[Path]:
-    """The tables of a folder, and the shards in those of its folders that are splits or called data."""
+    """The tables of a folder, the shards in its folders that are splits or called data, and the metadata of splits."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIX and not is_leftover(path.name)]
     for below in folder.glob("*/"):
         if below.is_dir() and (below.name == "data" or split_of(below.name)):
-            files += [path for path in below.iterdir() if path.suffix.lower() in SHARDS]
+            kept = [path for path in below.iterdir() if path.suffix.lower() in SUFFIX]
+            files += [path for path in kept if path.suffix.lower() in SHARDS or path.stem.lower() in METADATA]
     return sorted(path for path in files if path.is_file() and not NO_TABLES.match(path.name))
 
 
