@@ -4,9 +4,7 @@
 
 They are FER2013's PublicTest without its copies of training images, which ferl-small has not seen, as a cheap camera
 in the evening would take them: dark, blurred, noisy and compressed. OUT gets train, val and test with a folder for
-each class; the same numbers in each run. The suite ``own_faces`` trains on them:
-
-    FERL_DATA=OUT/.. ferl bench run benchmarks/suites/own_faces.yaml
+each class, the same ones in each run. Then ``ferl test ferl-small OUT`` and ``ferl fit OUT --from=ferl-small``.
 """
 
 from pathlib import Path
