@@ -19,7 +19,7 @@ from ferlightning.errors import FerlError
 from ferlightning.weights import find_weights, meant_weights
 
 GENTLE = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}
-"""A tenth of the usual learning rate, which keeps what weights know. On 400 faces in poor light it is worth 9 points."""
+"""A tenth of the usual learning rate keeps what weights know: on 400 faces in poor light it is worth 9 points."""
 LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")
 """What a model takes from the data."""
 
