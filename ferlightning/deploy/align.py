@@ -27,6 +27,8 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
     if not home.exists():
         raise FerlError(f"there is no file or folder {folder}")
     pictures = list_images(home) if home.is_dir() else [home]
+    if not pictures:
+        raise FerlError(f"there is no picture in {folder}")
     home = home if home.is_dir() else home.parent
     if target.is_file():
         raise FerlError(f"{out} is a file; give the folder that gets the faces")

@@ -111,16 +111,14 @@ class Job:
 
     def _flush(self, pictures: list[tuple[Source, NDArray[np.uint8]]]) -> None:
         """Recognise the pictures that are held."""
-        found = self.recognizer.batch([image for _, image in pictures])
-        for (source, image), faces in zip(pictures, found, strict=True):
+        expressions = self.recognizer.batch([image for _, image in pictures])
+        for (source, image), faces in zip(pictures, expressions, strict=True):
             self.output.add(source.place, faces)
             self.done += 1
             if self.save:
                 if self.anonymize:
-                    sure = self.recognizer.min_score
-                    self.recognizer.min_score = min(sure, HIDING_SCORE)
-                    image = hide(image, [face.box for face in self.recognizer.detect(image)], self.anonymize)
-                    self.recognizer.min_score = sure
+                    found = self.recognizer.detect(image, min_score=min(self.recognizer.min_score, HIDING_SCORE))
+                    image = hide(image, [face.box for face in found], self.anonymize)
                 write_picture(self.save / source.saved, draw(image, faces))
                 self.saved += 1
         pictures.clear()

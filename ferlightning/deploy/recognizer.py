@@ -171,9 +171,13 @@ class Recognizer:
         clips = [[resize_to_square(face, self.model.read_size)] for face in faces]
         return Predictions(names, self.class_names, self._classify(clips))
 
-    def detect(self, image: Image, size: int | None = None) -> list[Detection]:
-        """The faces of an RGB image, (H, W, 3), not yet classified."""
-        return self.detector(image, size or self.size, self.min_score)
+    def detect(self, image: Image, size: int | None = None, min_score: float | None = None) -> list[Detection]:
+        """The faces of an RGB image, (H, W, 3), not yet classified; size and least score in place of one's own."""
+        found = self.detector(image, size or self.size, self.min_score if min_score is None else min_score)
+        for face in found:
+            if len(face.box) != 4 or not all(map(math.isfinite, face.box)):
+                raise FerlError(f"the detector found a face at {face.box}, expected left, top, right, bottom in pixels")
+        return found
 
     def stream(
         self, source: Any, *, detect_every: int = 3, size: int = 320, every_face: int = 1
@@ -204,7 +208,7 @@ class Recognizer:
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1
-                tracker.update(self.detector(frame.image, closer * size, UNSURE * self.min_score), frame.time)
+                tracker.update(self.detect(frame.image, closer * size, UNSURE * self.min_score), frame.time)
             shown = tracker.shown(frame.time)
             numbers = {track.number for track in tracker.tracks}
             known = {number: expression for number, expression in known.items() if number in numbers}
@@ -233,8 +237,16 @@ class Recognizer:
 
     def _classify(self, clips: list[list[Image]]) -> NDArray[np.float32]:
         """Shape: N clips -> (N, K)."""
-        rows = [self.model(clips[i : i + self.batch_size]) for i in range(0, len(clips), self.batch_size)]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
+        found = np.zeros((len(clips), len(self.class_names)), np.float32)
+        for i in range(0, len(clips), self.batch_size):
+            rows = np.asarray(self.model(clips[i : i + self.batch_size]))
+            if rows.shape != found[i : i + self.batch_size].shape:
+                raise FerlError(
+                    f"the model gave the shape {rows.shape}, expected one row for each of the "
+                    f"{len(clips[i : i + self.batch_size])} faces and {len(self.class_names)} classes in it"
+                )
+            found[i : i + self.batch_size] = rows
+        return found
 
     def _face(self, face: Detection, row: NDArray[Any] | None, label: int) -> Face:
         assert row is not None

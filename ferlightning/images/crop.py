@@ -51,8 +51,9 @@ def level(
     """
     left, top, right, bottom = box
     reach = math.ceil(2 * max(bottom - top, right - left))  # OpenCV turns no picture of more than 32,767 pixels a side
-    x, y = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
-    image = image[y : math.ceil(bottom) + reach, x : math.ceil(right) + reach]
+    height, width = image.shape[:2]
+    x, y = (min(max(0, math.floor(v) - reach), side - 1) for v, side in ((left, width), (top, height)))
+    image = image[y : max(y + 1, math.ceil(bottom) + reach), x : max(x + 1, math.ceil(right) + reach)]
     left, top, right, bottom = left - x, top - y, right - x, bottom - y
     landmarks = landmarks - np.array([x, y], np.float32)
     (x0, y0), (x1, y1) = landmarks[:2].tolist()

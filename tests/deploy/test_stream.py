@@ -31,6 +31,20 @@ def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
         next(Recognizer(detector="none").stream("a.mp4", every_face=0))
 
 
+def test_what_detectors_and_models_of_ones_own_give_is_checked() -> None:
+    class Wrong(Brightness):
+        class_names = ["sadness", "happiness", "fear"]
+
+    class Nowhere(Blobs):
+        def __call__(self, image: Image, size: int, min_score: float) -> list[Detection]:
+            return [Detection((0.0, 0.0, float("nan"), 9.0), 1.0)]
+
+    with pytest.raises(FerlError, match=r"the shape \(1, 2\), expected one row for each of the 1 faces and 3 classes"):
+        Recognizer(Wrong(), detector=Blobs())(dots((50, 50)))
+    with pytest.raises(FerlError, match="found a face at .*nan.*, expected left"):
+        next(Recognizer(Brightness(), detector=Nowhere()).stream([Frame(dots(), 0, 0.0)]))
+
+
 def test_numbers_go_from_left_to_right_and_stay() -> None:
     seen = follow([dots((20 + n, 30), (100, 80 - n), (180 - n, 20 + n)) for n in range(60)])
     assert all([face.track for face in faces] == [1, 2, 3] for faces in seen)
