@@ -23,6 +23,7 @@ from ferlightning import __version__
 from ferlightning.bounded_yaml import size
 from ferlightning.described import rebuild, trusted_packages
 from ferlightning.errors import FerlError, printable
+from ferlightning.forms import ANY, IMAGES, odd_places
 from ferlightning.models.network import Network, NetworkEnsemble
 from ferlightning.models.sized import at_most_of
 from ferlightning.plugins import installed
@@ -38,18 +39,11 @@ ENDS = ("weight", "bias")
 VALUES = 1_000_000
 """The most values in a checkpoint, one that is met twice counted twice; a tensor is one."""
 FRAMES = torch.empty(0, dtype=torch.int64)
-ANY = ""
-NEEDED = {"class_names", "head"}
-SIDE = range(1, 8193)
 FORM: dict[str, Any] = {
-    "format": int, "network": {"class_names": [str]}, "training": dict, "plugins": {ANY: str},
+    "format": int, "network": {"class_names": [str]}, "training": dict, "plugins": {ANY: str}, "input": IMAGES,
     "views": {ANY: {"class_names": [str], "head": str}},
-    "input": {
-        "read_size": SIDE, "size": [SIDE], "channels": range(1, 65), "color": bool, "clips": bool,
-        "margin": float | int, "preprocess": list, "spelling": {ANY: str},
-    },
 }  # fmt: skip
-"""Types of what a header says, where it says it; ``NEEDED`` it must say. The network's options are checked by it."""
+"""Of a header. The network's other options are checked as it is built."""
 
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -225,7 +219,7 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
     header.setdefault("views", {})
     members = header.get("members", [header])
-    for place in _odd(header, FORM | {"members": [FORM]}, "header"):
+    for place in odd_places(header, FORM | {"members": [FORM]}, "header", {"class_names", "head"}):
         raise FerlError(f"{path} is damaged, or was written by hand: the {place} is of the wrong type")
     if header["format"] > FORMAT:
         raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")
@@ -234,21 +228,6 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     for one in (header, *members):
         one["network"]["class_names"] = [printable(name) for name in one["network"]["class_names"]]
     return header
-
-
-def _odd(value: Any, form: Any, place: str) -> Iterator[str]:
-    """The places where a plain value is not of a form: one of ``FORM``, a list with that of its items, or a type."""
-    if isinstance(form, dict | list) and not isinstance(value, dict if isinstance(form, dict) else list | tuple):
-        yield place
-    elif isinstance(form, list):
-        for i, item in enumerate(value):
-            yield from _odd(item, form[0], f"{place}.{i}")
-    elif isinstance(form, dict):
-        for key in value if ANY in form else form.keys() & (value.keys() | NEEDED):
-            inner = form.get(key, form.get(ANY))
-            yield from _odd(value.get(key), inner, f"{place}.{key}") if isinstance(key, str) else [place]
-    elif not isinstance(value, form) if isinstance(form, type) else type(value) is not int or value not in form:
-        yield place
 
 
 def head_of(stored: Mapping[str, Any], view: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

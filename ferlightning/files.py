@@ -9,6 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 
+def at_home(path: str | Path) -> Path:
+    """A path with the person's home for a ``~``; it stays where there is nobody of that name."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path's own raises
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the block another name in the same folder; what it writes there, a file or a folder, then becomes ``path``.

@@ -57,12 +57,17 @@ class Result:
         """Value of a metric: in [0, 1], the loss in nats, the latency in milliseconds."""
         if metric == "latency":
             return 1000 / float(self.line["images_per_second"])
-        return float(self.line[COLUMNS.get(metric, metric)])
+        return self._number(COLUMNS.get(metric, metric))
 
     def interval(self, metric: str) -> Interval | None:
         """95 % interval of a metric over images; the latency has none."""
         name = COLUMNS.get(metric, metric)
-        return None if metric == "latency" else (float(self.line[f"{name}_low"]), float(self.line[f"{name}_high"]))
+        return None if metric == "latency" else (self._number(f"{name}_low"), self._number(f"{name}_high"))
+
+    def _number(self, name: str) -> float:
+        if not self.line.get(name):
+            raise FerlError(f"a line of the results has no {name}: it was cut short, or is of another version")
+        return float(self.line[name])
 
     @property
     def n(self) -> int:
@@ -207,6 +212,11 @@ def read_results(path: Path) -> Results:
     lines = read_lines(path)
     if not lines:
         raise FerlError(f"{path} has no result yet; `ferl bench run` makes them")
+    for line in lines:
+        try:
+            _check(line)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise FerlError(f"{path}: the line of {'/'.join(map(str, key_of(line)))} is damaged: {error}") from None
     errors = {key_of(line): line["error"] for line in lines if line.get("error")}
     found = {(*key_of(line), line["split"], line["images"]): line for line in lines if not line.get("error")}
 
@@ -234,6 +244,28 @@ def read_results(path: Path) -> Results:
                 test = shown.get(step.facts["test"], step.facts["test"])
                 results.tests.setdefault((*place, test, corruption), {})[repeat] = result
     return results
+
+
+def _check(line: dict[str, str]) -> None:
+    """Read the values of a line as reports do; raises what one of another kind raises there."""
+    if line.get("error"):
+        return
+    classes, confusion = json.loads(line["classes"]), np.array(json.loads(line["confusion"]))
+    if confusion.shape != (len(classes),) * 2 or confusion.dtype.kind != "i" or not int(line["n"]) > 0:
+        raise ValueError("its confusion matrix is not one of its classes")
+    bytes.fromhex(line.get("right") or "")
+    _ = [int(number) for number in (line.get("person") or "").split()]
+    if line["images"] == "all":  # the other lines of a test have its scores alone
+        float(line["step_seconds"])
+        if not isinstance(json.loads(line["notes"]), list) or not isinstance(json.loads(line["versions"]), dict):
+            raise ValueError("its notes or versions are none")
+    measures = {name.removesuffix("_low") for name in line if name and name.endswith("_low")}
+    ends = ("_low", "_high", "per_second", "seconds", "parameters", "multiply_adds")
+    for name, value in line.items():
+        if name and value and (name in measures or name.endswith(ends)):
+            float(value)
+        elif name and value and name.endswith("_items"):
+            1 / int(value)
 
 
 def _renamed(suite: Suite, shown: dict[str, str]) -> Suite:

@@ -21,6 +21,7 @@ from ferlightning.cli.messages import meant, slot_of, unknown_part
 from ferlightning.cli.run_folder import run_of
 from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.plugins import SLOTS, installed
 from ferlightning.weights import REGISTRY
 
@@ -263,7 +264,7 @@ class _Check:
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
         elif key in PATHS and self.strict and not (str(value) in REGISTRY or str(value).startswith("hf:")):
             for path in value if isinstance(value, list) else [value]:
-                self.paths[f"{key} {path}" if isinstance(value, list) else key] = Path(str(path)).expanduser()
+                self.paths[f"{key} {path}" if isinstance(value, list) else key] = at_home(str(path))
 
 
 def _make_importable(value: Any) -> None:

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from ferlightning.bounded_yaml import load
 from ferlightning.described import trusted_packages
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 
 SECTIONS = ("seed_everything", "trainer", "model", "data", "test_after_fit")
 """What is taken from a saved configuration; the rest are arguments of one command."""
@@ -100,7 +101,7 @@ def _check_text(text: str, key: str, source: Path) -> None:
 def _is_file(text: str, source: Path) -> bool:
     """Whether the parser would read a text as the path of a file with more configuration."""
     try:
-        return Path(text).expanduser().is_file() or (source.parent / text).is_file()
+        return at_home(text).is_file() or (source.parent / text).is_file()
     except (OSError, ValueError):  # too long for a path, or with a null character
         return False
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data.store import UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.decode import decode_image, is_pipe, list_images, read_all, resize_to_square
 
 OBLONG = 1.25
@@ -34,7 +35,7 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
     Raises:
         FerlError: there is no such place, or no image in it that can be read.
     """
-    given = [Path(place).expanduser() for place in ([places] if isinstance(places, str | Path) else places)]
+    given = [at_home(place) for place in ([places] if isinstance(places, str | Path) else places)]
     files: list[tuple[Path, str]] = []
     for place in given:
         if not place.exists():

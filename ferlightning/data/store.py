@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data.measures import frame_hashes, frame_sums
 from ferlightning.errors import FerlError
-from ferlightning.files import replacing
+from ferlightning.files import at_home, replacing
 
 SPLITS = ("train", "val", "test")
 UNDECIDED = -1
@@ -122,7 +122,7 @@ class Store:
 
 def cache_dir() -> Path:
     """Return the folder of all stores: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
-    return Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser()
+    return at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning")
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:

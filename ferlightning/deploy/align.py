@@ -1,10 +1,9 @@
 """``ferl data align``: photographs become faces as a network is trained on them."""
 
-from pathlib import Path
-
 from ferlightning.deploy.annotate import write_picture
 from ferlightning.deploy.pictures import as_rgb
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.crop import crop_face, level
 from ferlightning.images.decode import list_images
 from ferlightning.images.detectors import build_detector
@@ -23,7 +22,7 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
         detector: yunet, mtcnn, haar, or a plug-in's class; null for yunet, or haar where yunet's file cannot be had.
         upright: turn each face so that its eyes are level, where the detector finds them.
     """
-    home, target = Path(folder).expanduser(), Path(out).expanduser()
+    home, target = at_home(folder), at_home(out)
     if not home.exists():
         raise FerlError(f"there is no file or folder {folder}")
     pictures = list_images(home) if home.is_dir() else [home]

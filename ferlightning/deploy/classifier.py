@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ferlightning import images
 from ferlightning.contracts.images import Preprocess
 from ferlightning.errors import FerlError
+from ferlightning.forms import ANY, IMAGES, odd_places
 from ferlightning.images.decode import resize_to_square
 from ferlightning.runtime import open_session
 from ferlightning.weights import REGISTRY, find_file, find_weights, meant_weights
@@ -61,17 +62,22 @@ class OnnxModel:
 
     def __init__(self, source: str | Path, view: str | None = None, threads: int = 1) -> None:
         path = _find(source)
-        self.session = open_session(path, threads)
+        self.path, self.session = path, open_session(path, threads)
         stored = self.session.get_modelmeta().custom_metadata_map.get("ferlightning")
         if stored is None:
             raise FerlError(f"{path} does not tell its classes: write it by `ferl export`")
         try:
             self._take(json.loads(stored), view, path)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FerlError(f"{path}: what it tells of itself is damaged ({error!r}): export it again") from error
 
     def _take(self, known: dict[str, Any], view: str | None, path: Path) -> None:
         """Take over what the file tells of its classes and images."""
+        form = {"class_names": [str], "views": {ANY: [str]}, "input": IMAGES}
+        for place in odd_places(known, form, "header", {"class_names", "input", "color", "size"}):
+            raise ValueError(f"{place} is of the wrong type")
+        if len(known["input"]["size"]) != 2:
+            raise ValueError("size is no height and width")
         views: dict[str, list[str]] = known.get("views", {})
         if view is not None and view not in views:
             raise FerlError(f"{path} has no view {view!r}; it has {', '.join(views) or 'none'}")
@@ -88,6 +94,14 @@ class OnnxModel:
     def __call__(self, faces: list[list[Image]]) -> NDArray[np.float32]:
         if not faces:
             return np.zeros((0, len(self.class_names)), np.float32)
+        try:
+            return self._run(faces)
+        except FerlError:
+            raise
+        except Exception as error:  # ONNX Runtime's own kinds have no common base, nor those of preprocessing
+            raise FerlError(f"{self.path} does not work as it says of itself ({error!r}): export it again") from error
+
+    def _run(self, faces: list[list[Image]]) -> NDArray[np.float32]:
         if not self.clips:
             inputs: dict[str, Any] = {"image": np.stack([self._prepare(clip[-1]) for clip in faces])}
         else:
@@ -98,6 +112,8 @@ class OnnxModel:
             inputs = {"image": np.stack([np.stack(clip) for clip in filled]), "mask": mask}
         given = {node.name: inputs[node.name] for node in self.session.get_inputs()}
         probabilities: NDArray[np.float32] = self.session.run([self.output], given)[0]
+        if probabilities.shape != (len(faces), len(self.class_names)):
+            raise FerlError(f"{self.path} gives other classes than it says: export it again")
         return probabilities
 
     def _prepare(self, face: Image) -> Image:

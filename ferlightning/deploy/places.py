@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 
 from ferlightning.deploy.sources import VIDEOS, is_live
+from ferlightning.files import at_home
 from ferlightning.images.decode import is_image, is_leftover, is_pipe, list_images
 
 
@@ -31,7 +32,7 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
     found: list[Source] = []
     missing: list[str] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = at_home(word)
         if not word:
             missing.append("'': a source without a name")
         elif word == "-":

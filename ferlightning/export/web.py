@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ferlightning.checkpoint import HEADER
 from ferlightning.deploy import anonymise, job, recognizer, tracking
 from ferlightning.errors import FerlError
-from ferlightning.files import replacing
+from ferlightning.files import at_home, replacing
 from ferlightning.images.detectors import DETECTORS, yunet
 from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
@@ -113,8 +113,8 @@ def _known(model: Path) -> dict[str, Any]:
 
 def _runtime(ort_dir: str | None) -> dict[str, bytes]:
     """The files of ONNX Runtime for browsers, by name."""
-    cache = Path(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning").expanduser() / RUNTIME.replace("@", "-")
-    folder = Path(ort_dir).expanduser() if ort_dir else cache
+    cache = at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning") / RUNTIME.replace("@", "-")
+    folder = at_home(ort_dir) if ort_dir else cache
     if (folder / "dist").is_dir():
         folder = folder / "dist"
     if not ort_dir and not folder.is_dir():

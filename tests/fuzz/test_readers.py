@@ -4,6 +4,7 @@ A few seconds in the continuous integration. FERL_FUZZ=100000 tries as many file
 .hypothesis and tried first the next time. Add it to the test as an ``example``, so that it stays found.
 """
 
+import csv
 import json
 import os
 import zipfile
@@ -21,12 +22,14 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ferlightning.bench.results import read_results
 from ferlightning.checkpoint import load, read_checkpoint, read_header, read_state
 from ferlightning.cli.configs import read
 from ferlightning.cli.trust import vet
 from ferlightning.data.inspection import describe, recognise
 from ferlightning.data.sources.ckplus.datamodule import read_folds
 from ferlightning.data.sources.table import Table
+from ferlightning.deploy.classifier import OnnxModel
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_image
 from ferlightning.models.classifier import Classifier
@@ -244,22 +247,78 @@ VALUES = st.recursive(
 )
 
 
-@fuzz
-@given(data=st.data(), value=VALUES, view=st.sampled_from([None, "other", ["a", "c"]]))
-def test_header(data: st.DataObject, value: object, view: Any, tmp_path: Path) -> None:
-    """A checkpoint may say anything of its network: one value of it is replaced, or it gets members."""
-    made = STORED | {"ferlightning": deepcopy(STORED["ferlightning"])}
-    node: Any = made["ferlightning"]
+def replaced(data: st.DataObject, whole: Any, *keys: str) -> Any:
+    """A copy of plain values with one of them replaced, or one of the keys added."""
+    made = node = deepcopy(whole)
     while True:
-        key = data.draw(st.sampled_from([*node, "members"] if isinstance(node, dict) else range(len(node))))
+        key = data.draw(st.sampled_from([*node, *keys] if isinstance(node, dict) else range(len(node))))
         below = node[key] if isinstance(node, list) else node.get(key)
         if not isinstance(below, dict | list) or not below or data.draw(st.booleans()):
-            node[key] = value
-            break
+            node[key] = data.draw(VALUES)
+            return made
         node = below
+
+
+@fuzz
+@given(data=st.data(), view=st.sampled_from([None, "other", ["a", "c"]]))
+def test_header(data: st.DataObject, view: Any, tmp_path: Path) -> None:
+    """A checkpoint may say anything of its network."""
     path = tmp_path / "x.ckpt"
-    torch.save(made, path)
+    torch.save(STORED | {"ferlightning": replaced(data, STORED["ferlightning"], "members")}, path)
     allow(lambda: load(path, view=view))
+
+
+def exported(said: object) -> bytes:
+    """A network for two classes in ONNX's format, and what it says of itself."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Concat", ["mean", "mean"], ["probabilities"], axis=1),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 1, 8, 8])
+    probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])
+    graph = helper.make_graph(nodes, "network", [image], [probabilities])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"ferlightning": json.dumps(said)})
+    return model.SerializeToString()
+
+
+PART = {"class_path": "ferlightning.images.preprocess.CLAHE", "init_args": {}}
+IMAGES = {"size": [8, 8], "read_size": 8, "color": False, "clips": False, "margin": 0.0, "preprocess": [PART]}
+
+
+@fuzz
+@given(data=st.data())
+def test_onnx(data: st.DataObject, tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(exported(replaced(data, {"class_names": ["a", "b"], "views": {}, "input": IMAGES}, "views")))
+    allow(lambda: OnnxModel(path)([[np.zeros((9, 9, 3), np.uint8)]]))
+
+
+RUN = {"budget": "b", "suite": {
+    "title": "T", "rows": [{"name": "A", "args": []}], "columns": [{"name": "B"}], "budgets": {"b": {"args": []}},
+    "seeds": [1],
+}}  # fmt: skip
+LINE = {
+    "system": "A", "data": "B", "fold": "", "seed": "1", "step": "main", "test": "B", "split": "test", "images": "all",
+    "n": "2", "classes": '["a", "b"]', "confusion": "[[1, 0], [0, 1]]", "accuracy": "1.0", "accuracy_low": "0.3",
+    "accuracy_high": "1.0", "notes": "[]", "versions": "{}", "step_seconds": "1.5", "right": "c0", "person": "1 2",
+}  # fmt: skip
+
+
+@fuzz
+@given(data=st.data())
+def test_results(data: st.DataObject, tmp_path: Path) -> None:
+    """A csv of results, with one cell of any text or any bytes replaced."""
+    path, line = tmp_path / "x.csv", LINE | {data.draw(st.sampled_from([*LINE])): str(data.draw(VALUES))}
+    (tmp_path / "x.yaml").write_text(json.dumps(RUN))
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        csv.writer(file).writerows([line.keys(), line.values()])
+    if data.draw(st.booleans()):
+        path.write_bytes(data.draw(spoilt(path.read_bytes())))
+    allow(lambda: [(x.score("accuracy"), x.interval("accuracy"), x.n, x.right) for x in read_results(path).all])
 
 
 @fuzz

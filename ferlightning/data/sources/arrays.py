@@ -1,6 +1,5 @@
 """Faces in a file of NumPy's, with their labels: what ``ferlightning.from_arrays`` writes."""
 
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -10,6 +9,7 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.store import UNDECIDED, Store
 from ferlightning.emotions import canonical, spelled
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 
 
 class Arrays(FaceData):
@@ -26,7 +26,7 @@ class Arrays(FaceData):
         super().__init__(**options)
         self.made_of: dict[str, Any] = {}
         """Its options as plain values, where ``from_arrays`` made it."""
-        self.root = Path(root).expanduser()
+        self.root = at_home(root)
         try:
             with np.load(self.root, allow_pickle=False) as file:
                 names = [*file]

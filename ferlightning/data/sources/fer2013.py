@@ -19,6 +19,7 @@ from ferlightning.data.sources.pixel_csv import find_form, read_pixel_csv
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.emotions import EMOTIONS, numbering, probably_meant
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.decode import image_names, is_leftover, list_images
 
 CLASSES = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
@@ -113,7 +114,7 @@ def find(path: Path, on_bad_image: OnBadImage = "raise") -> list[Layout]:
 
 def _why_not_folders(root: str | None) -> str:
     """Say how split folders differ from those of FER2013, for a message that it was not found."""
-    path = Path(root or ".").expanduser()
+    path = at_home(root or ".")
     if not root or not path.is_dir():
         return ""
     parts = [part for parts in _class_folders(path).values() for part in parts]

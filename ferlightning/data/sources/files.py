@@ -15,6 +15,7 @@ from ferlightning.data.sources.layouts import Layout
 from ferlightning.data.sources.names import readable, some
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.decode import Box, read_all, read_image
 
 OnBadImage = Literal["raise", "skip"]
@@ -66,7 +67,7 @@ class ImageFiles(FaceData, ABC):
             raise FerlError(
                 f"{type(self).__name__}: where is it? Set --data.root or the environment variable FERL_DATA"
             )
-        self.root = Path(given).expanduser()
+        self.root = at_home(given)
         self.remarks: list[str] = []
         """What is missing or odd."""
         self.size = size

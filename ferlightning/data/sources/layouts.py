@@ -11,6 +11,7 @@ from ferlightning.data.sources.names import readable, some, split_of
 from ferlightning.data.store import Store, open_store
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.decode import is_leftover
 
 
@@ -102,7 +103,7 @@ def place(path: Path) -> str:
     """A path for a message that it is not there: what it is relative to, and what it goes before."""
     where = str(path) if path.is_absolute() else f"{path}, relative to the working folder {Path.cwd()}"
     other = os.environ.get("FERL_DATA")
-    if not other or Path(other).expanduser() == path:
+    if not other or at_home(other) == path:
         return where
     return f"{where} (data.root goes before FERL_DATA, so {other} is not used: give it by --data.root)"
 
@@ -129,7 +130,7 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
             f"{data_set}: where is it? Set the environment variable FERL_DATA or --data.root to its folder. Known "
             f"layouts: {shown}. {DRAWN}"
         )
-    path = Path(given).expanduser()
+    path = at_home(given)
     found = find_layouts(find, path)
     for layout in found:
         if name in (None, layout.name):

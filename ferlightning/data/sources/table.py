@@ -18,6 +18,7 @@ from ferlightning.data.sources.shards import SHARDS
 from ferlightning.data.sources.text_lines import is_utf8
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftover, list_images
 
 NO_TABLES = re.compile(r"readme\.|fer2013new|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
@@ -81,7 +82,7 @@ class Table(OwnImages):
         self.told |= {"images": images, "numbers": self.numbers, "affectnet": self.affectnet}
         self.place = choose_layout("Table", find, LAYOUTS, root, layout).path
         self.root = self.place if self.place.is_dir() else self.place.parent
-        self.images = self.root if images is None else Path(images).expanduser()
+        self.images = self.root if images is None else at_home(images)
         if not self.images.is_dir():
             raise FerlError(f"data.images: there is no folder {place(self.images)}")
         self.left_out: set[str] = set()  # by the option split

@@ -16,6 +16,7 @@ from ferlightning.data.sources.layouts import Layout, choose_layout
 from ferlightning.data.splits import image_folds, stratified_subject_folds, subject_folds
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.errors import FerlError
+from ferlightning.files import at_home
 
 
 class CKPlus(FaceData):
@@ -162,7 +163,7 @@ class CKPlus(FaceData):
         number = np.full(len(self.raw), -1)
         try:
             if self.folds_file is not None:
-                number[labelled] = self._listed_folds(Path(self.folds_file).expanduser(), subject)
+                number[labelled] = self._listed_folds(at_home(self.folds_file), subject)
             elif self.folds_by == "subject":
                 number[labelled] = subject_folds(subject, self.folds)
             elif self.folds_by == "stratified_subject":
