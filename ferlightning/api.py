@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ferlightning.bench.compare import compare as compare_folders
 from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
 from ferlightning.cli.main import run_trainer
+from ferlightning.cli.messages import meant
 from ferlightning.data.audit.checks import audit as audit_data
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.inspection import describe as describe_data
@@ -123,15 +125,29 @@ class Run:
         return f"<p><code>{escape(str(self.folder))}</code></p>{scores}"
 
 
-def prepare(network: Trained, crops: Any, order: Order = "rgb") -> Tensor:
+def prepare(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb") -> Tensor:
     """Faces that were cut out, as a network of ``load`` takes them: (N, 1, C, H, W) in [0, 1].
 
     Args:
-        network: it knows the size, colour and preprocessing of its images.
+        network: it knows the size, colour and preprocessing of its images; or a run, a checkpoint or a name.
         crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
         order: of the colours of arrays; OpenCV's are ``bgr``.
     """
-    return _prepared(network, crops, order)[1]
+    return _prepared(_network(network), crops, order)[1]
+
+
+def _network(model: str | Path | Run | Trained) -> Trained:
+    """What ``load`` returns of a model, unless it is loaded already."""
+    if isinstance(model, Network | NetworkEnsemble):
+        return model
+    if not isinstance(model, str | Path | Run):
+        kind = type(model).__name__
+        raise FerlError(
+            f"there is a {kind} in place of a model: give a run, a checkpoint, a name, or what load returned"
+        )
+    if _place(model).endswith((".onnx", ".pt2")):
+        raise FerlError(f"{model} is an export: use Recognizer({str(model)!r}, detector='none').predict(faces)")
+    return checkpoint.load(_place(model))
 
 
 def _prepared(network: Trained, crops: Any, order: Order) -> tuple[list[str], Tensor]:
@@ -160,26 +176,30 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
         order: of the colours of arrays; OpenCV's are ``bgr``.
         batch: most faces that are classified at once.
     """
-    network = model if isinstance(model, Network | NetworkEnsemble) else checkpoint.load(_place(model))
+    if batch < 1:
+        raise FerlError(f"batch is {batch}, expected a number from 1")
+    network = _network(model)
     names, images = _prepared(network, crops, order)
     with torch.inference_mode():
         parts = [network(images[i : i + batch]).logits.softmax(1) for i in range(0, len(images), batch)]
     return Predictions(names, spelled_names(network), torch.cat(parts).numpy())
 
 
-def embed(network: Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:
-    """What the last layer of a network sees of faces that were cut out: (N, E)."""
+def embed(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:
+    """What the last layer of a network, as of ``prepare``, sees of faces that were cut out: (N, E)."""
+    network = _network(network)
     with torch.inference_mode():
         embedding: NDArray[np.float32] = network(prepare(network, crops, order)).embedding.numpy()
     return embedding
 
 
-def explain(network: Trained, crop: Any, order: Order = "rgb") -> Explanation:
-    """Where a network looks in a face that was cut out: its attention, or Grad-CAM of the predicted class.
+def explain(network: str | Path | Run | Trained, crop: Any, order: Order = "rgb") -> Explanation:
+    """Where a network, as of ``prepare``, looks in a face that was cut out: its attention, or Grad-CAM of the class.
 
     Raises:
         FerlError: the network is an ensemble, or has no part that tells.
     """
+    network = _network(network)
     images = prepare(network, crop, order)
     if len(images) > 1:
         raise FerlError(f"explain takes one picture, not {len(images)}")
@@ -206,6 +226,9 @@ def from_arrays(
     """
     if not isinstance(size, int) or size < 1:
         raise FerlError(f"from_arrays: size is {size!r}, expected a number of pixels from 1")
+    known = [name for name in signature(FaceData.__init__).parameters if name != "self"]
+    if wrong := next((name for name in options if name not in known), None):
+        raise FerlError(f"from_arrays has no option {wrong!r}{meant(wrong, known)}")
     _, faces = as_faces(images, color, order)
     if not faces:
         raise FerlError("from_arrays: there are no images")
@@ -257,6 +280,8 @@ def fit(
         trainer: options of the trainer, such as ``max_epochs=5``.
     """
     given = [f"--{key}={_place(value)}" for key, value in (("from", start), ("ckpt_path", resume)) if value is not None]
+    if isinstance(model, str) and Path(model).is_dir():
+        raise FerlError(f"fit: {model} is a folder, not a model; did you mean fit(data={model!r})?")
     if isinstance(model, str):
         given.insert(0, f"--config={model}")
     elif model is not None:
@@ -358,8 +383,8 @@ def _data_words(data: Any) -> list[str]:
 
 def _more_words(words: Sequence[str], trainer: Mapping[str, Any]) -> list[str]:
     """Options as on the command line: the given words, and the trainer's options."""
-    if isinstance(words, str):
-        raise FerlError(f"words is {words!r}, expected a list of options, [{words!r}]")
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise FerlError(f"words is {words!r}, expected a list of options, such as ['--data.batch_size=8']")
     plain = {key: describe(value) for key, value in trainer.items()}
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain.items()}
     return [*words, *(f"--trainer.{key}={value}" for key, value in values.items())]

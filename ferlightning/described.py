@@ -47,8 +47,9 @@ def describe(value: Any) -> Any:
         return _described(type(value), {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init})
     if isinstance(value, Sequence):
         return [describe(item) for item in value]
+    shown = repr(value).partition("\n")[0]
     raise FerlError(
-        f"{value!r:.80} is no plain value: give a class, or a functools.partial of a class, with plain options"
+        f"{shown:.80} is no plain value: give a class, or a functools.partial of a class, with plain options"
     )
 
 

@@ -1,10 +1,10 @@
 """The Python API: every piece of docs/python.md, and what it promises of arrays, ranges and shapes."""
 
 import re
-from importlib import import_module
 import subprocess
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 

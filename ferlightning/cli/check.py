@@ -167,9 +167,9 @@ class _Check:
         """Take in one option of the trainer or of a part."""
         if name not in known:
             hint = f"; give --{name}" if key == "trainer" and name in self.own else meant(name, known, key)
-            others = index.parts(slot_of(key) or "")
-            if hint.startswith(" (known") and (own := [x for x in others if name in (index.options(others[x]) or {})]):
-                hint = f"; of {', '.join(own[:4])}, which is chosen by class_path" if key == "data" else hint
+            if key == "data" and hint.startswith(" (known"):
+                own = [part.name for part in index.parts("data").values() if name in (index.options(part) or {})]
+                hint = f"; {', '.join(own)} have it: choose one by class_path" if own else hint
             self.fail(f"{key} has no option {name!r}{hint}")
         elif slot := _slot(known[name]):
             self.slot(f"{key}.{name}", slot, rest, value, append)

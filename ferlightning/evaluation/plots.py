@@ -7,6 +7,7 @@ the functions that draw import it.
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ WIDEST = 15
 """Letters of a class name above a face."""
 LINES = 20
 """Most classes that have a curve each."""
-FONTS = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei", "Noto Sans Devanagari")
+log = logging.getLogger(__name__)
 COLUMNS = 6
 """How many faces fit side by side in the picture of where a model looked: stills, or frames of a clip."""
 
@@ -59,7 +60,7 @@ def save_plots(
 
     paths, counts = [], count_items(label, probs)
     # A class name with dollar signs is a name, not a formula, and may be in any script that this machine can write.
-    with rc_context({"text.parse_math": False, "font.family": _fonts()}):
+    with rc_context({"text.parse_math": False, "font.family": _fonts(class_names)}):
         figures = {
             "confusion_matrix": confusion_matrix(counts.confusion, class_names),
             "reliability": reliability(counts),
@@ -72,17 +73,29 @@ def save_plots(
             if figure is not None:
                 paths.append(folder / f"{name}.png")
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has the name, too
+                    warnings.filterwarnings("ignore", "Glyph .* missing")  # which was said
                     figure.savefig(paths[-1], dpi=110)
     return paths
 
 
-def _fonts() -> list[str]:
-    """Matplotlib's own font, and those of this machine that have what it lacks."""
-    from matplotlib.font_manager import fontManager
+def _fonts(class_names: list[str]) -> list[str]:
+    """Matplotlib's own font, and those of this machine that have the letters which it lacks."""
+    from matplotlib.font_manager import findfont, fontManager
+    from matplotlib.ft2font import FT2Font
 
-    here = fontManager.get_font_names()
-    return ["DejaVu Sans", *(name for name in FONTS if name in here)]
+    fonts = ["DejaVu Sans"]
+    lacking = set(map(ord, "".join(class_names))) - {*FT2Font(findfont(fonts[0])).get_charmap()}
+    for entry in fontManager.ttflist if lacking else ():
+        font = FT2Font(entry.fname)
+        if font.scalable and (found := lacking & {*font.get_charmap()}):  # pictures of emoji cannot be drawn
+            fonts.append(entry.name)
+            lacking -= found
+    if lacking:
+        log.warning(
+            "The report's pictures have boxes in place of %s, which no font of this machine has; its page has the names",
+            "".join(map(chr, sorted(lacking)[:20])),
+        )
+    return fonts
 
 
 def _figure(width: float, height: float, left: float = 0.7, right: float = 0.15, bottom: float = 0.55) -> Figure:
