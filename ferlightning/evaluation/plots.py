@@ -92,7 +92,7 @@ def _fonts(class_names: list[str]) -> list[str]:
             lacking -= found
     if lacking:
         log.warning(
-            "The report's pictures have boxes in place of %s, which no font of this machine has; its page has the names",
+            "The report's pictures have boxes in place of %s, which no font of this machine has; the page has them",
             "".join(map(chr, sorted(lacking)[:20])),
         )
     return fonts
