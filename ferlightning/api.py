@@ -90,7 +90,7 @@ class Run:
     folder: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", Path(_place(self.folder)))
 
     @property
     def best(self) -> Path:
@@ -118,7 +118,7 @@ class Run:
             out: the file, or the folder of a page.
             options: such as ``format="web"`` or ``int8=True``.
         """
-        return export(str(self.folder), str(out), **options)
+        return export(str(self.folder), _place(out), **options)
 
     def _repr_html_(self) -> str:
         scores = self.validation._repr_html_() if (self.folder / "report_val").is_dir() else ""
@@ -344,13 +344,13 @@ def inspect(path: str | Path) -> list[dict[str, Any]]:
     """What lies in a folder, as ``ferl data inspect`` tells it: a dictionary for each data set."""
     return [
         {"data": source.data_set, "layout": source.layout, "path": source.path} | describe_data(source.whole())
-        for source in recognise(Path(path))
+        for source in recognise(Path(_place(path)))
     ]
 
 
 def audit(data: str | Path | FaceData) -> dict[str, Any]:
     """Copies, people in two splits, blank images and drift of classes, as ``ferl data audit`` finds them."""
-    return audit_data(data if isinstance(data, FaceData) else first(Path(data)))
+    return audit_data(data if isinstance(data, FaceData) else first(Path(_place(data))))
 
 
 def components(slot: str | None = None) -> list[Component]:
@@ -362,6 +362,8 @@ def components(slot: str | None = None) -> list[Component]:
 
 
 def _place(source: str | Path | Run) -> str:
+    if not isinstance(source, str | Path | Run):
+        raise FerlError(f"there is {type(source).__name__} in place of a path, a name or a run")
     return str(source.folder if isinstance(source, Run) else source)
 
 

@@ -284,6 +284,9 @@ def load(
 
     Args and errors are those of ``load_network``; a call with images of another shape or range raises FerlError, too.
     """
+    source = getattr(source, "folder", source)  # of a Run
+    if not isinstance(source, str | Path):
+        raise FerlError(f"load: there is {type(source).__name__} in place of a path, a name or a run")
     network = load_network(source, view=view, trust=trust)
     network.register_forward_pre_hook(_check_images)
     return network
