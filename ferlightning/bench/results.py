@@ -250,15 +250,15 @@ def _check(line: dict[str, str]) -> None:
     """Read the values of a line as reports do; raises what one of another kind raises there."""
     if line.get("error"):
         return
-    classes, confusion = json.loads(line["classes"]), np.array(json.loads(line["confusion"]))
-    if confusion.shape != (len(classes),) * 2 or confusion.dtype.kind != "i" or not int(line["n"]) > 0:
-        raise ValueError("its confusion matrix is not one of its classes")
-    bytes.fromhex(line.get("right") or "")
-    _ = [int(number) for number in (line.get("person") or "").split()]
-    if line["images"] == "all":  # the other lines of a test have its scores alone
+    if line["images"] == "all":  # of the other lines of a test, the scores alone are shown
+        classes, confusion = json.loads(line["classes"]), np.array(json.loads(line["confusion"]))
+        if confusion.shape != (len(classes),) * 2 or confusion.dtype.kind != "i" or not int(line["n"]) > 0:
+            raise ValueError("its confusion matrix is not one of its classes")
         float(line["step_seconds"])
         if not isinstance(json.loads(line["notes"]), list) or not isinstance(json.loads(line["versions"]), dict):
             raise ValueError("its notes or versions are none")
+    bytes.fromhex(line.get("right") or "")
+    _ = [int(number) for number in (line.get("person") or "").split()]
     measures = {name.removesuffix("_low") for name in line if name and name.endswith("_low")}
     ends = ("_low", "_high", "per_second", "seconds", "parameters", "multiply_adds")
     for name, value in line.items():

@@ -432,7 +432,7 @@ print(*sorted(name for name in set(sys.modules) - before if name.startswith("fer
     assert set(libraries.split()) <= {"ferlightning", "numpy", "cv2"}, "numpy loads some of its modules late"
     rooms = {name.split(".")[1] for name in own.split()}
     assert (
-        rooms == {"contracts", "errors", "images", "plugins", "runtime", "weights"}
+        rooms == {"contracts", "errors", "files", "images", "plugins", "runtime", "weights"}
         and "ferlightning.contracts.modules" not in own
     )
 
