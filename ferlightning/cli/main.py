@@ -40,6 +40,11 @@ CALLED = {
     "new plugin": "init create plugin scaffold", "--version": "version -v -V", "--help": "help",
 }  # fmt: skip
 """What other programs call a command."""
+NAMELESS = {
+    errno.ENOSPC: "what is written", errno.EFBIG: "what is written", errno.ENOMEM: "this command",
+    errno.EMFILE: "this process (see ulimit -n)", errno.ENFILE: "this machine", errno.ENOENT: "the working folder",
+}  # fmt: skip
+"""What an error of the system is about that names no file; only the working folder can be gone without a name."""
 ISSUES = "https://github.com/ferlightning/ferlightning/issues"
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -112,17 +117,17 @@ def main(args: Sequence[str] | None = None) -> None:
                 mistake = FerlError(f"{_maker(error)} cannot be made: {error}")
         if mistake is None and type(error).__module__.startswith("wandb."):
             mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
-        if (
-            mistake is None
-            and isinstance(error, OSError)
-            and (error.filename or error.errno in (errno.ENOSPC, errno.EFBIG))
-        ):
-            name = re.sub(r"\.([^/\\]+)\.[0-9a-f]{32}\.tmp", r"\1", str(error.filename or "what is written"))
+        if mistake is None and isinstance(error, OSError) and (error.filename or error.errno in NAMELESS):
+            name = re.sub(r"\.([^/\\]+)\.[0-9a-f]{32}\.tmp", r"\1", str(error.filename or NAMELESS[error.errno or 0]))
             mistake = FerlError(f"{name}: {error.strerror}")  # a temporary name says nothing
         if mistake is None and re.match(r"DataLoader worker .* is killed", str(error)):
             mistake = FerlError(
                 f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "
                 "--ckpt_path=RUN/checkpoints/last.ckpt"
+            )
+        if mistake is None and (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):
+            mistake = FerlError(
+                "memory ran out: give a smaller --data.batch_size, a smaller network, or fewer --data.workers"
             )
         if mistake is None and re.search(r"gloo|NCCL|Connection (reset|closed) by peer", str(error)):
             mistake = FerlError(

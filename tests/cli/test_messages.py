@@ -92,6 +92,19 @@ def test_every_command_answers_a_mistake_the_same_way(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_working_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "ferl: error: the working folder: No such file or directory\n"
+
+
 def test_a_monitor_that_is_not_logged_is_refused_before_the_first_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
