@@ -146,7 +146,7 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "one picture, not 4": lambda: ferl.explain(network, [*grey[:4]]),
         "no slot 'nose'": lambda: ferl.components("nose"),
         "at least two": lambda: ferl.compare({}),
-        "has no report": lambda: ferl.compare({"a": tmp_path, "b": tmp_path}),
+        "is no run folder": lambda: ferl.compare({"a": tmp_path, "b": tmp_path}),
         "train on what": lambda: ferl.fit(),
     }
     for said, call in calls.items():
