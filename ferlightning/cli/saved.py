@@ -147,4 +147,4 @@ def take_classes(data: Any, header: Mapping[str, Any]) -> None:
     elif names:  # in the model's order, without those that it does not know
         given = {canonical(str(name)): new for name, new in given.items()}
         same = {name: name for name in names}
-        options["classes"] = {f"={name}": name for name in names} | same | given | {OTHERS: None}
+        options["classes"] = {f"={name}": name for name in names} | same | {OTHERS: None} | given

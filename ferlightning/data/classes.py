@@ -72,6 +72,4 @@ def _mapping(classes: Mapping[str, str | None]) -> dict[str, str | None]:
         name, new = canonical(str(key)), None if value is None else canonical(str(value))
         if given.setdefault(name, new) != new:
             raise FerlError(f"data.classes: {name!r} is there twice, as {given[name]!r} and as {new!r}. Remove one")
-    if given.get(OTHERS) is not None:
-        raise FerlError(f"data.classes: all others can only be left out: give {OTHERS!r} null, or leave it out")
     return given

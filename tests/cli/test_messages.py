@@ -14,7 +14,7 @@ from tests.conftest import TINY
     [
         ("--model.scheduler=ReduceLROnPlateau", ["torch.optim.lr_scheduler.ReduceLROnPlateau"]),
         ("--config=warm.yaml", ["warm-up", "OneCycleLR"]),
-        ("--model.losses=[{class_path: CrossEntropy, init_args: {class_weights: balanced}}]", ["'inverse'", "float"]),
+        ("--model.losses=[{class_path: CrossEntropy, init_args: {class_weights: even}}]", ["'inverse'", "float"]),
         ("--model.optimizer=AdmaW", ["model.optimizer", "AdamW"]),
         ("--trainer.callbacks+=EarlyStoping", ["trainer.callbacks", "EarlyStopping"]),
         ("--trainer.callbacks=[{class_path: EarlyStopping, init_args: {monitr: x}}]", ["'monitr'"]),

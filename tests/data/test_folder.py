@@ -311,6 +311,8 @@ def test_classes_are_renamed_merged_and_dropped(tmp_path: Path) -> None:
     assert "Items of classes that are not told apart here were left out of all splits: 4 x." in notes
     only = ImageFolder(str(tmp_path), size=16, classes={"1": "surprise", "fear": "fear", "*": None})
     assert only.class_names == ["surprise", "fear"] and (only.label >= 0).sum() == 8
+    one = ImageFolder(str(tmp_path), size=16, classes={"1": "surprise", "*": "other"})
+    assert one.class_names == ["surprise", "other"] and np.bincount(one.label).tolist() == [4, 16]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ def test_classes_are_renamed_merged_and_dropped(tmp_path: Path) -> None:
         ({"hapy": "happiness"}, r"no class 'hapy'; it has happiness, sadness. Did you mean happiness\?"),
         ({"happy": "x", "Happiness": "y"}, "'happiness' is there twice, as 'x' and as 'y'"),
         ({"happy": "sad"}, r"at least two names, each once, what is left is \['sadness'\]"),
-        ({"*": "sad"}, "all others can only be left out"),
+        ({"*": "sad"}, r"at least two names, each once, what is left is \['sadness'\]"),
     ],
 )
 def test_mappings_of_classes_that_are_wrong(tmp_path: Path, classes: dict[str, str | None], message: str) -> None:

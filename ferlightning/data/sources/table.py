@@ -247,6 +247,11 @@ class Table(OwnImages):
             for name in by_value:
                 if name not in values:
                     tables = ", ".join(path.name for path in self.tables)
+                    if set(values) <= {""}:
+                        raise FerlError(
+                            f"data.split: there is no table {name!r}, and no column split in {tables}. Rename the "
+                            "column that is meant to split"
+                        )
                     what = f"value in a column split of {tables}, and no table,"
                     raise FerlError(no_such(name, what, sorted(filter(None, values))))
             if left := len(self.left_out):

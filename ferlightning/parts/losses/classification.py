@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ferlightning.contracts.modules import Batch, Loss, Output, class_index
 from ferlightning.errors import FerlError
 
-ClassWeights = Literal["inverse"] | float
+ClassWeights = Literal["inverse", "balanced"] | float | list[float]
 
 
 def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
@@ -18,13 +18,21 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
 
     Args:
         counts: images of each class, (K,); a class without images gets the weight 0.
-        kind: ``inverse`` is proportional to 1 / n; a number b in [0, 1) to (1 - b) / (1 - b^n), the inverse of the
-            effective number of samples (Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 2), from no weights at
-            b = 0 to nearly ``inverse`` at b = 0.9999.
+        kind: ``inverse``, or ``balanced`` as scikit-learn calls it, is proportional to 1 / n; a number b in [0, 1) to
+            (1 - b) / (1 - b^n), the inverse of the effective number of samples (Cui et al. 2019,
+            https://arxiv.org/abs/1901.05555, eq. 2), from no weights at b = 0 to nearly ``inverse`` at b = 0.9999. A
+            list has the weights themselves.
 
     Raises:
-        FerlError: b is out of range.
+        FerlError: b is out of range, or there are not as many weights as classes, or one is below 0.
     """
+    if isinstance(kind, list):
+        if len(kind) != len(counts) or min(kind) < 0:
+            raise FerlError(
+                f"class_weights: {kind}, expected {len(counts)} numbers from 0, in the order of the classes"
+            )
+        return torch.tensor(kind, dtype=torch.float32)
+    kind = "inverse" if kind == "balanced" else kind
     if kind != "inverse" and not 0 <= kind < 1:
         raise FerlError(f"class_weights: a number must be in [0, 1), such as 0.999; it is {kind}")
     n = torch.tensor(counts, dtype=torch.float64)
@@ -57,8 +65,8 @@ class CrossEntropy(_ClassWeighted):
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
-        class_weights: ``inverse`` frequency, or b in [0, 1) of the effective number of samples (Cui et al. 2019), which
-            evens out less the smaller it is; null for none.
+        class_weights: ``inverse`` frequency (or ``balanced``), or b in [0, 1) of the effective number of samples (Cui
+            et al. 2019), which evens out less the smaller it is, or a list in the order of the classes; null for none.
         label_smoothing: share of the label that is spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
     """
 

@@ -80,6 +80,16 @@ def test_a_number_out_of_range_is_refused(b: float) -> None:
         frequency_weights(COUNTS, b)
 
 
+def test_weights_as_scikit_learn_calls_them_and_by_hand() -> None:
+    assert frequency_weights(COUNTS, "balanced").tolist() == frequency_weights(COUNTS, "inverse").tolist()
+    assert frequency_weights([3, 1], [1.0, 2.5]).tolist() == [1, 2.5]
+    for wrong in ([1.0], [1.0, -1.0]):
+        with pytest.raises(
+            FerlError, match=r"class_weights: .*, expected 2 numbers from 0, in the order of the classes"
+        ):
+            frequency_weights([3, 1], wrong)
+
+
 def test_a_class_without_images_has_no_weight() -> None:
     assert frequency_weights([3, 0, 1], "inverse").tolist() == pytest.approx([2 / 3, 0, 2])  # mean 1 over four images
 
