@@ -219,7 +219,10 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
     header.setdefault("views", {})
     members = header.get("members", [header])
-    for place in odd_places(header, FORM | {"members": [FORM]}, "header", {"class_names", "head"}):
+    needed = {"class_names", "head"}
+    found = [*odd_places(header, FORM, "header", needed - {"head"} if "members" in header else needed)]
+    found += odd_places(members, [FORM], "header.members", needed) if "members" in header else []
+    for place in found:
         raise FerlError(f"{path} is damaged, or was written by hand: the {place} is of the wrong type")
     if header["format"] > FORMAT:
         raise FerlError(f"{path} is of format {header['format']}, newer than this ferlightning reads: update it")

@@ -196,7 +196,7 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
         facts.append(
             f"{most} frames a clip" if least == most else f"{least} to {most} frames a clip, median {median:g}"
         )
-    console.print(", ".join(facts))
+    console.print(", ".join(facts), soft_wrap=True)
     table = Grid("class")
     for split in found["classes"]:
         table.add_column(split, justify="right")

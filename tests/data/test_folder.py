@@ -60,6 +60,7 @@ def test_classes_without_splits(tmp_path: Path) -> None:
     assert data.class_counts == [14, 14, 14]
     assert [len(data.items[split]) for split in ("train", "val", "test")] == [42, 9, 9]
     assert sorted(np.concatenate(list(data.items.values()))) == list(range(60))
+    data.trained_on = data.training_frames
     assert data.notes("test") == []
 
 

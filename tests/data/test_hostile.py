@@ -94,7 +94,7 @@ def test_names_do_not_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixt
             cv2.imwrite(str(tmp_path / "faces" / name / f"{i}.png"), np.full((8, 8), i, np.uint8))
     main(["data", "inspect", str(tmp_path / "faces")])
     said = "".join(capsys.readouterr()) + refused(capsys, "fit", str(tmp_path / "\x1b[2J"))
-    assert "\\x1b[2j" in said and "\\u202etfel" in said and "\\x1b[2J" in said
+    assert said.count("\\x1b[2J") >= 2 and "\\u202etfel" in said
     assert not {"\x1b", "\x07", "\u202e"} & {*said}
 
 
