@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -35,7 +34,7 @@ from ferlightning.described import describe
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanation, explain_image
 from ferlightning.export.commands import export
-from ferlightning.files import at_home, replacing
+from ferlightning.files import cache_dir, replacing
 from ferlightning.images.decode import resize_to_square
 from ferlightning.models.network import Network, NetworkEnsemble, spelled_names
 from ferlightning.plugins import CALLBACK, SLOTS
@@ -237,7 +236,7 @@ def from_arrays(
         columns["subjects"] = _column("subjects", subjects, len(faces))
     file = io.BytesIO()
     np.savez(file, images=np.stack([resize_to_square(face, size) for face in faces]), **columns)
-    cache = at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning") / "arrays"
+    cache = cache_dir() / "arrays"
     path = cache / f"{hashlib.sha256(file.getvalue()).hexdigest()[:16]}.npz"
     if not path.is_file():
         with replacing(path) as temporary:

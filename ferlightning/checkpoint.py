@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import ZipFile, is_zipfile
 
 import torch
@@ -90,7 +90,10 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
     Raises:
         FerlError: there is no such file, or it is damaged, or something else.
     """
-    stored = _read(path, device)
+    return _checked(_read(path, device), path)
+
+
+def _checked(stored: dict[str, Any], path: str | Path) -> dict[str, Any]:
     state = stored.get("state_dict")
     if not isinstance(state, Mapping):
         raise FerlError(f"{path} is no checkpoint: it has no state_dict")
@@ -104,11 +107,6 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
     return stored
 
 
-def read_checkpoint_entry(path: str | Path, key: str) -> Any:
-    """Read one entry of a checkpoint, whoever wrote it; None if it has none of that name."""
-    return _read(path, "cpu").get(key)
-
-
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a file: a checkpoint, safetensors, or a state dict that other code has saved.
 
@@ -118,7 +116,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = find_weights(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)[0]
-    stored: Mapping[str, Any] = _read(path, "cpu")
+    return _tensors_in(_read(path, "cpu"), path)
+
+
+def _tensors_in(stored: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(stored.get(key), Mapping):
             stored = stored[key]
@@ -131,18 +132,31 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_start(path: str | Path, class_names: Sequence[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """Read the tensors of a file as a start for these classes, and the classes that it tells apart; [] if it is silent.
+class Start(NamedTuple):
+    """What a file has to start a training from."""
 
-    The head for just these classes is taken, if there is one. Errors are those of ``read_state`` and ``read_header``.
+    tensors: dict[str, Tensor]
+    class_names: list[str]
+    """The classes that it tells apart; empty if it does not say."""
+    training_frames: Any
+    """Hashes of the frames that it was trained on; None if it does not say."""
+
+
+def read_start(path: str | Path, class_names: Sequence[str]) -> Start:
+    """Read a file as a start for these classes, with the head for just them if there is one.
+
+    Errors are those of ``read_state`` and ``read_header``.
     """
-    header = read_checkpoint_entry(path, HEADER)
+    path = find_weights(path)
+    stored = _read(path, "cpu")
+    header, frames = stored.get(HEADER), stored.get("training_frames")
     if not isinstance(header, dict) or "network" not in header:
-        return read_state(path), []
-    stored = read_checkpoint(path)
-    read_header(stored, path)
+        # The names of other code's safetensors are its own.
+        foreign = read_state(path) if path.suffix == ".safetensors" else _tensors_in(stored, path)
+        return Start(foreign, [], frames)
+    read_header(_checked(stored, path), path)
     take_view(stored, class_names)
-    return stored["state_dict"], stored[HEADER]["network"]["class_names"]
+    return Start(stored["state_dict"], stored[HEADER]["network"]["class_names"], frames)
 
 
 def _read(path: str | Path, device: Any) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def at_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111  # Path's own raises
 
 
+def cache_dir() -> Path:
+    """Return the folder of all that is kept for later: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
+    return at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the block another name in the same folder; what it writes there, a file or a folder, then becomes ``path``.

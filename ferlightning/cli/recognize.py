@@ -73,7 +73,6 @@ def recognize(args: Sequence[str]) -> None:
         raise FerlError("--anonymize hides faces in what is saved or shown: give --save=DIR, too")
     if options.end is not None and options.end <= options.start:
         raise FerlError(f"--end={options.end:g} is not after --start={options.start:g}")
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "200000000")  # OpenCV reads it as it is imported
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # we say ourselves which file cannot be read
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with asked_to_end(_interrupt, signal.SIGTERM, HANG_UP):

@@ -70,7 +70,8 @@ def verify(path: str | None = None) -> None:
         path: the cache, or one store in it; null: that of the environment variable FERL_CACHE. ``ferl data verify
             PATH`` will do.
     """
-    from ferlightning.data.store import MANIFEST, cache_dir, damage, stores
+    from ferlightning.data.store import MANIFEST, damage, stores
+    from ferlightning.files import cache_dir
 
     place = cache_dir() if path is None else Path(path)
     if not place.is_dir():

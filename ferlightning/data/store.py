@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ferlightning.data.measures import frame_hashes, frame_sums
 from ferlightning.errors import FerlError
-from ferlightning.files import at_home, replacing
+from ferlightning.files import cache_dir, replacing
 
 SPLITS = ("train", "val", "test")
 UNDECIDED = -1
@@ -118,11 +118,6 @@ class Store:
         if self._folder:
             return _map, (self._folder,)
         return Store, tuple(getattr(self, field.name) for field in fields(self))
-
-
-def cache_dir() -> Path:
-    """Return the folder of all stores: ``$FERL_CACHE``, or ``~/.cache/ferlightning``."""
-    return at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning")
 
 
 def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -74,13 +74,17 @@ def export(
         refuse_folder(path)
         with TemporaryDirectory() as work:
             file, said = _exported(sources, clips is not None or mirror or fp16 or int8 or prune > 0), ""
+            header: dict[str, Any] | None = None  # of an export, which has a card of its own
             if file is None:
                 file = Path(work, "model.onnx")
-                said = f" {_written(sources, file, 'onnx', clips, mirror, fp16, int8, prune, data, trust)[0]}."
+                measured, header = _written(sources, file, "onnx", clips, mirror, fp16, int8, prune, data, trust)
+                said = f" {measured}."
+            elif not sources[0].endswith(".onnx"):
+                header = _weights(read_members(sources))[1]
             write_page(file, path, _place(sources, "web").stem, detector, detector_path, ort_dir)
         sizes = [file.stat().st_size for file in path.iterdir()]
-        if not sources[0].endswith(".onnx"):  # which has a card of its own
-            write_card(card, path, sources, _weights(read_members(sources))[1], f"{sum(sizes) / 1e6:.2f} MB.{said}")
+        if header is not None:
+            write_card(card, path, sources, header, f"{sum(sizes) / 1e6:.2f} MB.{said}")
         print(
             f"{path}: {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB.{said} To look at it: python -m http.server --bind "
             f"127.0.0.1 --directory {shlex.quote(str(path))}, and open http://localhost:8000. Elsewhere serve it by "

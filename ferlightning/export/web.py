@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from ferlightning.checkpoint import HEADER
 from ferlightning.deploy import anonymise, job, recognizer, tracking
 from ferlightning.errors import FerlError
-from ferlightning.files import at_home, replacing
+from ferlightning.files import at_home, cache_dir, replacing
 from ferlightning.images.detectors import DETECTORS, yunet
 from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
@@ -113,7 +112,7 @@ def _known(model: Path) -> dict[str, Any]:
 
 def _runtime(ort_dir: str | None) -> dict[str, bytes]:
     """The files of ONNX Runtime for browsers, by name."""
-    cache = at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning") / RUNTIME.replace("@", "-")
+    cache = cache_dir() / RUNTIME.replace("@", "-")
     folder = at_home(ort_dir) if ort_dir else cache
     if (folder / "dist").is_dir():
         folder = folder / "dist"

@@ -24,7 +24,6 @@ from ferlightning.checkpoint import (
     HEADER,
     header_of,
     read_checkpoint,
-    read_checkpoint_entry,
     read_header,
     read_start,
     require_plugins,
@@ -474,10 +473,10 @@ class Classifier(LightningModule):
 
     def _init_from(self, path: Path) -> None:
         try:
-            stored, names = read_start(path, self.class_names)
+            stored, names, frames = read_start(path, self.class_names)
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
-        if path.suffix == ".ckpt" and isinstance(frames := read_checkpoint_entry(path, "training_frames"), Tensor):
+        if path.suffix == ".ckpt" and isinstance(frames, Tensor):
             self._init_frames = frames.numpy().view("uint64")
         own = self.state_dict()
         fitting = what_fits(by_class(stored, own, names, self.class_names) if names else stored, own)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ferlightning.errors import FerlError
-from ferlightning.files import at_home
+from ferlightning.files import cache_dir
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def find_file(entry: Weights, name: str) -> Path:
     place = os.environ.get("FERL_WEIGHTS", "")
     if place and "://" not in place and (given := Path(place, entry.file)).is_file():
         return _checked(given, entry)
-    cached = at_home(os.environ.get("FERL_CACHE") or "~/.cache/ferlightning") / "weights" / entry.file
+    cached = cache_dir() / "weights" / entry.file
     if not cached.is_file():
         urls = [f"{place.rstrip('/')}/{entry.file}"] if "://" in place else [entry.url, entry.mirror]
         _fetch([url for url in urls if url], cached, entry, name)

@@ -21,7 +21,8 @@ from ferlightning.checkpoint import load
 from ferlightning.contracts.images import GradedCorruption
 from ferlightning.data.datamodule import FaceData, Split
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces, draw_faces
-from ferlightning.data.store import Store, cache_dir
+from ferlightning.data.store import Store
+from ferlightning.files import cache_dir
 from ferlightning.images.corruptions import (
     JPEG,
     EyesOcclusion,
