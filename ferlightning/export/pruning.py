@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ferlightning.checkpoint import ENDS, HEADER
 from ferlightning.errors import FerlError
@@ -37,6 +37,8 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
         from torch_pruning import importance, pruner
     except ModuleNotFoundError as error:
         raise FerlError("prune needs torch-pruning: pip install 'ferlightning[export]'") from error
+    from timm.layers.cbam import SpatialAttn  # late: importing timm takes seconds
+
     if not 0 < share < 1:
         raise FerlError(f"prune is {share:g}, expected the share of multiply-adds to take away, between 0 and 1")
     header, whole = stored[HEADER], member_of(stored, path, trust)
@@ -48,11 +50,16 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
         """A copy without so many of the channels, and its multiply-adds."""
         member = deepcopy(whole).requires_grad_(True)
         inside = {*member.network.backbone.modules()}
+        spatial = [(x, name, y) for x in inside for name, y in x.named_children() if isinstance(y, SpatialAttn)]
+        for module, name, _ in spatial:  # one map for all channels: the graph would take it for one of them
+            setattr(module, name, nn.Identity())
         pruner.BasePruner(
             member, image, importance.GroupMagnitudeImportance(), global_pruning=True,
             pruning_ratio=percent / 100, max_pruning_ratio=0.9, round_to=ROUND_TO,
             ignored_layers=[x for x in member.modules() if x not in inside and not any(x.children())],
         ).step()  # fmt: skip
+        for module, name, attention in spatial:
+            setattr(module, name, attention)
         return member, multiply_adds(member, image)
 
     most = (1 - share) * before
