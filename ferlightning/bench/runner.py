@@ -38,6 +38,8 @@ GRACE = 10
 """Seconds that a cell has to end by itself before it is killed."""
 MARGIN = GRACE + 5
 """Seconds of ``--minutes`` that are kept for the end."""
+COLLECTING = 0.05
+"""Share of the time that may go into the csv, whose making takes longer with each cell."""
 
 BUSY = "skipped, another run is working on it"
 STOPPED = "stopped"
@@ -94,14 +96,16 @@ def run(
     _forget(again, csv)
     left = _missing(chosen, csv)
     console.print(f"{path.stem}, budget {budget}: {len(chosen)} cells, {len(chosen) - len(left)} done. Results: {csv}")
-    failed, begun = 0, time.monotonic()
+    failed, due, begun = 0, 0.0, time.monotonic()
     _stop.clear()
     # A handler that raises would interrupt the ending of a cell; this one only asks for it.
     with asked_to_end(lambda _: _stop.set(), signal.SIGINT, signal.SIGTERM, HANG_UP) as came:
         for n, (cell, outcome) in enumerate(_results(left, workers, ray, until), 1):
             if outcome == STOPPED:
                 continue
-            collect(csv)
+            if (now := time.monotonic()) >= due:
+                collect(csv)
+                due = now + (time.monotonic() - now) / COLLECTING
             failed += outcome not in (None, BUSY)
             seconds = (time.monotonic() - begun) / n * (len(left) - n)
             rest = f"{n}/{len(left)}, about {timedelta(seconds=round(seconds))} left"
