@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ferlightning.data.sources.names import some
 from ferlightning.data.store import UNDECIDED, UNLABELLED, Store, room
 from ferlightning.errors import FerlError
 from ferlightning.files import at_home
-from ferlightning.images.decode import decode_image, is_pipe, list_images, read_all, resize_to_square
+from ferlightning.images.decode import decode_image, image_names, is_pipe, read_all, resize_to_square
 
 OBLONG = 1.25
 """Longer side over shorter side from which a photo is hardly a face that was cut out."""
@@ -43,7 +44,13 @@ def read_photos(places: str | Path | Sequence[str], size: int, color: bool) -> t
         if not place.is_dir() and is_pipe(place):
             raise FerlError(f"data.predict_folder: {place} is a pipe or device, not an image")
         home = Path() if len(given) > 1 else place if place.is_dir() else place.parent
-        found = list_images(place) if place.is_dir() else [place]
+        if place.suffix.lower() in (".csv", ".txt"):
+            raise FerlError(f"data.predict_folder: {place} is a list, not an image: give the images themselves")
+        others: list[str] = []
+        found = [*map(Path, image_names(place, others))] if place.is_dir() else [place]
+        if found and others:
+            log.warning("%d files in %s are no images and were left out: %s", len(others), place,
+                        some([os.path.relpath(path, place) for path in others]))  # fmt: skip
         if not found:
             raise FerlError(f"data.predict_folder: there are no images in {place}")
         files += [(path, os.path.relpath(path, home) if len(given) == 1 else str(path)) for path in found]

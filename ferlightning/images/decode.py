@@ -29,6 +29,7 @@ SUFFIXES = {
     ".jpeg",
     ".jpg",
     ".pbm",
+    ".pfm",
     ".pgm",
     ".png",
     ".pnm",
@@ -61,7 +62,7 @@ LEFTOVERS = {
 
 
 log = logging.getLogger(__name__)
-_told = set[int]()  # bits of images of 16 that were told, once
+_told = set[str]()  # what was said of one image, and holds for others like it
 PILLOWS = re.compile(rb"\x89PNG|\xff\xd8|BM|II\*\0|MM\0\*|RIFF|P[1-6]\s")
 """First bytes of formats that Pillow reads whole: PNG, JPEG, BMP, TIFF, WebP and PNM."""
 INSIDE = 0.75
@@ -191,7 +192,7 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
         FerlError: the same as of ``decode_image``.
     """
     most = most_pixels()
-    pixels = _pixels(content)
+    pixels, mode, several = _header(content)
     # OpenCV would take the size from a damaged header, and reserve as much as a part of a PNG claims.
     if (pixels is None and PILLOWS.match(content)) or (content.startswith(b"\x89PNG") and _is_cut(content)):
         raise FerlError(f"{name}: cannot be read as an image; replace or remove it")
@@ -200,6 +201,10 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
             f"{name}: has {pixels / 1e6:,.1f} megapixels, more than {most / 1e6:,.1f}; replace or remove it, or "
             "set the environment variable FERL_MAX_PIXELS to a larger number"
         )
+    if several:
+        _tell("frames", "%s has several frames or pages: of it, and of others like it, the first is read", name)
+    if mode == "F" or (mode == "I" and content.startswith((b"II*", b"MM"))):  # 32 bits, of which OpenCV makes black
+        return _of_32_bits(content, color, name)
     data = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = None
     if HEIC.match(content) and not _opens_heic():
@@ -224,22 +229,48 @@ def _of_fewer_bits(data: NDArray[np.uint8], color: bool, name: str, dark: NDArra
     if deep is None or deep.dtype != np.uint16 or not 0 < deep.max() < 4096:
         return dark
     bits = 8 if deep.max() < 256 else 12
-    if bits not in _told:
-        _told.add(bits)
-        log.warning(
-            "%s is of 16 bits, and its values are below %d: it, and others like it, are read as of %d bits",
-            name, 1 << bits, bits,
-        )  # fmt: skip
+    said = "%s is of 16 bits, and its values are below %d: it, and others like it, are read as of %d bits"
+    _tell(str(bits), said, name, 1 << bits, bits)
     image: NDArray[Any] = np.right_shift(deep, bits - 8)
     return image[..., ::-1] if color else image
 
 
-def _pixels(content: bytes) -> float | None:
-    """The number of pixels that the header of an image claims; None if Pillow cannot tell, 0 if it is not here."""
+def _of_32_bits(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
+    """A grey image of floats or of integers of 32 bits, from 0 to 255, or floats from 0 to 1."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            values = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error):
+        raise FerlError(f"{name}: cannot be read as an image; replace or remove it") from None
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 255:  # nor is nan
+        raise FerlError(
+            f"{name}: has values from {low:g} to {high:g}, in 32 bits a pixel: write it with 8 bits, or from 0 to 255"
+        )
+    if image.mode == "F" and high <= 1:
+        _tell("floats", "%s has floats up to 1: in it, and in others like it, 1 is read as white", name)
+        values = values * 255
+    grey: NDArray[np.uint8] = values.round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, 2) if color else grey
+
+
+def _tell(key: str, message: str, *values: object) -> None:
+    if key not in _told:
+        _told.add(key)
+        log.warning(message, *values)
+
+
+def _header(content: bytes) -> tuple[float | None, str, bool]:
+    """The number of pixels that the header of an image claims, Pillow's mode, and whether it has several frames.
+
+    The number is None if Pillow cannot tell, 0 if it is not here.
+    """
     try:
         from PIL import Image
     except ModuleNotFoundError:  # a lean install
-        return 0
+        return 0, "", False
 
     try:
         with (
@@ -247,11 +278,11 @@ def _pixels(content: bytes) -> float | None:
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(content)) as image,
         ):
-            return image.width * image.height
+            return image.width * image.height, image.mode, getattr(image, "is_animated", False)
     except Image.DecompressionBombError as error:  # its own limit; the message has the number
-        return float(re.findall(r"\d+", str(error))[0])
+        return float(re.findall(r"\d+", str(error))[0]), "", False
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, KeyError, struct.error):
-        return None
+        return None, "", False
 
 
 def _is_cut(png: bytes) -> bool:

@@ -704,3 +704,13 @@ def test_memory_does_not_grow_with_the_photos(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert photos.images.shape == (500, 224, 224, 3) and (photos.images[-1] == 7).all()
     assert peak < photos.images.nbytes / 10
+
+
+def test_files_that_are_no_photos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8), 7, np.uint8))
+    (tmp_path / "b.jp2").write_bytes(b"\0\0\0\x0cjP  ")
+    assert read_photos(tmp_path, 8, False)[0].name.tolist() == ["a.png"]
+    assert "1 files in" in caplog.text and "b.jp2" in caplog.text
+    (tmp_path / "list.txt").write_text("a.png\n")
+    with pytest.raises(FerlError, match="list.txt is a list, not an image"):
+        read_photos(tmp_path / "list.txt", 8, False)
