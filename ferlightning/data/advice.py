@@ -99,7 +99,7 @@ def advise(files: Files | None, items: int) -> Sequence[str]:
                 f"at a glance, and in {small} it takes less than {SMALL:.0%} of the height."
                 + (" Cut faces out first, by ferl data align FOLDER FACES, and train on FACES." if small else "")
             )
-    if items < FEW:
+    if 0 < items < FEW:
         said.append(
             f"With {items:,} items to train on, weights that have seen faces are the better start: the command below "
             "takes those of ferl-small, for grey faces of 48 x 48 pixels."

@@ -79,7 +79,11 @@ def recognise(path: Path) -> list[Source]:
                 found.append(_class_folders(path))
         return found
     if path.is_file():
-        first_line(path)  # says what a file is that is no text, as a zip
+        line = first_line(path)  # says what a file is that is no text, as a zip
+        raise FerlError(
+            f"{path}: is no table of images, which has columns path and label, or pixels and emotion; its first line "
+            f"is {line[:80]!r}"
+        )
     pattern = recognise_pattern(path)
     try:
         if pattern is None:
@@ -91,8 +95,8 @@ def recognise(path: Path) -> list[Source]:
             for name, looks in module.LAYOUTS.items()
         )
         raise FerlError(
-            f"{path}: no data set is recognised there or in the folders directly below. Known layouts:{known}\n"
-            f"  ImageFolder: <class>/*.png or train/<class>/*.png. Here: {error}"
+            f"{path}: no data set is recognised there or in the folders directly below. {error}\nKnown layouts:\n"
+            f"  ImageFolder: <class>/*.png or train/<class>/*.png{known}"
         ) from None
 
     return [_class_folders(path, pattern)]

@@ -118,3 +118,23 @@ def test_affectnet_without_some_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "val_set" / "annotations" / "4_exp.npy", np.str_("happy"))
     with pytest.raises(FerlError, match="4_exp.npy: no number from 0 to 10"):
         _ = AffectNet(str(tmp_path)).raw
+
+
+def test_rafdb_whose_list_lies_beside_the_images(tmp_path: Path) -> None:
+    """And has commas; it is not taken for a table, too."""
+    root = write_rafdb(tmp_path / "a") / "basic"
+    lines = (root / "EmoLabel" / "list_patition_label.txt").read_text().replace(" ", ",")
+    (root / "Image" / "aligned").rename(tmp_path / "aligned")
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "list_patition_label.txt").write_text(lines)
+    (found,) = recognise(tmp_path)
+    assert found.data_set == "RAFDB" and describe(found.whole())["classes"]["train"][:7] == [4] * 7
+
+
+def test_labels_of_affectnet_as_other_types_of_numpy(tmp_path: Path) -> None:
+    write_affectnet(tmp_path)
+    for i, value in enumerate((np.bytes_(b"3"), np.float64(3), np.array([3]), np.int64(3))):
+        np.save(tmp_path / "val_set" / "annotations" / f"{i}_exp.npy", value)
+    data = AffectNet(str(tmp_path), size=20)
+    of = dict(zip(data.raw.name, data.raw.label, strict=True))
+    assert [of[f"val_set/images/{i}.jpg"] for i in range(4)] == [3] * 4

@@ -544,3 +544,61 @@ def test_emotions_in_the_names_of_files_are_pointed_out(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path / "s1"))
     data = ImageFolder(str(tmp_path), pattern="(?P<label>happy|sad)")
     assert data.label_names == ["happiness", "sadness"] and len(data.files) == 4
+
+
+@pytest.mark.parametrize("folder", ["P01/{}", "Strong/P01/{}", "images/train/{}"])
+def test_classes_below_other_folders_are_found_at_any_depth(tmp_path: Path, folder: str) -> None:
+    for above in (folder, folder.replace("P01", "P02").replace("Strong", "Dark").replace("images", "masks")):
+        fill(tmp_path / above.format(""), n=2)
+    with pytest.raises(FerlError, match=r"looks like a (class|split), but lies in") as error:
+        ImageFolder(str(tmp_path))
+    if folder == "P01/{}":
+        pattern = re.search("'(.*?)'", str(error.value))[1]  # type: ignore[index]
+        data = ImageFolder(str(tmp_path), pattern=pattern)
+        assert data.class_names == ["happiness", "sadness"] and {*data.raw.subject} == {"P01", "P02"}
+
+
+def test_a_split_folder_in_one_of_its_name(tmp_path: Path) -> None:
+    for split in ("Train", "Val"):
+        fill(tmp_path / f"{split}_Aligned_Faces" / f"{split}_Aligned_Faces", n=3)
+    assert np.bincount(ImageFolder(str(tmp_path)).raw.split).tolist() == [6, 6]
+
+
+def test_folders_below_the_classes_are_told_where_splits_are_drawn(tmp_path: Path) -> None:
+    for name in ("happy", "sad"):
+        fill(tmp_path / name, ("clip1", "clip2"), n=3)
+    (told,) = [str(x) for x in ImageFolder(str(tmp_path)).raw.remarks]
+    assert told.startswith(f"Images lie in 4 folders below the classes, such as {Path('happy', 'clip1')}.")
+    data = ImageFolder(str(tmp_path), pattern=re.search("pattern='(.*?)'", told)[1])  # type: ignore[index]
+    assert np.diff(data.raw.start).tolist() == [3] * 4
+
+
+def test_class_folders_of_videos_are_told(tmp_path: Path) -> None:
+    fill(tmp_path, n=2)
+    (tmp_path / "fear").mkdir()
+    (tmp_path / "fear" / "a.avi").write_bytes(b"RIFF")
+    with pytest.raises(FerlError, match=r"has videos, such as .*a\.avi, not images"):
+        ImageFolder(str(tmp_path))
+
+
+def test_images_of_32_bits(tmp_path: Path) -> None:
+    grey = np.arange(256, dtype=np.float32).reshape(16, 16)
+    for name, values in (("white", grey / 255), ("bytes", grey), ("whole", grey.astype(np.int32))):
+        Image.fromarray(values).save(tmp_path / f"{name}.tiff")
+        assert (decode_image(tmp_path / f"{name}.tiff", False) == grey).all()
+        assert (decode_image(tmp_path / f"{name}.tiff", True) == grey[..., None]).all()
+    for values in (grey * 2, grey - 1, grey * np.nan):
+        Image.fromarray(values).save(tmp_path / "other.tiff")
+        with pytest.raises(FerlError, match="has values from .*: write it with 8 bits"):
+            decode_image(tmp_path / "other.tiff", False)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png", ".gif"])
+def test_the_first_of_several_frames_is_read_and_told(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(decode, "_told", set())
+    frames = [Image.new("L", (16, 16), value) for value in (60, 120, 180)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    assert abs(int(decode_image(tmp_path / f"a{suffix}", False)[8, 8]) - 60) <= 2
+    assert "has several frames or pages" in caplog.text

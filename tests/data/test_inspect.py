@@ -238,3 +238,26 @@ def test_a_file_of_arrays(tmp_path: Path) -> None:
     path.write_bytes(b"PK\3\4")
     with pytest.raises(FerlError, match=r"cannot be read as a .npz file"):
         recognise(path)[0].default()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("label.lst", b"0.jpg 0 1 2 3 4", "is no table of images, .* first line is '0.jpg 0 1 2 3 4'"),
+        ("faces.npy", b"\x93NUMPY\x01\0v\0", "is one array"),
+        ("faces.pkl", b"\x80\x04\x95\0", "is a pickle"),
+    ],
+)
+def test_a_file_that_is_no_data_set(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FerlError, match=message):
+        recognise(tmp_path / name)
+
+
+def test_labels_of_arrays_are_one_number_each(tmp_path: Path) -> None:
+    images = np.zeros((6, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.eye(2)[[0, 1] * 3])
+    with pytest.raises(FerlError, match=r"labels \(N,\)"):
+        recognise(tmp_path / "a.npz")[0].default()
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array([0.0, 1.0] * 3))
+    assert recognise(tmp_path / "a.npz")[0].default().class_names == ["0", "1"]

@@ -161,3 +161,26 @@ def test_damage_and_nested_images_are_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"row": [{"image": {"bytes": png(0)}}] * 9, "label": NAMES * 3}), nested)
     with pytest.raises(FerlError, match="no data set is recognised"):
         recognise(nested.parent)
+
+
+def test_shards_named_as_the_hub_names_them(tmp_path: Path) -> None:
+    """With a hash after the number; and a column of bytes before that of the images."""
+    ids = pa.array([f"id{n}".encode() for n in range(9)])
+    for n, name in enumerate(
+        ("train-00000-of-00002-1c2d3e", "train-00001-of-00002-0123ab", "test-00000-of-00001-ffee")
+    ):
+        table = arrow(range(9 * n, 9 * n + 9))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(table.add_column(0, "id", ids), tmp_path / "data" / f"{name}.parquet")
+    check(Table(str(tmp_path), size=8), (12, 6, 9))
+
+
+def test_labels_that_are_called_class_in_a_tar(tmp_path: Path) -> None:
+    members = {
+        f"{n:03}.{ending}": content
+        for n in range(18)
+        for ending, content in (("png", png(n)), ("class", NAMES[n % 3].encode()))
+    }
+    write_tar(tmp_path / "test.tar", {name: content for name, content in members.items() if name >= "012"})
+    write_tar(tmp_path / "train.tar", {name: content for name, content in members.items() if name < "012"})
+    check(Table(str(tmp_path), size=8), (9, 3, 6))

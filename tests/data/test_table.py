@@ -387,3 +387,40 @@ def test_what_is_wrong_with_a_table_in_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("id,what\n0.png,happy\n")
     with pytest.raises(FerlError, match="name its columns path and label, .*; its first line is 'id,what'"):
         recognise(tmp_path)
+
+
+def test_a_picture_may_have_several_faces(tmp_path: Path) -> None:
+    """As in ExpW, whose list has no header; this one was written before it."""
+    picture = np.repeat(np.array([[10, 200]], np.uint8), 10, axis=1).repeat(10, axis=0)  # dark left, bright right
+    rows = ["image_name face_id face_box_top face_box_left face_box_right face_box_bottom expression_label"]
+    for i in range(4):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        rows += [f"{i}.png 0 0 0 10 10 0", f"{i}.png 1 0 10 20 10 3"]
+    (tmp_path / "label.lst").write_text("\n".join(rows))
+    data = Table(str(tmp_path), size=8, numbers="FER2013")
+    assert data.raw.images[:, 4, 4].tolist() == [10, 200] * 4
+    assert [data.class_names[label] for label in data.raw.label] == ["anger", "happiness"] * 4
+
+
+def test_a_table_of_any_name_in_each_split_folder(tmp_path: Path) -> None:
+    for n, split in enumerate(("train", "valid", "test")):
+        images = write_images(tmp_path / split / "pictures", 6 + 3 * n)
+        rows = [f"{path},{NAMES[i % 3]}\n" for i, path in enumerate(images)]
+        (tmp_path / split / "_classes.csv").write_text("filename,class\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    assert np.bincount(data.raw.split).tolist() == [6, 9, 12]
+    assert data.raw.label.tolist() == (data.raw.images[:, 4, 4] % 3).tolist()
+    (tmp_path / "train" / "more.csv").write_text("filename,class\n")  # of two, it is not known which is meant
+    with pytest.raises(FerlError, match="train: looks like a split, and no table in it is read, as in test, valid"):
+        Table(str(tmp_path), size=8)
+    for split in ("valid", "test"):
+        (tmp_path / split / "more.csv").write_text("filename,class\n")
+    with pytest.raises(FerlError, match="test is one split, and train, valid beside it would not be read"):
+        Table(str(tmp_path), size=8)
+
+
+def test_numbers_that_a_table_of_floats_writes_are_no_names(tmp_path: Path) -> None:
+    rows = [f"{path},{i % 3}.0" for i, path in enumerate(write_images(tmp_path, 9))]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label", *rows]))
+    assert Table(str(tmp_path), size=8, numbers="FER2013").spelled_names == ["anger", "disgust", "fear"]
+    assert Table(str(tmp_path), size=8).spelled_names == ["0", "1", "2"]

@@ -82,7 +82,7 @@ class AffectNet(ImageFiles):
 
 def _read_number(path: Path) -> int:
     try:
-        label = int(strict_number(str(np.load(path, allow_pickle=False).item())))
+        label = int(strict_number(np.load(path, allow_pickle=False).astype(str).item()))
     except (ValueError, OSError, EOFError, MemoryError):  # the last: of a shape that no memory has
         label = -1
     if not 0 <= label < len(CLASSES) + len(WITHOUT):

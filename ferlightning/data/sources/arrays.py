@@ -34,7 +34,10 @@ class Arrays(FaceData):
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise FerlError(f"data.root: {root} cannot be read as a .npz file: {error}") from None
         images, labels = self.arrays.get("images"), self.arrays.get("labels")
-        if images is None or labels is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
+        if labels is not None and labels.dtype.kind == "f" and (labels % 1 == 0).all():
+            labels = labels.astype(np.int64)
+        usable = images is not None and images.dtype == np.uint8 and images.ndim in (3, 4)
+        if images is None or labels is None or not usable or labels.ndim != 1:
             raise FerlError(f"{root}: expected images (N, H, W[, 3]) uint8 and labels (N,); it has {', '.join(names)}")
         if any(len(x) != len(images) for x in self.arrays.values()) or not len(images):
             raise FerlError(f"{root}: there are {len(images)} images and {len(labels)} labels")

@@ -58,7 +58,7 @@ def kinds(names: list[str]) -> dict[str, int]:
 
 
 def _box(names: list[str]) -> dict[str, int]:
-    words = [re.sub("^(face|bbox|box)(?=.)", "", re.sub(r"[\W_]", "", name).lower()) for name in names]
+    words = [re.sub("^((face|bbox|box)(?=.))+", "", re.sub(r"[\W_]", "", name).lower()) for name in names]
     found = {side: words.index(word) for side, known in BOX.items() for word in known[::-1] if word in words}
     if not {"left", "top"} <= found.keys():
         return {}

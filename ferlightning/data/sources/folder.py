@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from itertools import islice
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ NO_LABELS = (
     "have it by --data.pattern='(?P<label>...)'"
 )
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx", ".npz")
+LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet", ".xlsx", ".npz")
 
 
 class ImageFolder(OwnImages):
@@ -142,10 +142,11 @@ def list_classes(root: Path, by_hand: Mapping[str, str] | None = None) -> tuple[
             folders beside the splits.
     """
     if not root.is_dir():
-        raise FerlError(f"data.root: there is no folder {place(root)}")
+        what = "this is a file, not a folder of images:" if root.exists() else "there is no folder"
+        raise FerlError(f"data.root: {what} {place(root)}")
     inside = Folders.of(root, by_hand)
     while len(inside.folders) == 1 and not inside.splits and (below := Folders.of(inside.folders[0], by_hand)).folders:
-        inside, root = below, inside.folders[0]
+        inside, root = below._replace(remarks=inside.remarks + below.remarks), inside.folders[0]
     for name in by_hand or {}:
         if name not in (there := [path.name for path in inside.folders]):
             raise FerlError(no_such(name, f"folder in {root} called", there))
@@ -163,6 +164,8 @@ def list_classes(root: Path, by_hand: Mapping[str, str] | None = None) -> tuple[
     remarks = inside.remarks
     for folder, split in inside.splits.items():
         own = Folders.of(folder)
+        while len(own.folders) == 1 and split_of(own.folders[0].name) == split:  # as archives unpack
+            own = Folders.of(own.folders[0])
         if not own.folders:
             raise FerlError(
                 f"{folder}: is named after the {split} split and has no class folders, such as {folder}/happiness. "
@@ -181,15 +184,19 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
             f"{root}/happiness/*.png or {root}/train/happiness/*.png"
             + (label_hint(root) or _names_hint(image_names(root)) or NO_LABELS)
         )
-    files, empty, others = [], [], list[str]()
+    files, empty, others, inner = [], [], list[str](), list[str]()
     for folder, split in classes.items():
-        _refuse_inner(folder)
         images = image_names(folder, others)
+        folders = sorted({path.rpartition(os.sep)[0] for path in images} - {str(folder)})
+        _refuse_inner(folder, folders)
+        inner += folders
         files += [Listed(path, names[folder], split) for path in images]
         if not images:
             empty.append(folder)
     for folder in empty:
         if names[folder] not in {file.name for file in files}:
+            if films := [path for path in others if (guess_type(path)[0] or "").startswith("video")]:
+                raise FerlError(f"{folder}: has videos, such as {films[0]}, not images: write their frames as images")
             raise FerlError(
                 f"{folder}: no images in this class folder; add some ({', '.join(sorted(SUFFIXES))}), or remove it"
                 + label_hint(root)
@@ -197,6 +204,13 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
         remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
     if not {*names.values()} & {*EMOTIONS} and (hint := _names_hint([file.path for file in files])):
         remarks = [*remarks, f"No folder is named after an emotion{hint}."]
+    if len(inner) > 1 and None in classes.values():
+        remarks = [
+            *remarks,
+            f"Images lie in {len(inner):,} folders below the classes, such as {os.path.relpath(inner[0], root)}. If "
+            "each is a recording or a person, say so, else the splits that are drawn share them: --data.pattern="
+            "'(?P<sequence>(?P<label>[^/]+)/[^/]+)/(?P<frame>[0-9]*)[^/]*$', or subject in place of sequence.",
+        ]
     if others:
         named = some([os.path.relpath(path, root) for path in others])
         remarks = [*remarks, f"{len(others):,} files in the class folders are no images and were not read: {named}."]
@@ -248,21 +262,23 @@ def _meant_beside_words(name: str) -> str | None:
     return emotion if emotion in EMOTIONS and emotion != canonical(name) else None
 
 
-def _refuse_inner(folder: Path) -> None:
-    """Refuse a class folder with splits or other classes in it, whose images would all be of this class."""
-    with os.scandir(folder) as entries:
-        inner = [entry.name for entry in islice(entries, 1000) if entry.is_dir()]
+def _refuse_inner(folder: Path, inner: list[str]) -> None:
+    """Refuse a class folder with splits or other classes in it, at any depth, whose images would be of this class."""
     own = class_name(folder.name)
-    for name in inner:
-        looks = "split" if split_of(name) else "class" if class_name(name) in EMOTIONS else None
-        if looks and class_name(name) != own:
-            above = (
-                "Put splits above classes, such as train/happiness" if looks == "split" else "Give its parent folder"
-            )
-            raise FerlError(
-                f"{folder / name}: looks like a {looks}, but lies in {folder.name}, which would be a class itself. "
-                f"{above}, by --data.root"
-            )
+    for path in inner:
+        for part in Path(path).relative_to(folder).parts:
+            looks = "split" if split_of(part) else "class" if class_name(part) in EMOTIONS else None
+            if looks and class_name(part) != own:
+                above = (
+                    "Put splits above classes, such as train/happiness"
+                    if looks == "split"
+                    else "Give its parent folder, by --data.root, or say by --data.pattern what the folders are: "
+                    "'(?P<subject>[^/]+)/(?P<label>[^/]+)/[^/]+$' if those above are people"
+                )
+                raise FerlError(
+                    f"{path}: looks like a {looks}, but lies in {folder.name}, which would be a class itself. {above}"
+                    + label_hint(folder.parent)
+                )
 
 
 def label_hint(root: Path) -> str:
@@ -283,13 +299,15 @@ def label_hint(root: Path) -> str:
         return f". There are labels of AffectNet, such as {path}: use --data=AffectNet"
     if path.endswith(".npz"):
         return f". {path} may have the images: use --data=Arrays --data.root={path}"
+    if Path(path).parent.name == "labels" or Path(path).parent.parent.name == "labels":
+        return f". {path} may be of YOLO, with a number and a box: write a csv as in docs/data.md, for --data=Table"
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
     try:
         has_images(Path(path))
     except (FerlError, ImportError) as error:
         return f". {error}"
-    if path.endswith((".csv", ".tsv", ".txt")):
+    if path.endswith((".csv", ".tsv", ".txt", ".lst")):
         return (
             f". {path} may hold the labels: name its columns path and label, for --data=Table; its first line is "
             f"{first_line(Path(path))[:80]!r}"

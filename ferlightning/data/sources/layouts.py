@@ -134,7 +134,13 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
     found = find_layouts(find, path)
     for layout in found:
         if name in (None, layout.name):
-            return replace(layout, unread=unread_folders(path, layout))
+            unread = unread_folders(path, layout)
+            if layout.path.parent == path and split_of(layout.path.name) and any(map(split_of, unread)):
+                raise FerlError(
+                    f"{data_set}: {layout.path} is one split, and {some([*unread])} beside it would not be read. Name "
+                    "the tables of all train.csv, val.csv and test.csv, or give one by --data.root"
+                )
+            return replace(layout, unread=unread)
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
     what = "and the folders directly below it" if path.is_dir() else "which is neither a file of it nor a folder"
     raise FerlError(

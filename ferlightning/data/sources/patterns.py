@@ -15,11 +15,12 @@ SECONDS = 2
 """Time that a pattern may take on one path; one that goes back and forth for ever is cut short."""
 GROUPS = ("label", "split", "subject", "sequence", "frame")
 KNOWN = {
-    "JAFFE": r"(?:^|/)(?P<subject>[A-Z]{2})\.(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\.\d+\.tiff?$",
+    "JAFFE": r"(?:^|/)(?P<subject>[A-Z]{2})\.(?P<label>AN|DI|FE|HA|NE|SA|SU)\d\.(?:\d+\.)?\w+$",
     # AF01ANS.JPG: session A, woman 01, anger, straight; the other session shows the same people.
     "KDEF": r"(?:^|/)[AB](?P<subject>[FM]\d\d)(?P<label>AF|AN|DI|HA|NE|SA|SU)S\.JPG$",
     # From neutral to apex, under one light: --data.last=3 for the usual three frames.
-    "Oulu-CASIA": r"(?:^|/)VL\w*/Strong/(?P<sequence>(?P<subject>P\d+)/(?P<label>\w+))/(?P<frame>\d+)",
+    "Oulu-CASIA": r"(?:^|^Strong/|(?:^|/)VL\w*/Strong/)"
+    r"(?P<sequence>(?P<subject>P\d{3})/(?P<label>Anger|Disgust|Fear|Happiness|Sadness|Surprise))/(?P<frame>\d{3})\.",
 }
 """Data sets by the paths of their images, as their authors deliver them."""
 CODES = {

@@ -74,7 +74,10 @@ def find_form(path: Path) -> Form:
     said = f"{path}, line 1: {line[:80]!r} "
     expected = "a header such as emotion,pixels,Usage, without Usage, or of pixels alone"
     if "pixels" not in names:
-        raise FerlError(f"{said}is no header with a column of pixels; expected {expected}. Write it as the first line")
+        raise FerlError(
+            f"{said}is no header with a column of pixels; expected {expected}. Write it as the first line; "
+            "a table of image files has the columns path and label"
+        )
     if twice := [
         f"{name} ({', '.join(COLUMNS[name])})" for name, n in Counter(names).items() if n > 1 and name in COLUMNS
     ]:

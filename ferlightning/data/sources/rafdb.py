@@ -61,7 +61,7 @@ class RAFDB(ImageFiles):
         files: list[Listed] = []
         first: dict[str, int] = {}  # lines by image
         for line, text in enumerate(labels.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-            if not (words := text.split()):
+            if not (words := text.replace(",", " ").split()):
                 continue
             number = int(words[-1]) if re.fullmatch("[0-9]{1,2}", words[-1]) else 0
             split = split_of(words[0].partition("_")[0])

@@ -23,7 +23,7 @@ from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import ENDINGS, SUFFIXES
 
-TEXT = (".csv", ".tsv", ".txt")
+TEXT = (".csv", ".tsv", ".txt", ".lst")
 JSON = (".jsonl", ".ndjson", ".json")
 SUFFIX = (*TEXT, *JSON, *SHARDS)
 
@@ -108,7 +108,7 @@ def _form(path: Path) -> Form | None:
 
 
 def _delimiters(path: Path) -> str:
-    return f"{DELIMITERS} " if path.suffix.lower() == ".txt" else DELIMITERS
+    return f"{DELIMITERS} " if path.suffix.lower() in (".txt", ".lst") else DELIMITERS
 
 
 def _text_rows(path: Path) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from ferlightning.images.decode import SUFFIXES, is_leftover
 
 PARQUET, ARROW, TAR = ".parquet", ".arrow", ".tar"
 SHARDS = (PARQUET, ARROW, TAR)
-LABELS = ("cls", "txt")
+LABELS = ("cls", "txt", "class", "label")
 """What a file with the label of a sample of webdataset is called."""
 _one_group = Lock()
 """Held while a row group is read, so that only one thread reads it."""
@@ -103,14 +103,15 @@ def _schema(path: Path) -> Any:
 
 
 def _inside(schema: Any) -> str | None:
-    """The column that has images: their bytes, or a pair of bytes and path."""
+    """The column that has images: pairs of bytes and path, or bytes."""
+    found = []
     for field in schema:
-        inner = field.type
-        if str(inner).startswith("struct<"):
+        inner, pair = field.type, str(field.type).startswith("struct<")
+        if pair:
             inner = inner.field("bytes").type if inner.get_field_index("bytes") >= 0 else ""
         if str(inner) in ("binary", "large_binary"):
-            return str(field.name)
-    return None
+            found.append((not pair, str(field.name)))
+    return min(found, key=lambda kind: kind[0])[1] if found else None
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:

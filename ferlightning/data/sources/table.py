@@ -19,14 +19,18 @@ from ferlightning.data.sources.text_lines import is_utf8
 from ferlightning.emotions import EMOTIONS, NUMBERINGS, canonical, spelled
 from ferlightning.errors import FerlError
 from ferlightning.files import at_home
-from ferlightning.images.decode import ENDINGS, SUFFIXES, image_names, is_leftover, list_images
+from ferlightning.images.decode import ENDINGS, SUFFIXES, Box, image_names, is_leftover, list_images
 
-NO_TABLES = re.compile(r"readme\.|fer2013new|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE)
-"""What ``datasets`` writes beside its data, and FER+'s votes, which name rows of FER2013."""
+NO_TABLES = re.compile(
+    r"readme\.|fer2013new|list_par?tition_label|(state|dataset_infos?|dataset_dict)\.json$|cache-", re.IGNORECASE
+)
+"""What ``datasets`` writes beside its data, FER+'s votes, which name rows of FER2013, and RAF-DB's list."""
 METADATA = ("metadata", "labels")
-"""Tables in the folder of a split, as ``datasets`` has them; other files there may be many, one for each image."""
+"""Tables in the folder of a split, as ``datasets`` has them; so is one that has no other beside it there."""
 NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
 """How pandas and databases write that there is nothing."""
+NUMBER = re.compile(r"(-?[0-9]+)([.,]0*)?")
+"""A whole number, as a table of floats writes it, too."""
 OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
 UNUSUAL = re.compile(r"\\|//|(^|/)\.{0,2}(/|$)")
@@ -51,7 +55,8 @@ class Table(OwnImages):
     sequence are the frames of one clip, by a column frame or as they stand.
     In place of a label, csv and tsv may have a column for each of several emotions with its votes, or one of them 1.
     Without a header, the first column is the path and the second the label. Cells are parted by comma, semicolon, tab
-    or, in a .txt file, a space. Without a column split, files named train.csv, val.csv and test.csv are the splits.
+    or, in a .txt or .lst file, a space. Without a column split, files named train.csv, val.csv and test.csv are the
+    splits.
 
     Args:
         root: the table, or a folder that has it, or one for each split; null: the environment variable FERL_DATA.
@@ -122,6 +127,14 @@ class Table(OwnImages):
                 f"...}}', or give one by --data.root={found[0]}"
             )
         if self.place.is_dir():
+            read = {path.parent for path in found}
+            for folder in sorted(self.place.glob("*/")) if read != {self.place} else ():
+                if split_of(folder.name) and folder not in read and folder.name != "data":
+                    raise FerlError(
+                        f"{folder}: looks like a split, and no table in it is read, as in "
+                        f"{some(sorted(path.name for path in read))}. Call its table metadata.csv, or move it; images "
+                        "without labels are for predict, by --data.predict_folder"
+                    )
             others = [path for path in _texts(self.place) if path not in found]
             for path in others:
                 if (split := split_of(path.stem)) and split not in splits:
@@ -163,7 +176,7 @@ class Table(OwnImages):
             FerlError: a row is wrong, or an image has two labels.
         """
         _links.cache_clear()
-        found: dict[str, tuple[Listed, str]] = {}
+        found: dict[tuple[str, Box | None], tuple[Listed, str]] = {}  # a picture may have several faces
         twice = unlabelled = 0
         by_value = self.by_hand if not self.tables_by_hand else {}
         values: dict[str, str | None] = {}  # the splits of a column
@@ -191,7 +204,12 @@ class Table(OwnImages):
                 self.remarks.append(f"Of paths in {table.name}, {elsewhere!r} is left out, a folder of another place.")
             outside = [row.cells["path"] for row in rows[:50] if row.content is None]
             by_hand = self.told["images"] is not None
-            folder, by_name = _images_folder(self.images, outside, own, by_hand) if outside else (self.images, {})
+            folder: Path | None = self.images
+            by_name: dict[str, str] = {}
+            for home in dict.fromkeys([self.images] if by_hand else [table.parent, self.images]) if outside else ():
+                folder, by_name = _images_folder(home, outside, own, by_hand)
+                if folder or by_name:
+                    break
             if outside and folder != self.root.parent:
                 self.folders.add(folder or self.images)
             if by_name:
@@ -214,7 +232,7 @@ class Table(OwnImages):
                 label = row.cells.get("label", "")
                 if label not in class_names:
                     class_names[label] = name = self._class_of(label, where)
-                    if name and spelled(label) != name and not _is_number(label):
+                    if name and spelled(label) != name and not NUMBER.fullmatch(label):
                         self.spelling.setdefault(name, spelled(label))
                 name = class_names[label]
                 path = f"{table}/{row.cells['path']}"
@@ -238,7 +256,7 @@ class Table(OwnImages):
                     path, name or None, split, cells.get("subject", ""), box, cells.get("sequence", ""), frame,
                     row.content,
                 )  # fmt: skip
-                before, there = found.setdefault(path, (file, where))
+                before, there = found.setdefault((path, box), (file, where))
                 if there != where:
                     twice += 1
                     if before != file:
@@ -265,7 +283,9 @@ class Table(OwnImages):
             self.remarks.append(f"{twice:,} rows are there twice, and count once.")
         if unlabelled:
             self.remarks.append(f"{unlabelled:,} rows have no label.")
-        return self.in_order([file for file, _ in found.values()], {path: where for path, (_, where) in found.items()})
+        return self.in_order(
+            [file for file, _ in found.values()], {path: where for (path, _), (_, where) in found.items()}
+        )
 
     def _remark_unread(self, table: Path, split: bool) -> None:
         unread = unread_columns(table)
@@ -282,8 +302,8 @@ class Table(OwnImages):
         """The class of a label, empty for none."""
         if label.lower() in NO_LABEL:
             return ""
-        if decimal := re.fullmatch(r"(-?[0-9]+)[.,]0*", label):
-            label = decimal[1]
+        if number := NUMBER.fullmatch(label):
+            label = number[1]
         if self.affectnet and label in ("8", "9", "10"):  # none, uncertain, no face
             return ""
         if self.numbers and label == "-1":  # as datasets and many others say that there is none
@@ -333,7 +353,8 @@ def _texts(folder: Path) -> list[Path]:
     for below in folder.glob("*/"):
         if below.is_dir() and (below.name == "data" or split_of(below.name)):
             kept = [path for path in below.iterdir() if path.suffix.lower() in SUFFIX]
-            files += [path for path in kept if path.suffix.lower() in SHARDS or path.stem.lower() in METADATA]
+            alone = len(kept) == 1 and below.name != "data"  # else they may be many, one for each image
+            files += [x for x in kept if alone or x.suffix.lower() in SHARDS or x.stem.lower() in METADATA]
     return sorted(path for path in files if path.is_file() and not NO_TABLES.match(path.name))
 
 
@@ -341,7 +362,7 @@ def _series(table: Path) -> Path:
     """A table without its number among the shards of one."""
     if table.suffix.lower() not in SHARDS:
         return table
-    return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+)?$", "", table.stem) + table.suffix)
+    return table.with_name(re.sub(r"[-_.]?\d+([-_]of[-_]\d+([-_][0-9a-f]+)?)?$", "", table.stem) + table.suffix)
 
 
 def _images_folder(
