@@ -1,6 +1,10 @@
 """The words of a command line, before any parser."""
 
+import re
 from collections.abc import Iterator, Sequence
+
+KEY = re.compile(r"(?<=[{,])\s*([^\s'\"{}\[\],:*][^'\"{}\[\],:]*?)\s*:(?=\s)")
+"""A key of a mapping of classes without quotes. Names such as 1, yes and null are words there, and no other values."""
 
 
 def in_order(args: Sequence[str]) -> list[str]:
@@ -12,6 +16,8 @@ def in_order(args: Sequence[str]) -> list[str]:
     for arg in args:
         name, equals, value = arg.partition("=")
         arg = f"{name}=null" if value == "None" else arg
+        if name == "--data.classes" and value.startswith("{"):
+            arg = f"{name}=" + KEY.sub(r" '\1':", value)
         options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
         chosen = any(word.partition("=")[0] == name for word in ordered)
         if equals and options and not chosen:

@@ -8,7 +8,7 @@ from ferlightning.errors import FerlError
 
 OTHERS = "*"
 """All names that a mapping of classes does not have."""
-Classes = Sequence[str] | dict[str, str | None] | None
+Classes = Sequence[str | int] | dict[str, str | int | None] | None
 """The option ``data.classes``: names, a mapping from the data set's names to others, or all of the data set."""
 
 
@@ -49,7 +49,7 @@ def chosen_classes(label_names: list[str], classes: Classes, meaning: Mapping[st
         mapped = (*_mapping(classes).values(), *meaning.values())
         names = [name for name in dict.fromkeys(mapped) if name is not None]
     else:
-        names = [canonical(name) for name in classes]
+        names = [canonical(str(name)) for name in classes]
         known = [*label_names, *(name for name in EMOTIONS if name not in label_names)]
         for name in names:
             if name not in known:
@@ -66,9 +66,13 @@ def chosen_classes(label_names: list[str], classes: Classes, meaning: Mapping[st
     return names
 
 
-def _mapping(classes: Mapping[str, str | None]) -> dict[str, str | None]:
+def _mapping(classes: Mapping[str, str | int | None]) -> dict[str, str | None]:
     given: dict[str, str | None] = {}
     for key, value in classes.items():  # numbers, if they come from YAML
+        if isinstance(key, bool):
+            raise FerlError("data.classes: yes, no, on and off are true and false in YAML: write them in quotes")
+        if value in ("", "None"):
+            raise FerlError(f"data.classes: {key!r} is called {value!r}; null leaves a class out")
         name, new = canonical(str(key)), None if value is None else canonical(str(value))
         if given.setdefault(name, new) != new:
             raise FerlError(f"data.classes: {name!r} is there twice, as {given[name]!r} and as {new!r}. Remove one")

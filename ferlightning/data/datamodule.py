@@ -83,7 +83,7 @@ class FaceData(LightningDataModule):
         self,
         batch_size: int = 64,
         workers: int = 0,
-        classes: Sequence[str] | dict[str, str | None] | None = None,
+        classes: Sequence[str | int] | dict[str, str | int | None] | None = None,
         preprocess: Sequence[Preprocess | Spec] = (),
         worker_augment: Sequence[Spec] = (),
         worker_augment_first: bool = False,

@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from ferlightning.cli.words import in_order
 from ferlightning.data import ImageFolder
 from ferlightning.data.store import cache_dir
 from ferlightning.errors import FerlError
@@ -602,3 +604,26 @@ def test_the_first_of_several_frames_is_read_and_told(
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
     assert abs(int(decode_image(tmp_path / f"a{suffix}", False)[8, 8]) - 60) <= 2
     assert "has several frames or pages" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        ("{0: null}", ["1", "2", "yes", "null"]),  # which jsonargparse fails on
+        ("{yes: smile, null: ~, 0: 1}", ["smile", "1", "2"]),
+        ("{'*': other, 2: 2}", ["2", "other"]),
+        ("[0, 2]", ["0", "2"]),
+    ],
+)
+def test_classes_that_yaml_takes_for_other_values(tmp_path: Path, given: str, classes: list[str]) -> None:
+    fill(tmp_path, ("0", "1", "2", "yes", "null"), n=6)
+    (word,) = in_order([f"--data.classes={given}"])
+    data = ImageFolder(str(tmp_path), classes=yaml.safe_load(word.partition("=")[2]))
+    assert sorted(data.class_names) == sorted(classes)
+
+
+def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for value, message in ((("sad", "None"), "null leaves a class out"), ((False, "x"), "write them in quotes")):
+        with pytest.raises(FerlError, match=message):
+            ImageFolder(str(tmp_path), classes=dict([value])).class_names  # type: ignore[list-item] # noqa: B018

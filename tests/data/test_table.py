@@ -424,3 +424,14 @@ def test_numbers_that_a_table_of_floats_writes_are_no_names(tmp_path: Path) -> N
     (tmp_path / "a.csv").write_text("\n".join(["path,label", *rows]))
     assert Table(str(tmp_path), size=8, numbers="FER2013").spelled_names == ["anger", "disgust", "fear"]
     assert Table(str(tmp_path), size=8).spelled_names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_by_label_by_path_and_under_a_name(tmp_path: Path, indent: int | None) -> None:
+    images = write_images(tmp_path)
+    rows = [{"path": path, "label": NAMES[i % 3]} for i, path in enumerate(images)]
+    by_path = {row["path"]: row["label"] for row in rows}
+    by_label = {name: images[k::3] for k, name in enumerate(NAMES)}
+    for form in (by_path, by_label, {"version": 1, "data": rows}):
+        (tmp_path / "a.json").write_text(json.dumps(form, indent=indent))
+        check(Table(str(tmp_path), size=8))

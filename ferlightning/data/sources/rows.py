@@ -147,7 +147,8 @@ def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:
     lines = ((n, line) for n, line in enumerate(chain.from_iterable(line_blocks(path)), 1) if line.strip())
     for row, (number, line) in enumerate(lines):
         found = _json(line)
-        if row == 0 and not (isinstance(found, dict) and any(not isinstance(x, list | dict) for x in found.values())):
+        values = [*found.values()] if isinstance(found, dict) else []
+        if row == 0 and not any(isinstance(values[n], str) for n in kinds([*found] if values else []).values()):
             whole = path.read_bytes() if path.stat().st_size <= LONGEST else b""
             if records := _records(_json(whole)):
                 yield from records
@@ -169,7 +170,14 @@ def _json(content: bytes) -> Any:
 
 
 def _records(found: Any) -> list[dict[str, Any]]:
-    """The rows in a whole JSON file: a list of objects, columns by name, or labels or objects by path; else none."""
+    """The rows in a whole JSON file; none if it is of no form that is known.
+
+    It has a list of objects, perhaps under one name; columns by name; labels or objects by path; or paths by label.
+    """
+    if isinstance(found, dict) and len(tables := [x for x in found.values() if x and _all(x, dict)]) == 1:
+        found = tables[0]
+    elif isinstance(found, dict) and all(_all(x, str) and x[0].lower().endswith(ENDINGS) for x in found.values() if x):
+        found = [{"path": path, "label": label} for label, paths in found.items() for path in paths]
     if isinstance(found, dict) and "path" in kinds([*found]):  # columns, each a list, or values by row
         columns = {key: [*x.values()] if isinstance(x, dict) else x for key, x in found.items()}
         if any(not isinstance(x, list) for x in columns.values()) or len({*map(len, columns.values())}) > 1:
@@ -181,6 +189,10 @@ def _records(found: Any) -> list[dict[str, Any]]:
             for key, x in found.items()
         ]
     return found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else []
+
+
+def _all(found: Any, kind: type) -> bool:
+    return isinstance(found, list) and all(isinstance(x, kind) for x in found)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
