@@ -212,6 +212,8 @@ def _with_start(args: list[str]) -> Spelled:
     start = next(reversed(values(args, "from")), None)
     if start is None:
         return Spelled(args, [])
+    if values(args, "ckpt_path"):
+        raise FerlError("--ckpt_path goes on with a run, and --from starts a new one from weights: give one of them")
     words = [word for word in args if not word.startswith("--from=")]
     configs = [read(Path(path)) for path in values(words, "config", "c") if Path(path).is_file()]
     return Spelled(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from numpy.typing import NDArray
@@ -301,6 +302,11 @@ class Classifier(LightningModule):
     def on_train_start(self) -> None:
         """Choose how steps run: as CUDA graphs on one GPU, where nothing scales the loss."""
         trainer: Any = self.trainer
+        loop = trainer.fit_loop
+        if loop.restarted_on_epoch_end:  # with max_steps, where Lightning would end the last epoch again, as one more
+            loop.epoch_progress.increment_completed()
+            loop.reset_restart_stage()
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
         if (
             self.cuda_graph and self.device.type == "cuda" and not self.compile_forward
             and isinstance(trainer.strategy, SingleDeviceStrategy)

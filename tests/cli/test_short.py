@@ -96,6 +96,7 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "fit --model.backbone=ResNet": ["ferl fit FACES"],
         "fit nowhere": ["no file or folder nowhere"],
         "fit photos --from": ["--from has no value"],
+        "fit --ckpt_path=runs/photos/one --from=ferl-small": ["give one of them"],
         "predict a.pt2 photos": ["a.pt2 is an export", ".onnx"],
         "predict runs/photos/one runs/photos/one": ["takes one model", "is a run folder"],
         "predict small.onnx": ["needs images"],
