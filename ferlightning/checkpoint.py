@@ -120,10 +120,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _tensors_in(stored: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model_state_dict", "model", "net"):
-        if isinstance(stored.get(key), Mapping):
-            stored = stored[key]
-            break
+    keys = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "checkpoint")
+    while inner := next((stored[key] for key in keys if isinstance(stored.get(key), Mapping)), None):
+        stored = inner
     tensors = {str(name).removeprefix("module."): x for name, x in stored.items() if isinstance(x, Tensor)}
     if not tensors:
         raise FerlError(
@@ -178,15 +177,19 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
                     raise FerlError(f"{path} is packed, which no checkpoint is, and may unpack to any size")
                 if device != "meta" and (damaged := archive.testzip()):
                     raise FerlError(f"{path} is damaged: {damaged} in it is not what was written; use another one")
-        stored = dict(torch.load(path, map_location=device, weights_only=True))
+        stored = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(stored, Mapping):
+            raise FerlError(f"{path} holds a {type(stored).__name__}, not tensors by name: save a state_dict")
+        stored = dict(stored)
         if size(stored, _inside, {}) > VALUES:
             raise FerlError(f"{path} holds more than {VALUES:,} values, which no checkpoint does")
         return stored
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "global" in str(error).lower():
+            what = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
             raise FerlError(
-                f"{path} holds more than tensors and plain values, and reading it would run code: it is no checkpoint "
-                "of ours. Save its state_dict alone and use that"
+                f"{path} holds more than tensors and plain values{f' ({what[1]})' if what else ''}, and reading it "
+                "would run code: it is no checkpoint of ours. Save its state_dict alone and use that"
             ) from error
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
     except FerlError:

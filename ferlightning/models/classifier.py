@@ -490,13 +490,15 @@ class Classifier(LightningModule):
         if not fitting.keys() & dict(self.named_parameters()).keys():
             raise FerlError(
                 f"model.init_from: no parameter of {path} has the name and shape of one of this model. Its names begin "
-                f"like {next(iter(stored), 'nothing')!r}, those of this model like {own_name(next(iter(own)))!r}"
+                f"like {next(iter(stored), 'nothing')!r}, those of this model like "
+                f"{own_name(next(name for name, _ in self.named_parameters()))!r}"
             )
         self.load_state_dict(fitting, strict=False)
         left = sorted({".".join(own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})
         known = {canonical(name) for name in names} & {canonical(name) for name in self.class_names}
         self.started_from = (
             f"{path}: {len(fitting)} of {len(own)} tensors taken"
+            + (f"; {unused} others of the file not used" if (unused := len(stored) - len(fitting)) > 0 else "")
             + (f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else "")
             + (f"; its last layer knows {len(known)} of {len(self.class_names)} classes by name" if known else "")
         )

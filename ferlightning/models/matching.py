@@ -39,13 +39,20 @@ def check_architecture(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
 
 
 def what_fits(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the stored tensors that have a name and shape of the model's own, with the prefix that fits the most."""
+    """Return the stored tensors that have a name and shape of the model's own, by the prefixes that fit the most.
+
+    Up to two parts before the names of other code are left out, such as ``_orig_mod.`` or ``model.encoder.``.
+    """
     shapes = {name: x.shape for name, x in own.items()}
+    parts = [name.split(".") for name in stored]
+    before = dict.fromkeys(["", *(".".join([*name[:n], ""]) for n in (1, 2) for name in parts if len(name) > n)])
     found = [
-        {f"{prefix}{name}": x for name, x in stored.items() if shapes.get(f"{prefix}{name}") == x.shape}
+        {now: x for name, x in inner.items() if shapes.get(now := f"{prefix}{name}") == x.shape}
+        for first in before
+        if (inner := {name[len(first) :]: x for name, x in stored.items() if name.startswith(first)})
         for prefix in PREFIXES
     ]
-    return max(found, key=len)
+    return max(found, key=len, default={})
 
 
 def by_class(

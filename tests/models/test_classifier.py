@@ -372,6 +372,32 @@ def test_init_from_takes_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
     assert new.network.head.classify.weight.shape != old.network.head.classify.weight.shape
 
 
+@pytest.mark.parametrize("before", ["", "_orig_mod.", "module.model.", "encoder_q."])
+def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> None:
+    """A backbone under another name, as of torch.compile or another wrapper, in dictionaries of two depths."""
+    old = model()
+    torch.nn.init.ones_(old.network.backbone.layers[0].weight)
+    state = {f"{before}{name}": x for name, x in old.network.backbone.state_dict().items()}
+    torch.save(
+        {"epoch": 3, "checkpoint": {"model": state | {f"{before}fc.weight": torch.zeros(9, 3)}}}, tmp_path / "a.pth"
+    )
+    new = model(init_from=str(tmp_path / "a.pth"))
+    assert all(
+        x.equal(new.state_dict()[f"network.backbone.{name}"]) for name, x in old.network.backbone.state_dict().items()
+    )
+    assert "; 1 others of the file not used" in str(new.started_from)
+
+
+def test_init_from_says_what_an_intact_file_holds_instead(tmp_path: Path) -> None:
+    for content, message in (
+        ([1, 2], "holds a list, not tensors by name"),
+        (torch.nn.Linear(2, 2), r"torch.nn.modules.linear.Linear"),
+    ):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(FerlError, match=message):
+            model(init_from=str(tmp_path / "a.pth"))
+
+
 def test_init_from_takes_other_classes_all_but_the_last_layer(tmp_path: Path) -> None:
     path = saved(model(), tmp_path / "old.ckpt")
     new = Classifier(["a", "b"], backbone=SMALL, init_from=str(path))
