@@ -81,6 +81,8 @@ def check(args: Sequence[str], model_unknown: bool = False) -> list[str]:
                 raise FerlError(f"{text}: {error}") from None
         elif text is None:
             checked.put(name.split("."), ..., append)
+            if "." in name:  # of a nested option, jsonargparse would name the first part alone
+                checked.fail(f"--{name} has no value: give --{name}=VALUE, or --{name}=true if it is a switch")
         else:
             try:
                 value = load(text)
@@ -171,6 +173,8 @@ class _Check:
                 own = [part.name for part in index.parts("data").values() if name in (index.options(part) or {})]
                 hint = f"; {', '.join(own)} have it: choose one by class_path" if own else hint
             self.fail(f"{key} has no option {name!r}{hint}")
+        elif key == "model" and name in index.LINKED:
+            self.fail(f"model.{name} comes from the data: choose classes by --data.classes")
         elif slot := _slot(known[name]):
             self.slot(f"{key}.{name}", slot, rest, value, append)
         elif not rest:

@@ -17,6 +17,8 @@ NOT_HERE = (
 )  # fmt: skip
 """Lightning's callbacks that a command line has no use for."""
 OUR_CALLBACKS = ("ferlightning.models.averaging", "ferlightning.evaluation.report", "ferlightning.cli.progress")
+LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")
+"""What a model takes from the data."""
 BASES = {**SLOTS, "model": "lightning.pytorch.LightningModule"}
 
 

@@ -126,7 +126,7 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     kinds = [
         _kind(kind) for kind in re.findall(r"Expected (?:an? )?(.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)
     ]
-    if key and kinds and (value := re.search(r"(?:Given|Got) value: (.+)", reasons)):
+    if key and kinds and (value := re.search(r"(?:Given|Got) value: (.*)", reasons)):
         return f"{key} is {value[1]!r}, expected {' or '.join(dict.fromkeys(kinds))}"
     return message
 

@@ -53,7 +53,7 @@ def is_fast(precision: str | int | None, accelerator: str) -> bool:
 
 def device(accelerator: str) -> str:
     """The kind of device that ``trainer.accelerator`` means here."""
-    if accelerator in ("auto", "gpu"):
+    if accelerator in ("auto", "gpu", "cuda"):
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"

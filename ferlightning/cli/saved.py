@@ -20,8 +20,6 @@ from ferlightning.weights import find_weights, meant_weights
 
 GENTLE = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}
 """A tenth of the usual learning rate keeps what weights know: on 400 faces in poor light it is worth 9 points."""
-LINKED = ("class_names", "class_counts", "pixel_mean", "pixel_std")
-"""What a model takes from the data."""
 
 
 def read_saved(checkpoint: str, args: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -83,7 +81,7 @@ def _configuration(path: Path, stored: Mapping[str, Any], header: Mapping[str, A
 
 
 def _classifier(options: Mapping[str, Any]) -> dict[str, Any]:
-    made_of = {name: value for name, value in options.items() if name not in LINKED}
+    made_of = {name: value for name, value in options.items() if name not in index.LINKED}
     return {"model": {"class_path": "Classifier", "init_args": made_of}}
 
 

@@ -34,6 +34,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from ferlightning.checkpoint import CONFIG, checkpoint_of, read_checkpoint, read_header
+from ferlightning.cli import index
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
 from ferlightning.cli.going_on import nothing_left, own, refuse_another_optimizer, stopped
@@ -50,7 +51,7 @@ from ferlightning.cli.run_folder import (
     run_of,
     without_added_lists,
 )
-from ferlightning.cli.saved import LINKED, images_of, read_saved, take_classes, with_network
+from ferlightning.cli.saved import images_of, read_saved, take_classes, with_network
 from ferlightning.cli.short import NO_DATA, names_data
 from ferlightning.cli.summary import next_commands, print_summary
 from ferlightning.cli.tracking import draw_graph, go_offline_if_unreachable
@@ -204,7 +205,7 @@ class FerlCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="Run folder: runs/NAME/TIME.")
         parser.add_argument("--open", action="store_true", help="Show the report in a browser.")
         parser.add_argument("--quiet", action="store_true", help="Print the place of the results alone.")
-        for name in LINKED:
+        for name in index.LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
