@@ -19,7 +19,7 @@ def main(faces: str = "SyntheticFaces", epochs: str = "15") -> None:
         ferl.test(runs[name])
     found = ferl.compare(runs)
     print(found)
-    found.to_csv("told_differently.csv")
+    found.to_csv("differences.csv")
 
 
 if __name__ == "__main__":

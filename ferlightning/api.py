@@ -281,6 +281,8 @@ def fit(
     given = [f"--{key}={_place(value)}" for key, value in (("from", start), ("ckpt_path", resume)) if value is not None]
     if isinstance(model, str) and Path(model).is_dir():
         raise FerlError(f"fit: {model} is a folder, not a model; did you mean fit(data={model!r})?")
+    if isinstance(model, FaceData):
+        raise FerlError(f"fit: the first argument, {type(model).__name__}, is a data set; did you mean fit(data=...)?")
     if isinstance(model, str):
         given.insert(0, f"--config={model}")
     elif model is not None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ferlightning import __version__
 from ferlightning.bounded_yaml import size
 from ferlightning.described import rebuild, trusted_packages
-from ferlightning.errors import FerlError, printable
+from ferlightning.errors import NONE_YET, FerlError, printable
 from ferlightning.forms import ANY, IMAGES, odd_places
 from ferlightning.models.network import Network, NetworkEnsemble
 from ferlightning.models.sized import at_most_of
@@ -163,7 +163,9 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
     if not path.is_file():
         run = Path(path).parent.parent
         if Path(path).parts[-2:] == ("checkpoints", "best.ckpt") and run.is_dir():
-            raise FerlError(f"{run} is no run folder: it has no {Path(path).relative_to(run)}")
+            begun = (run / "config.yaml").is_file()
+            what = NONE_YET if begun else f"is no run folder: it has no {Path(path).relative_to(run)}"
+            raise FerlError(f"{run} {what}")
         raise FerlError(f"there is no checkpoint {path}{meant_weights(str(path))}")
     if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)

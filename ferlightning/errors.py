@@ -6,6 +6,10 @@ UNSEEN = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, what turns the direction of writing, and halves of characters."""
 
 
+NONE_YET = "has no checkpoint yet: its training has just begun, or ended before its first epoch"
+"""What is said of the run folder of such a run."""
+
+
 def printable(text: str, keep: str = "") -> str:
     """Write what would move the cursor of a terminal, or is not seen there, as Python writes it.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferlightning.errors import printable
 from ferlightning.files import replacing
 
 Array = NDArray[Any]
@@ -60,6 +61,16 @@ class Predictions:
         )
         more = f"<p>{len(self) - 50} more</p>" if len(self) > 50 else ""
         return f"<table><tr>{heads}</tr>{rows}</table>{more}"
+
+
+def summary(names: Sequence[str], probs: Array, class_names: Sequence[str]) -> str:
+    """What ``ferl predict`` prints: up to five items by name, or of more how many are of each class."""
+    best = probs.argmax(1)
+    if len(best) <= 5:
+        return "\n".join(printable(f"{names[i]}: {class_names[k]}, {probs[i, k]:.0%}") for i, k in enumerate(best))
+    counts = np.bincount(best, minlength=len(class_names))
+    order = [k for k in (-counts).argsort(kind="stable") if counts[k]]
+    return printable(f"{len(best):,} items: " + ", ".join(f"{class_names[k]} {counts[k]:,}" for k in order))
 
 
 def write_predictions(path: Path, names: Array, label: Array | None, probs: Array, class_names: list[str]) -> None:

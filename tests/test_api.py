@@ -89,7 +89,7 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
     assert found.differences[0] == {"name": "2.png", "label": "a", "one": "b", "two": "a"}
     main(["compare", "runs/x/one/", "runs/x/two", "--csv=differ.csv"])
     shown = capsys.readouterr().out
-    assert "one minus two: -37.50 points" in shown and "p 0.375: no difference can be told" in shown
+    assert "one minus two: -37.50 points" in shown and "p 0.375: too few images to tell" in shown
     assert Path("differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
 
 

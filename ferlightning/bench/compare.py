@@ -15,6 +15,8 @@ from ferlightning.bench.suite import read_json
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Interval, design_effect, share_interval
 
+FEWEST = 6
+"""Images on which one model alone is right, below which McNemar's exact test cannot find a difference at 5 %."""
 Predicted = dict[tuple[str, int], tuple[str, str]]
 """By name of the item, and how often that name was there before: its label and what the model says."""
 
@@ -43,10 +45,15 @@ class Pair:
 
     def __str__(self) -> str:
         low, high = (100 * end for end in self.interval)
-        verdict = "they differ" if self.p < 0.05 else "no difference can be told"
+        if self.p < 0.05:
+            verdict = "more than chance"
+        elif self.only_a + self.only_b < FEWEST:
+            verdict = f"too few images to tell, fewer than {FEWEST}, are right with one of them alone"
+        else:
+            verdict = "it may be chance"
         return (
-            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}), only {self.a} "
-            f"right {self.only_a}, only {self.b} right {self.only_b}, p {self.p:.3g}: {verdict}"
+            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}); right with "
+            f"{self.a} alone {self.only_a:,}, with {self.b} alone {self.only_b:,}; McNemar's p {self.p:.3g}: {verdict}"
         )
 
 
@@ -72,7 +79,8 @@ class Comparison:
         lines = [f"{self.split}, {self.items:,} images"]
         for name, (value, (low, high)) in self.accuracy.items():
             lines.append(f"  {name}: {100 * value:.2f} % ({100 * low:.2f} to {100 * high:.2f})")
-        return "\n".join([*lines, *map(str, self.pairs), f"{len(self.differences):,} images are told differently"])
+        differ = f"They give different classes on {len(self.differences):,} of {self.items:,} images"
+        return "\n".join([*lines, *map(str, self.pairs), differ])
 
     def to_csv(self, path: str | Path) -> None:
         """Write the images on which the models differ."""

@@ -7,7 +7,7 @@ from ferlightning.cli.run_folder import choose, remove_if_empty
 from ferlightning.cli.words import options
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_image, list_images
-from ferlightning.predictions import Predictions
+from ferlightning.predictions import Predictions, summary
 
 TAKEN = ("name", "trainer.default_root_dir", "quiet")
 
@@ -55,6 +55,7 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> Path:
     try:
         found = recognizer.predict(faces)
         Predictions(names, found.class_names, found.probabilities).to_csv(path)
+        print(summary(names, found.probabilities, found.class_names))
     finally:
         if made:
             remove_if_empty(folder)

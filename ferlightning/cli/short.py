@@ -12,7 +12,7 @@ from ferlightning.cli.configs import CONFIGS, read, shipped
 from ferlightning.cli.messages import meant
 from ferlightning.cli.run_folder import LAST, last_checkpoint
 from ferlightning.cli.words import values
-from ferlightning.errors import FerlError
+from ferlightning.errors import NONE_YET, FerlError
 from ferlightning.weights import REGISTRY
 
 FLAGS = ("--open", "--quiet", "--trust", "--help", "-h")
@@ -109,6 +109,8 @@ def checkpoint_in(model: str) -> str:
     best = folder / "checkpoints" / "best.ckpt"
     found = best if best.is_file() else last_checkpoint(folder)
     if found is None:
+        if (folder / "config.yaml").is_file():
+            raise FerlError(f"{model} {NONE_YET}")
         found_in = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/checkpoints/*.ckpt")]
         runs = sorted(found_in, key=lambda path: path.stat().st_mtime)
         hint = f"; did you mean {runs[-1].parents[1]}?" if runs else ""

@@ -46,7 +46,7 @@ def print_summary(trainer: Trainer, model: LightningModule, data: FaceData, fold
 
 
 def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator: str) -> dict[str, str]:
-    taken, root = data.input, getattr(data, "root", None)
+    taken, root = data.input, getattr(data, "place", getattr(data, "root", None))
     (height, width), color = taken["size"], "grey" if taken["channels"] == 1 else "colour"
     used = f"used {width} x {height}, {color}"
     if isinstance(data, ImageFiles) and (stored := sizes_of(data.sources())):

@@ -21,7 +21,7 @@ SMALL = 0.45
 """Share of the picture's height below which a face is small: such pictures are not cut out."""
 SIZES = (48, 64, 96, 112, 128, 160, 192, 224)
 FEW = 5000
-"""Training items below which weights that have seen faces are the better start: see finetune in benchmarks/results."""
+"""Training items below which weights that have seen faces are the better start: see lab_book in benchmarks/results."""
 COLOURED = 0.1
 """Share of the files from which colour is worth reading."""
 
@@ -75,9 +75,11 @@ def command(data_set: str, options: dict[str, str], files: Files | None, items: 
         items: how many there are to train on.
         clips: whether they are clips.
     """
-    config = "ck_attn_pretrained" if items < FEW else "models/cnn_bilstm" if clips else "models/cnn"
-    words = ["ferl", "fit", f"--config={config}", f"--data={data_set}"]
+    few = "--config=ck_attn_pretrained" if clips or data_set == "CKPlus" else "--from=ferl-small"  # as measured on CK+
+    start = few if items < FEW else "--config=models/cnn_bilstm" if clips else "--config=models/cnn"
+    words = ["ferl", "fit", f"--data={data_set}"]
     words += [f"--data.{name}={plain(value)}" for name, value in options.items()]
+    words.append(start)
     if files is not None and items >= FEW:
         side = min(files.median)
         words.append(f"--data.size={max([size for size in SIZES if size <= side], default=SIZES[0])}")

@@ -284,7 +284,7 @@ class FaceData(LightningDataModule):
 
     def notes(self, split: Split) -> list[str]:
         """What a reader of the results on a split must know: departures from the protocol."""
-        found = [f"The source: {remark}" for remark in self.raw.remarks.tolist()]
+        found: list[str] = self.raw.remarks.tolist()
         if self.corrupt is not None and self.corrupt.severity:
             name, severity, most = type(self.corrupt).__name__, self.corrupt.severity, len(self.corrupt.strengths)
             found.append(f"The images were corrupted: {name}, severity {severity} of {most}.")

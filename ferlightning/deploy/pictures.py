@@ -28,7 +28,14 @@ def as_rgb(picture: Any, order: Order = "rgb", name: str = "the picture") -> NDA
         FerlError: it cannot be read, is empty or too large, or is no such array.
     """
     if hasattr(picture, "read"):
-        picture = picture.read()
+        try:
+            if getattr(picture, "seekable", bool)():  # as Pillow does it: a file may have been read before
+                picture.seek(0)
+            picture = picture.read()
+        except (OSError, ValueError) as error:  # closed, or opened to write
+            raise FerlError(f"{name}: cannot be read: {error}") from None
+        if isinstance(picture, str):
+            raise FerlError(f"{name} is a file of text, expected one of bytes: open(PATH, 'rb')")
     if isinstance(picture, str | os.PathLike):
         name = os.fspath(picture)
         image = decode_image(Path(picture), color=True)

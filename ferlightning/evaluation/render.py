@@ -23,7 +23,7 @@ from ferlightning.predictions import write_predictions
 CAPTIONS = {
     "confusion_matrix": "Counts, and shares of the true class.",
     "precision_recall": "Each class against all others, as the probability asked for falls; in brackets the area "
-    "below. Who guesses has the share of the class at every recall.",
+    "below. A guess has the share of the class as its precision at every recall.",
     "reliability": "Accuracy below the diagonal: over-confident. Lower panel: images by confidence.",
     "learning_curves": "Training and validation by epoch.",
     "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "

@@ -25,7 +25,7 @@ from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import print_report, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
-from ferlightning.predictions import write_predictions
+from ferlightning.predictions import summary, write_predictions
 
 MISTAKES = 12
 """How many a report shows."""
@@ -84,8 +84,10 @@ class Report(Callback):
             path = Path(trainer.default_root_dir, "predictions.csv")
             path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
-            write_predictions(path, names, known, probs, _class_names(trainer, pl_module))
+            classes = _class_names(trainer, pl_module)
+            write_predictions(path, names, known, probs, classes)
             self.written = path
+            print(summary(names, probs, classes))
             print(f"Predictions: {path}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -81,7 +81,7 @@ def export(
                 said = f" {measured}."
             elif not sources[0].endswith(".onnx"):
                 header = _weights(read_members(sources))[1]
-            write_page(file, path, _place(sources, "web").stem, detector, detector_path, ort_dir)
+            write_page(file, path, _name(sources), detector, detector_path, ort_dir)
         sizes = [file.stat().st_size for file in path.iterdir()]
         if header is not None:
             write_card(card, path, sources, header, f"{sum(sizes) / 1e6:.2f} MB.{said}")
@@ -197,6 +197,13 @@ def _exported(sources: Sequence[str], changed: bool) -> Path | None:
     if not Path(source).is_file():
         raise FerlError(f"there is no model {source}")
     return Path(source)
+
+
+def _name(sources: Sequence[str]) -> str:
+    """What a model is called: by its file, or by its run where that is called as all are."""
+    place = _place(sources, "web")
+    known = place.parent.name == "checkpoints" and len(sources) == 1
+    return "/".join(place.resolve().parts[-4:-2]) if known else place.stem
 
 
 def _place(sources: Sequence[str], end: str) -> Path:

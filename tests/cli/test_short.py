@@ -31,7 +31,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(run, "checkpoints").mkdir(parents=True)
     for name in ("last", "best"):
         Path(f"runs/photos/one/checkpoints/{name}.ckpt").touch()
-    Path("small.onnx").touch()
+    Path("begun").mkdir()
+    for empty in ("small.onnx", "begun/config.yaml"):
+        Path(empty).touch()
     return tmp_path
 
 
@@ -104,6 +106,7 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "fit photos other": ["one data set"],
         "test runs": ["runs is no run folder", "did you mean runs/photos/one?"],
         "test broken": ["broken is no run folder"],
+        "test begun": ["begun has no checkpoint yet"],
         "test": ["ferl test RUN", "--ckpt_path"],
         "predict photos runs/photos/one": ["ferl predict runs/photos/one photos"],
         "test runs/photos/one/config.yaml": ["give its run folder, runs/photos/one"],

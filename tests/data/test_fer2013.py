@@ -51,7 +51,7 @@ def test_every_layout_gives_the_images_the_labels_and_the_official_splits(tmp_pa
     assert data.class_counts == [4] * 7 and {split: len(items) for split, items in data.items.items()} == {
         "train": 28, "val": 7, "test": 7,
     }  # fmt: skip
-    assert data.notes("test") == [f"The source: {remark}" for remark in data.raw.remarks]
+    assert data.notes("test") == data.raw.remarks.tolist()
     assert len(set(data.raw.name)) == len(data.raw)
 
 

@@ -194,8 +194,8 @@ def test_misspelt_and_numbered_classes_are_pointed_out(tmp_path: Path) -> None:
     data = ImageFolder(str(fill(tmp_path / "words", ("0_happy", "happyness", "suprise", "wink"), 1)))
     assert data.class_names == ["happiness", "happyness", "suprise", "wink"]
     assert [remark.split("?")[0] for remark in data.remarks] == [
-        "The class happyness is outside the vocabulary: did you mean happiness",
-        "The class suprise is outside the vocabulary: did you mean surprise",
+        "The class happyness is no known emotion: did you mean happiness",
+        "The class suprise is no known emotion: did you mean surprise",
     ]
     numbered = ImageFolder(str(fill(tmp_path / "numbers", ("1", "2", "10"), 1)))
     assert "The classes are numbers" in numbered.remarks[0] and "RAF-DB: 1 surprise" in numbered.remarks[0]
@@ -310,7 +310,7 @@ def test_classes_are_renamed_merged_and_dropped(tmp_path: Path) -> None:
     assert data.label.tolist() == [known[folder] for folder in folders]
     assert not any(name.startswith("x") for split in data.items for name in data.item_names(split))
     notes = data.notes("test")
-    assert "The class suprise is outside the vocabulary: did you mean surprise?" in notes[0]
+    assert "The class suprise is no known emotion: did you mean surprise?" in notes[0]
     assert "Items of classes that are not told apart here were left out of all splits: 4 x." in notes
     only = ImageFolder(str(tmp_path), size=16, classes={"1": "surprise", "fear": "fear", "*": None})
     assert only.class_names == ["surprise", "fear"] and (only.label >= 0).sum() == 8
@@ -476,7 +476,7 @@ def test_all_bad_images_are_named_at_once_or_left_out(tmp_path: Path) -> None:
     data = ImageFolder(str(tmp_path), size=16, on_bad_image="skip")
     assert len(data.raw) == 20
     np.testing.assert_array_equal(data.raw.images, pixels_of(tmp_path, data))
-    assert data.notes("test")[0].startswith("The source: 3 of 23 images cannot be read and were left out: ")
+    assert data.notes("test")[0].startswith("3 of 23 images cannot be read and were left out: ")
 
 
 def assert_no_image(path: Path, content: bytes) -> None:
@@ -531,7 +531,7 @@ def test_the_base_of_image_files_is_no_data_set() -> None:
 def test_emotions_among_other_words_are_pointed_out(tmp_path: Path) -> None:
     fill(tmp_path, ("Angry_Face", "Sad faces", "wink"), 2)
     remarks = ImageFolder(str(tmp_path)).remarks
-    assert len(remarks) == 2 and "class angry_face is outside the vocabulary: did you mean anger?" in remarks[0]
+    assert len(remarks) == 2 and "class angry_face is no known emotion: did you mean anger?" in remarks[0]
 
 
 def test_emotions_in_the_names_of_files_are_pointed_out(tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ def test_files_bytes_and_pillow_agree(rgb: np.ndarray, tmp_path: Path) -> None:
     Pillow.fromarray(rgb).save(path)
     for form in (path, str(path), path.read_bytes(), Pillow.open(path), Pillow.open(path).convert("RGBA")):
         assert np.array_equal(as_rgb(form), rgb)
+    file = io.BytesIO(path.read_bytes())
+    assert np.array_equal(as_rgb(file), as_rgb(file)) and np.array_equal(as_rgb(file), rgb)
+    file.close()
+    for wrong, message in ((file, "the picture: cannot be read: I/O operation on closed"), (io.StringIO(), "of text")):
+        with pytest.raises(FerlError, match=message):
+            as_rgb(wrong)
     cv2.imwrite(str(path), rgb[:, :, 0].astype(np.uint16) * 257)
     assert np.array_equal(as_rgb(path), as_rgb(rgb[:, :, 0])) and np.array_equal(
         as_rgb(Pillow.open(path)), as_rgb(path)

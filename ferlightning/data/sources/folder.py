@@ -235,7 +235,7 @@ def class_name(folder: str) -> str:
 def odd_names(names: list[str]) -> list[str]:
     """Remark class names that are probably misspelt, and numbers, of which it is not known what they mean."""
     found = [
-        f"The class {name} is outside the vocabulary: did you mean {meant}? Then rename its folders, or say it by "
+        f"The class {name} is no known emotion: did you mean {meant}? Then rename its folders, or say it by "
         f"--data.classes='{{{name}: {meant}}}'."
         for name in names
         if (meant := probably_meant(name) or _meant_beside_words(name))
