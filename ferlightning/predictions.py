@@ -63,7 +63,7 @@ class Predictions:
         return f"<table><tr>{heads}</tr>{rows}</table>{more}"
 
 
-def summary(names: Sequence[str], probs: Array, class_names: Sequence[str]) -> str:
+def summary(names: Sequence[str] | Array, probs: Array, class_names: Sequence[str]) -> str:
     """What ``ferl predict`` prints: up to five items by name, or of more how many are of each class."""
     best = probs.argmax(1)
     if len(best) <= 5:

@@ -48,12 +48,12 @@ class Pair:
         if self.p < 0.05:
             verdict = "more than chance"
         elif self.only_a + self.only_b < FEWEST:
-            verdict = f"too few images to tell, fewer than {FEWEST}, are right with one of them alone"
+            verdict = f"too few images to tell, which takes {FEWEST} on which one alone is right"
         else:
             verdict = "it may be chance"
         return (
-            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}); right with "
-            f"{self.a} alone {self.only_a:,}, with {self.b} alone {self.only_b:,}; McNemar's p {self.p:.3g}: {verdict}"
+            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}); only the "
+            f"first is right on {self.only_a:,}, only the second on {self.only_b:,}; McNemar's p {self.p:.3g}: {verdict}"
         )
 
 
