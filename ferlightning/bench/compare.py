@@ -52,8 +52,9 @@ class Pair:
         else:
             verdict = "it may be chance"
         return (
-            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}); only the "
-            f"first is right on {self.only_a:,}, only the second on {self.only_b:,}; McNemar's p {self.p:.3g}: {verdict}"
+            f"{self.a} minus {self.b}: {100 * self.difference:+.2f} points ({low:+.2f} to {high:+.2f}); "
+            f"only the first is right on {self.only_a:,}, only the second on {self.only_b:,}; "
+            f"McNemar's p {self.p:.3g}: {verdict}"
         )
 
 
