@@ -129,7 +129,7 @@ def prepare(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb
 
     Args:
         network: it knows the size, colour and preprocessing of its images; or a run, a checkpoint or a name.
-        crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
+        crops: a path, a folder, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
         order: of the colours of arrays; OpenCV's are ``bgr``.
     """
     return _prepared(_network(network), crops, order)[1]
@@ -171,7 +171,7 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
 
     Args:
         model: as of ``load``, or what it returned.
-        crops: a path, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
+        crops: a path, a folder, an array (H, W[, C]) of uint8 or of floats in [0, 1], or several of these.
         order: of the colours of arrays; OpenCV's are ``bgr``.
         batch: most faces that are classified at once.
     """

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 import ferlightning as ferl
 from ferlightning.cli.main import COMMANDS, main
 from ferlightning.data import SyntheticFaces
-from ferlightning.predictions import write_predictions
+from ferlightning.predictions import summary, write_predictions
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")
 
@@ -107,6 +107,13 @@ def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> No
     exported = ferl.Recognizer("ferl-small", detector="none").predict(grey)
     assert_allclose(exported.probabilities, expected, atol=1e-5)
     assert_allclose(ferl.predict(network, iter([path, grey])).probabilities, expected.repeat(2, 1), atol=1e-5)
+    told = ferl.predict(network, path.parent)
+    assert told.names == sorted(map(str, path.parent.iterdir()))
+    assert summary(told.names[:1], told.probabilities, told.class_names).startswith(
+        f"{told.names[0]}: {told.labels[0]}, "
+    )
+    few = summary(list("abcdef"), np.eye(3)[[1, 0, 1, 2, 1, 0]], ["x", "y", "z"])
+    assert few == "6 items: y 3, x 2, z 1"
     assert exported.labels[0] in exported._repr_html_() and list(exported.to_pandas().prediction) == exported.labels
     with torch.inference_mode():  # a still needs no axis of frames
         assert_allclose(network(ferl.prepare(network, grey)[:, 0]).logits.softmax(1), expected, atol=1e-5)

@@ -53,7 +53,7 @@ def test_every_command_works(home: Path) -> None:
     found = commands(README, in_text=False)
     assert len(found) > 15
     for command in found:
-        words = shlex.split(command.replace("runs/fer2013_cnn_bilstm/<time>", "RUN").replace("~", os.environ["HOME"]))
+        words = shlex.split(command.replace("runs/fer2013_cnn_bilstm/latest", "RUN").replace("~", os.environ["HOME"]))
         if words[1] == "fit":
             drawn = "quickstart" in words
             once = "max_epochs" if "FACES" in words else "fast_dev_run"  # that run is tested

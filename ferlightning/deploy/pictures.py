@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import decode_bytes, decode_image, most_pixels
+from ferlightning.images.decode import decode_bytes, decode_image, list_images, most_pixels
 
 Order = Literal["rgb", "bgr"]
 
@@ -60,7 +60,8 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
     """Faces that were cut out, each with a name: its path, or its number.
 
     Args:
-        crops: a picture as of ``as_rgb``, or several in a list or an array (N, H, W[, C]) or (N, C, H, W).
+        crops: a picture as of ``as_rgb``, a folder of them, or several in a list or an array (N, H, W[, C]) or
+            (N, C, H, W).
         color: RGB, (H, W, 3), instead of grey, (H, W).
         order: of the colours of arrays.
 
@@ -68,7 +69,11 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
         FerlError: one cannot be read, or is no such array.
     """
     names, faces = [], []
-    for n, crop in enumerate(as_list(crops)):
+    pictures: list[Any] = []
+    for crop in as_list(crops):
+        is_folder = isinstance(crop, str | os.PathLike) and Path(crop).is_dir()
+        pictures += list_images(Path(crop)) if is_folder else [crop]
+    for n, crop in enumerate(pictures):
         is_path = isinstance(crop, str | os.PathLike)
         name = os.fspath(crop) if is_path else str(n)
         if is_path and not color:  # as `ferl predict` reads it: the grey of a JPEG file is not that of its colours

@@ -161,7 +161,7 @@ class Recognizer:
         """What faces express that were cut out already, as ``ferl predict`` tells it of their files.
 
         Args:
-            crops: a picture as of ``__call__``, or several in a list or an array (N, H, W[, C]); of any size.
+            crops: a picture as of ``__call__``, a folder, or several in a list or an array (N, H, W[, C]); of any size.
             order: of the colours of arrays; OpenCV's are ``bgr``.
 
         Raises:
