@@ -24,7 +24,7 @@ CAPTIONS = {
     "confusion_matrix": "Counts, and shares of the true class.",
     "precision_recall": "Each class against all others, as the probability asked for falls; in brackets the area "
     "below. A guess has the share of the class as its precision at every recall.",
-    "reliability": "Orange, above the blue: over-confident; brown, within it: not confident enough. Lower panel: images.",
+    "reliability": "Orange, above the blue: over-confident; brown, within it: under-confident. Lower panel: images.",
     "learning_curves": "Training and validation by epoch.",
     "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "
     "before any class's second. No tint: the mean weight or less; full colour: twice the mean or the item's maximum, "
