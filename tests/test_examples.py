@@ -39,7 +39,7 @@ def test_the_scripts_run(faces: Path, tmp_path: Path) -> None:
     face, other = (str(next((faces / name).iterdir())) for name in ("happy", "sad"))
     assert re.search(r"accuracy [01]\S* \(.* images", run(tmp_path, "train_on_folder.py", str(faces), "1"))
     assert "different classes on" in run(tmp_path, "compare_attentions.py", str(faces), "1")
-    assert (tmp_path / "told_differently.csv").exists()
+    assert (tmp_path / "differences.csv").exists()
     run(tmp_path, "explain.py", face, "runs/my_faces/latest")
     assert (tmp_path / "explained.png").stat().st_size > 1000
     assert (
