@@ -1,7 +1,10 @@
 """The base of the data modules: classes, splits, loaders, statistics, preprocessing and augmentation."""
 
 import logging
+import math
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
@@ -41,6 +44,8 @@ from ferlightning.errors import FerlError
 Split = Literal["train", "val", "test"]
 WORKERS = 8
 """Loader processes for each processor, at most: each takes seconds to start, and memory."""
+LOADED = 4
+"""Batches that a worker may hold ready: two while training, and two for the validation."""
 log = logging.getLogger(__name__)
 
 
@@ -400,6 +405,16 @@ class FaceData(LightningDataModule):
             if size < torch.cuda.mem_get_info(device)[0] / 4:
                 data.keep_on(device)
         workers = 0 if data.resident else self.workers
+        frames = int(np.diff(store.start)[items].max(initial=0))
+        if workers and (need := LOADED * workers * self.batch_size * frames * int(np.prod(store.images.shape[1:]))) > (
+            room := _shared_memory()
+        ):
+            log.warning("data.workers: /dev/shm has room for %.0f MB, and the batches of %d workers may need %.0f, so "
+                        "the training process loads them itself. In Docker, give --shm-size or --ipc=host",
+                        room / 1e6, workers, need / 1e6)  # fmt: skip
+            workers = 0
+        if workers:  # they outlive an epoch
+            data.epoch.share_memory_()  # type: ignore[no-untyped-call]
         return DataLoader(
             data,
             batch_size=self.batch_size,
@@ -493,6 +508,13 @@ class FaceData(LightningDataModule):
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:
         return pixel_moments(self.store, self.items["train"])
+
+
+def _shared_memory() -> float:
+    """Bytes that are left where workers leave batches; torch would wait forever for a batch that found no room."""
+    if sys.platform != "linux":
+        return math.inf
+    return shutil.disk_usage("/dev/shm").free if os.access("/dev/shm", os.W_OK) else 0
 
 
 def _in_unit_range(batch: Batch) -> Batch:

@@ -51,7 +51,7 @@ class StoreDataset(Dataset[Batch]):
         self.augment_first = augment_first
         self.seed = seed
         self.resident: Batch = {}
-        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # loaders outlive an epoch
+        self.epoch = torch.zeros((), dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
+import sys
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import albumentations
@@ -672,6 +675,14 @@ def test_blank_frames_make_no_copy_of_a_clip_that_has_others() -> None:
     store.images[0] = store.images[2 * 4] = 0  # the first frames of a training and of a validation clip
     store.images[2:4] = store.images[2 * 5 : 2 * 6] = 7  # a clip of nothing in each
     assert Faces(store).copied_from_training("val").tolist() == [False, False, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="batches of workers go through /dev/shm on Linux")
+def test_batches_that_find_no_room_between_processes_are_loaded_here(monkeypatch, caplog) -> None:
+    """Torch would wait forever; Docker gives 64 MB."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    assert Faces(clips([1]), workers=1).train_dataloader().num_workers == 0
+    assert "/dev/shm has room for" in caplog.text and "--shm-size" in caplog.text
 
 
 @pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("workers", -1)])
