@@ -188,9 +188,9 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         return stored
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "global" in str(error).lower():
-            what = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
+            code = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
             raise FerlError(
-                f"{path} holds more than tensors and plain values{f' ({what[1]})' if what else ''}, and reading it "
+                f"{path} holds more than tensors and plain values{f' ({code[1]})' if code else ''}, and reading it "
                 "would run code: it is no checkpoint of ours. Save its state_dict alone and use that"
             ) from error
         raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
