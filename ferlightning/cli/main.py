@@ -115,9 +115,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 mistake = FerlError(f"a package is missing. {error}; install it")
             elif isinstance(error, ValueError):  # how a class says that a value is wrong
                 mistake = FerlError(f"{_maker(error)} cannot be made: {error}")
-        if (
-            mistake is None and type(error).__name__ == "MisconfigurationException"
-        ):  # of Lightning, in the midst of a fit
+        if mistake is None and type(error).__name__ == "MisconfigurationException":  # Lightning's, within a fit
             mistake = FerlError(f"trainer: {error}")
         if mistake is None and type(error).__module__.startswith("wandb."):
             mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
