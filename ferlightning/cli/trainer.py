@@ -78,7 +78,14 @@ warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists.*")  # an older log is renamed, not deleted
 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")  # a run that goes on
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
-NOISE = ("TPU available", "Restoring states from", "`Trainer.fit` stopped: `max_epochs")  # or what we print
+NOISE = (
+    "GPU available: False",
+    "TPU available",
+    "Restoring states",
+    "Loaded model",
+    "`Trainer.fit` stopped: `max_epochs",
+)
+"""How lines of Lightning begin that say nothing, or what we print."""
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "litlogger" not in record.msg and not record.msg.startswith(NOISE)
 )
