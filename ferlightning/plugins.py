@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
@@ -74,7 +75,8 @@ def import_installed() -> None:
     """
     for entry in installed():
         try:
-            entry.load()
+            with redirect_stdout(sys.stderr):  # what a command prints may be JSON, which a plug-in's word would break
+                entry.load()
         except (Exception, SystemExit) as error:
             raise FerlError(
                 f"the plug-in {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}. "

@@ -1,5 +1,6 @@
 """The example plug-in, really installed, and the answers to plug-ins that do not fit."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -64,6 +65,11 @@ def test_parts_of_an_installed_plugin_are_listed(installed: Path, tmp_path: Path
     for name, module in (("TinyNet", "backbones"), ("ConfidencePenalty", "losses"), ("GaussianBlur", "restorers")):
         assert f"ferl_example.{module}" in rows[name]
     assert "ferlightning.parts.backbones" in rows["ResNet"]
+
+
+def test_what_a_plugin_prints_stays_out_of_json(tmp_path: Path) -> None:
+    result = ferl(["components", "--json"], [write_plugin(tmp_path / "loud", "loud", "print('hello')")], tmp_path)
+    assert json.loads(result.stdout) and "hello" in result.stderr
 
 
 def test_without_the_plugin_its_parts_are_unknown(
