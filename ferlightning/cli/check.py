@@ -158,7 +158,7 @@ class _Check:
         else:
             groups = {"trainer": index.trainer_options(), **{root: self.options_of(root) or {} for root in ROOTS}}
             name = head.replace("-", "_")
-            elsewhere = [f"{group}.{name}" for group, options in groups.items() if name in options]
+            elsewhere = [f"--{group}.{name}" for group, options in groups.items() if name in options]
             top = [*groups, "config", "from", *self.own]
             hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, top)
             self.fail(f"there is no option {head!r}{hint}")

@@ -155,8 +155,11 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
         return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
     text = f"{key}: there is no part called {name!r}{meant(name, names)}"
-    if slot == "backbone" and re.search(r"\d", name) and _is_timms(name):
+    if slot in ("backbone", "model") and re.search(r"\d", name) and _is_timms(name):
+        key = "model.backbone" if slot == "model" else key
         return f"{key}: {name} is one of timm's: give --{key}=Timm --{key}.name={name}"
+    if elsewhere and slot == "model":
+        return f"{text}. {name} is a {elsewhere[0]}: give --model.{elsewhere[0]}={name}"
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"
 
 
