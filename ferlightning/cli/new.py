@@ -55,13 +55,16 @@ def plugin(
         what = f"the part {known[made.lower()]}" if made.lower() in known else f"the package {module}"
         raise FerlError(f"ferl new plugin: there is {what} already; choose another name")
     draw = f"python tests/test_{module}.py" if part == "data" else ""
-    chosen = {"loss": f"--model.losses=[{made}]", "callback": f"--trainer.callbacks+={made}"}
+    chosen = {
+        "data": f"--data={made} --data.root=faces.npz",
+        "loss": f"FACES --model.losses=[{made}]",
+        "callback": f"FACES --trainer.callbacks+={made}",
+    }
     words = {
         "name": name, "module": module, "part": part, "made": made, "version": __version__,
         "config": CHOSEN[part].format(path=f"{module}.{made}"),
         "draw": draw and f"{draw}  # draws faces.npz, for the next line\n",
-        "option": f"--data={made} --data.root=faces.npz" if part == "data"
-        else f"FACES {chosen.get(part, f'--model.{part}={made}')}",
+        "option": chosen.get(part, f"FACES --model.{part}={made}"),
         "check": f"check_{'stage' if part in SLOTS else part}",
     }  # fmt: skip
     with replacing(Path(name)) as folder:

@@ -400,21 +400,22 @@ class FaceData(LightningDataModule):
             sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False)
         own = len(data) if sampler is None else len(sampler)  # type: ignore[arg-type]  # what this process sees
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        frame = int(np.prod(store.images.shape[1:]))  # bytes
         if device.type == "cuda" and split in ("train", "val") and data.plain:
-            size = len(items) * int(np.prod(store.images.shape[1:])) * int(np.diff(store.start)[items[0]])
+            size = len(items) * frame * int(np.diff(store.start)[items[0]])
             if size < torch.cuda.mem_get_info(device)[0] / 4:
                 data.keep_on(device)
         workers = 0 if data.resident else self.workers
-        frames = int(np.diff(store.start)[items].max(initial=0))
-        if workers and (need := LOADED * workers * self.batch_size * frames * int(np.prod(store.images.shape[1:]))) > (
-            room := _shared_memory()
-        ):
-            log.warning("data.workers: /dev/shm has room for %.0f MB, and the batches of %d workers may need %.0f, so "
-                        "the training process loads them itself. In Docker, give --shm-size or --ipc=host",
-                        room / 1e6, workers, need / 1e6)  # fmt: skip
-            workers = 0
-        if workers:  # they outlive an epoch
-            data.epoch.share_memory_()  # type: ignore[no-untyped-call]
+        if workers:
+            longest = int(np.diff(store.start)[items].max(initial=0))
+            need = LOADED * workers * self.batch_size * longest * frame
+            if need > (room := _shared_memory()):
+                log.warning("data.workers: /dev/shm has room for %.0f MB, and the batches of %d workers may need %.0f, "
+                            "so the training process loads them itself. In Docker, give --shm-size or --ipc=host",
+                            room / 1e6, workers, need / 1e6)  # fmt: skip
+                workers = 0
+            else:  # the workers outlive an epoch
+                data.epoch.share_memory_()  # type: ignore[no-untyped-call]
         return DataLoader(
             data,
             batch_size=self.batch_size,
