@@ -124,7 +124,8 @@ class Erase(Augmentation):
         p: probability that an item loses a rectangle.
         area: range of the rectangle's area as a share of the image, uniform, within [0, 1].
         ratio: range of its width / height in pixels, uniform in the logarithm among the shapes that fit.
-        value: what it is painted with: a grey level in [0, 1], or ``noise``, uniform for each pixel.
+        value: what it is painted with: a grey level in [0, 1]; ``noise``, uniform for each pixel; or ``mean``, the mean
+            of each frame and channel, so that a network that normalises its input by it sees 0 there.
     """
 
     def __init__(
@@ -132,12 +133,12 @@ class Erase(Augmentation):
         p: float = 0.5,
         area: Range = (0.02, 0.2),
         ratio: Range = (0.3, 3.3),
-        value: float | Literal["noise"] = 0.0,
+        value: float | Literal["noise", "mean"] = 0.0,
     ) -> None:
         _check("Erase.p", p, 1)
         _check("Erase.area", area, 1)
         _check("Erase.ratio", ratio, positive=True)
-        _check("Erase.value", 0 if value == "noise" else value, 1)
+        _check("Erase.value", 0 if isinstance(value, str) else value, 1)
         self.p, self.area, self.ratio, self.value = p, area, ratio, value
 
     def __call__(self, batch: Batch, num_classes: int) -> Batch:
@@ -148,6 +149,8 @@ class Erase(Augmentation):
         inside = _inside(left, top, w, h, height, width)
         if self.value == "noise":
             paint = torch.rand(n, 1, *image.shape[2:], device=image.device)
+        elif self.value == "mean":
+            paint = image.mean((-2, -1), keepdim=True)
         else:
             paint = torch.full((), float(self.value), device=image.device)
         return batch | {"image": torch.lerp(image, paint, inside)}

@@ -302,7 +302,7 @@ def test_erase_chooses_as_many_items_as_it_should() -> None:
     assert_share(np.arange(1000) < found, 0.3)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.25, "noise"])
+@pytest.mark.parametrize("value", [0.0, 0.25, "noise", "mean"])
 def test_erase_paints_inside_only(value: Any) -> None:
     image = torch.rand(64, 3, 2, 48, 48)
     torch.manual_seed(0)
@@ -316,6 +316,9 @@ def test_erase_paints_inside_only(value: Any) -> None:
         first = result[:, :1].expand_as(result)
         assert torch.equal(painted, first[inside]), "the same in all frames"
         assert_uniform(result[:, 0][inside[:, 0]].numpy()[::7], 0, 1)
+    elif value == "mean":
+        mean = torch.from_numpy(image.numpy().mean((3, 4)))[..., None, None].expand_as(image)
+        torch.testing.assert_close(painted, mean[inside])
     else:
         assert (painted == value).all()
 
