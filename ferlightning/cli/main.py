@@ -1,6 +1,5 @@
 """The command ``ferl``. Heavy imports happen inside the branch taken, so that ``ferl --help`` answers at once."""
 
-import errno
 import locale
 import logging
 import os
@@ -8,12 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 
 from ferlightning import __version__
+from ferlightning.cli.mistakes import mistake_of, unforeseen
 from ferlightning.errors import FerlError, printable
 from ferlightning.signals import HANG_UP, asked_to_end
 
@@ -40,12 +39,6 @@ CALLED = {
     "new plugin": "init create plugin scaffold", "--version": "version -v -V", "--help": "help",
 }  # fmt: skip
 """What other programs call a command."""
-NAMELESS = {
-    errno.ENOSPC: "what is written", errno.EFBIG: "what is written", errno.ENOMEM: "this command",
-    errno.EMFILE: "this process (see ulimit -n)", errno.ENFILE: "this machine", errno.ENOENT: "the working folder",
-}  # fmt: skip
-"""What an error of the system is about that names no file; only the working folder can be gone without a name."""
-ISSUES = "https://github.com/ferlightning/ferlightning/issues"
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -95,92 +88,34 @@ def main(args: Sequence[str] | None = None) -> None:
             with asked_to_end(_stop, signal.SIGTERM, HANG_UP):  # else half-written files would stay
                 getattr(commands, command)(args[1:])
         else:
-            from difflib import get_close_matches
-
-            close = [words for words, called in CALLED.items() if command.lower() in called.split()]
-            close += [f"fit {command}"] if Path(command).exists() else get_close_matches(command, COMMANDS, 1)
-            hint = f"; did you mean ferl {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
-            raise FerlError(f"there is no command {command!r}{hint}")
+            raise _unknown(command)
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        chain = list(_chain(error))
-        mistake = next((cause for cause in chain if isinstance(cause, FerlError)), None)
-        if mistake is None and "Given value" in str(error):  # the parser's account of what a class raised when built
-            error = chain[-1] if isinstance(chain[-1], Exception) else error
-            if isinstance(error, ModuleNotFoundError):
-                mistake = FerlError(f"a package is missing. {error}; install it")
-            elif isinstance(error, ValueError):  # how a class says that a value is wrong
-                mistake = FerlError(f"{_maker(error)} cannot be made: {error}")
-        if mistake is None and type(error).__name__ == "MisconfigurationException":  # Lightning's, within a fit
-            mistake = FerlError(f"trainer: {error}")
-        if mistake is None and type(error).__module__.startswith("wandb."):
-            mistake = FerlError(f"trainer.logger: {error} Or set WANDB_MODE=offline, which keeps all in the run folder")
-        if mistake is None and isinstance(error, OSError) and (error.filename or error.errno in NAMELESS):
-            name = re.sub(r"\.([^/\\]+)\.[0-9a-f]{32}\.tmp", r"\1", str(error.filename or NAMELESS[error.errno or 0]))
-            mistake = FerlError(f"{name}: {error.strerror}")  # a temporary name says nothing
-        if mistake is None and re.match(r"DataLoader worker .* is killed", str(error)):
-            mistake = FerlError(
-                f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. Go on from the last whole epoch by "
-                "--ckpt_path=RUN/checkpoints/last.ckpt"
-            )
-        if mistake is None and (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):
-            mistake = FerlError(
-                "memory ran out: give a smaller --data.batch_size, a smaller network, or fewer --data.workers"
-            )
-        if mistake is None and re.search(r"gloo|NCCL|Connection (reset|closed) by peer", str(error)):
-            mistake = FerlError(
-                "another process of this training has ended, so this one stops, too; the message of that one says "
-                f"why. Go on from the last whole epoch by --ckpt_path=RUN/checkpoints/last.ckpt ({str(error)[:200]})"
-            )
-        if mistake is None and isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
-            mistake = FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
-        if mistake is None and os.environ.get("FERL_TRACEBACK"):
+        mistake = mistake_of(error, command)
+        if mistake:
+            print("ferl: error:", printable(str(mistake), keep="\n\t"), file=sys.stderr)
+            raise SystemExit(2) from None
+        if os.environ.get("FERL_TRACEBACK"):
             raise
-        if mistake is None:
-            print(f"ferl: error: {printable(_unforeseen(error))}", file=sys.stderr)
-            raise SystemExit(1) from None
-        print("ferl: error:", printable(str(mistake), keep="\n\t"), file=sys.stderr)
-        raise SystemExit(2) from None
+        print(f"ferl: error: {printable(unforeseen(error))}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _unknown(command: str) -> FerlError:
+    from difflib import get_close_matches
+
+    close = [words for words, called in CALLED.items() if command.lower() in called.split()]
+    close += [f"fit {command}"] if Path(command).exists() else get_close_matches(command, COMMANDS, 1)
+    hint = f"; did you mean ferl {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
+    return FerlError(f"there is no command {command!r}{hint}")
 
 
 def _stop(number: int) -> None:
     raise SystemExit(128 + number)
-
-
-def _maker(error: Exception) -> str:
-    """The class whose constructor raised an error."""
-    import traceback
-
-    makers = [
-        type(frame.f_locals["self"]).__name__
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "__init__" and "self" in frame.f_locals
-    ]
-    return makers[-1] if makers else "a part"
-
-
-def _unforeseen(error: Exception) -> str:
-    """What is said of an error that no message was written for: where it happened, and where its traceback is."""
-    import tempfile
-    import traceback
-
-    frames = traceback.extract_tb(error.__traceback__)
-    foreign = [frame for frame in frames if "site-packages" not in frame.filename]
-    place = (foreign or frames)[-1]
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="ferl-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        file.write(f"ferlightning {__version__}, ferl {' '.join(sys.argv[1:])}\n")
-        traceback.print_exception(error, file=file)
-    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
-    return (
-        f"{type(error).__name__}: {line} ({place.filename}, line {place.lineno}). The traceback is in {file.name}; if "
-        f"the code there is not your own, please report it with that file: {ISSUES}"
-    )
 
 
 def _use_utf8() -> None:
@@ -194,14 +129,6 @@ def _use_utf8() -> None:
     if sys.platform == "win32":  # where a process cannot become another one
         raise SystemExit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
     os.execve(sys.executable, sys.orig_argv, environment)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it, the first cause last."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def run_trainer(args: list[str]) -> Path | None:
