@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ferlightning.errors import printable
@@ -70,3 +71,13 @@ def probably_meant(name: str) -> str | None:
         return None
     close = get_close_matches(name, [*EMOTIONS, *ALIASES], n=1, cutoff=0.75)
     return canonical(close[0]) if close else None
+
+
+def did_you_mean(name: str, class_names: Sequence[str]) -> str:
+    """The end of a message about a name that is no class: the class that is close to it, if there is one.
+
+    >>> did_you_mean("suprise", ["anger", "surprise"]), did_you_mean("wink", ["anger", "surprise"])
+    ('. Did you mean surprise?', '')
+    """
+    close = [*get_close_matches(name, class_names), probably_meant(name) or ""]
+    return next((f". Did you mean {meant}?" for meant in close[:1] if meant in class_names), "")

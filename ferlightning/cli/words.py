@@ -4,7 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 KEY = re.compile(r"(?<=[{,])\s*([^\s'\"{}\[\],:*][^'\"{}\[\],:]*?)\s*:(?=\s)")
-"""A key of a mapping of classes without quotes. Names such as 1, yes and null are words there, and no other values."""
+"""A key of a mapping by class without quotes. Names such as 1, yes and null are words there, and no other values."""
+
+BY_CLASS = ("--data.classes", ".class_weights")
+"""How the options end that take such a mapping."""
 
 
 def in_order(args: Sequence[str]) -> list[str]:
@@ -16,7 +19,7 @@ def in_order(args: Sequence[str]) -> list[str]:
     for arg in args:
         name, equals, value = arg.partition("=")
         arg = f"{name}=null" if value == "None" else arg
-        if name == "--data.classes" and value.startswith("{"):
+        if name.endswith(BY_CLASS) and value.startswith("{"):
             arg = f"{name}=" + KEY.sub(r" '\1':", value)
         options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]
         chosen = any(word.partition("=")[0] == name for word in ordered)

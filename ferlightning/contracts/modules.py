@@ -11,6 +11,7 @@ Parameters and buffers are float32 or integers: MPS has no float64.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.distributed as dist
@@ -106,6 +107,9 @@ class Loss(nn.Module):
     """Turns (Output, Batch) into a scalar, which is added to the training loss times ``weight``."""
 
     weight: float
+
+    def name_classes(self, class_names: Sequence[str]) -> None:
+        """Take the names of the K classes, once, before training; for options that have classes by name."""
 
 
 class Projection(nn.Module):

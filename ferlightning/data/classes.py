@@ -1,9 +1,8 @@
 """The classes that are told apart: chosen among the names of a data set, renamed, merged or left out."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
-from ferlightning.emotions import EMOTIONS, canonical, probably_meant
+from ferlightning.emotions import EMOTIONS, canonical, did_you_mean
 from ferlightning.errors import FerlError
 
 OTHERS = "*"
@@ -24,10 +23,9 @@ def meaning_of(label_names: Sequence[str], classes: Classes) -> dict[str, str | 
     for name, new in given.items():
         if name in (*label_names, new, OTHERS) or name.startswith("="):  # the last: a class without a label here
             continue
-        close = [*get_close_matches(name, label_names), probably_meant(name) or ""]
         raise FerlError(
             f"data.classes: the data has no class {name!r}; it has {', '.join(label_names)}"
-            + "".join(f". Did you mean {meant}?" for meant in close[:1] if meant in label_names)
+            + did_you_mean(name, label_names)
         )
     return {name: given.get(name, given.get(OTHERS, name)) for name in label_names}
 

@@ -214,6 +214,10 @@ def test_configurations_compose_and_null_leaves_a_part_out(ferl: Ferl, tmp_path:
         (["fit", "--model.sequence=LSTM", "--model.sequence.hidden=wide"], ["model.sequence.hidden", "'wide'", "int"]),
         (["fit", *TINY, "--model.lr_scale={bakbone: 0}"], ["lr_scale", "'bakbone'", "backbone"]),
         (["fit", "--data.classes=[happy,wink]"], ["'wink'", "happiness"]),
+        (
+            ["fit", *TINY, "--model.losses=[FocalLoss]", "--model.losses.class_weights={angry: 2, no: 1}"],
+            ["no class 'no'"],
+        ),
         (["fit", "--trainer.max_epochs="], ["trainer.max_epochs is '', expected int"]),
         (["fit", "--data=FER2013"], ["FER2013", "FERL_DATA", "--data.root"]),
         (["fit", "--data=FER2013", "--data.root=nowhere"], ["looked in nowhere", "FERL_DATA"]),

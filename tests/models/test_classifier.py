@@ -421,6 +421,33 @@ def test_init_from_does_not_bring_class_weights_of_other_data(tmp_path: Path) ->
     assert new.losses[0].class_weights.argmin() == 2
 
 
+@pytest.mark.parametrize("part", [CrossEntropy, FocalLoss])
+def test_class_weights_by_name_are_those_of_the_same_list(part: type[CrossEntropy | FocalLoss]) -> None:
+    logits, label = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    by_name, by_place = (
+        model(losses=[partial(part, class_weights=given)]).losses[0](
+            Output(logits, logits, logits, None), {"label": label}
+        )
+        for given in ({"Sad": 3, "happy": 0.5}, [0.5, 3.0, 1.0])
+    )
+    assert by_name.equal(by_place)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"suprise": 2}, r"no class 'suprise'; the classes are happiness, sadness, surprise. Did you mean surprise\?"),
+        ({"fear": 2}, "no class 'fear'"),
+        ({"happy": 2, "happiness": 3}, "happiness is there twice"),
+        ({"sad": -1}, "sadness has the weight -1"),
+        ({"sad": float("nan")}, "sadness has the weight nan"),
+    ],
+)
+def test_class_weights_by_name_that_cannot_be_meant_are_refused(given: dict[str, float], message: str) -> None:
+    with pytest.raises(FerlError, match=message):
+        model(losses=[partial(CrossEntropy, class_weights=given)])
+
+
 def test_init_from_refuses_a_checkpoint_of_which_nothing_fits(tmp_path: Path) -> None:
     path = saved(Classifier(["a", "b"], backbone=partial(ResNet, channels=(16,), blocks=(1,))), tmp_path / "old.ckpt")
     with pytest.raises(FerlError, match=r"model.init_from: no parameter of .*old.ckpt has the name and shape"):

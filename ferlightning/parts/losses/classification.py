@@ -1,6 +1,7 @@
 """Losses on the logits: (Output, Batch) to a scalar."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -8,12 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlightning.contracts.modules import Batch, Loss, Output, class_index
+from ferlightning.emotions import canonical, did_you_mean
 from ferlightning.errors import FerlError
 
-ClassWeights = Literal["inverse", "balanced"] | float | list[float]
+ByFrequency = Literal["inverse", "balanced"] | float
+ByName = dict[str | int, float]
+ClassWeights = ByFrequency | list[float] | ByName
 
 
-def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
+def frequency_weights(counts: Sequence[int], kind: ByFrequency | list[float]) -> Tensor:
     """Weigh each class by its number of training images; the mean over those images is 1.
 
     Args:
@@ -42,6 +46,27 @@ def frequency_weights(counts: Sequence[int], kind: ClassWeights) -> Tensor:
     return (weights * n.sum() / (weights * n).sum()).float()
 
 
+def weights_by_name(given: Mapping[str | int, float], class_names: Sequence[str]) -> Tensor:
+    """Weigh classes by name, (K,); those that are not named weigh 1.
+
+    Raises:
+        FerlError: a name is that of no class, or of one that is named before, or its weight is below 0.
+    """
+    weights: dict[str, float] = {}
+    for key, weight in given.items():  # keys are numbers, if they come from YAML
+        name = canonical(str(key))
+        if name not in class_names:
+            there = ", ".join(class_names)
+            close = did_you_mean(name, class_names)
+            raise FerlError(f"class_weights: there is no class {str(key)!r}; the classes are {there}{close}")
+        if name in weights:
+            raise FerlError(f"class_weights: {name} is there twice. Remove one")
+        if not 0 <= weight < math.inf:
+            raise FerlError(f"class_weights: {name} has the weight {weight}, expected a number from 0")
+        weights[name] = weight
+    return torch.tensor([float(weights.get(name, 1)) for name in class_names])
+
+
 class _ClassWeighted(Loss):
     """A loss with class weights, (K,), or None."""
 
@@ -50,9 +75,25 @@ class _ClassWeighted(Loss):
     def __init__(self, class_counts: Sequence[int], weight: float, class_weights: ClassWeights | None) -> None:
         super().__init__()
         self.weight = weight
-        weights = None if class_weights is None else frequency_weights(class_counts, class_weights)
+        self._by_name: ByName | None = None
+        weights = None
+        if isinstance(class_weights, dict):
+            self._by_name = class_weights
+            weights = torch.ones(len(class_counts))  # room for those by name
+        elif class_weights is not None:
+            weights = frequency_weights(class_counts, class_weights)
         # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
         self.register_buffer("class_weights", weights, persistent=False)
+
+    def name_classes(self, class_names: Sequence[str]) -> None:
+        if self._by_name is not None:
+            self.class_weights = weights_by_name(self._by_name, class_names)
+            self._by_name = None
+
+    def _weights(self) -> Tensor | None:
+        if self._by_name is not None:
+            raise FerlError(f"{type(self).__name__}: class_weights has classes by name: call name_classes first")
+        return self.class_weights
 
 
 class CrossEntropy(_ClassWeighted):
@@ -66,7 +107,8 @@ class CrossEntropy(_ClassWeighted):
         class_counts: training images of each class, (K,); comes from the data.
         weight: factor of this loss in the sum.
         class_weights: ``inverse`` frequency (or ``balanced``), or b in [0, 1) of the effective number of samples (Cui
-            et al. 2019), which evens out less the smaller it is, or a list in the order of the classes; null for none.
+            et al. 2019), which evens out less the smaller it is, or a mapping such as ``{anger: 2}``, where classes
+            that are not named weigh 1, or a list in the order of the classes; null for none.
         label_smoothing: share of the label that is spread evenly over the classes, in [0, 1] (Szegedy et al. 2016).
     """
 
@@ -84,7 +126,7 @@ class CrossEntropy(_ClassWeighted):
         self.label_smoothing = label_smoothing
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
-        label, weights = batch["label"], self.class_weights
+        label, weights = batch["label"], self._weights()
         if label.ndim == 1:
             return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
         if weights is None:
@@ -133,8 +175,8 @@ class FocalLoss(_ClassWeighted):
         # At p = 1 the power has an infinite slope if gamma < 1, and 0 * inf is not a number.
         miss = (-torch.expm1(log_p)).clamp(min=1e-12)  # 1 - p
         terms = -label * miss**self.gamma * log_p  # (B, K)
-        if self.class_weights is not None:
-            terms = terms * self.class_weights
+        if (weights := self._weights()) is not None:
+            terms = terms * weights
         return terms.sum(1).mean()
 
 
