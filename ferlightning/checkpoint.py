@@ -18,6 +18,7 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from ferlightning import __version__
 from ferlightning.bounded_yaml import size
@@ -39,11 +40,28 @@ ENDS = ("weight", "bias")
 VALUES = 1_000_000
 """The most values in a checkpoint, one that is met twice counted twice; a tensor is one."""
 FRAMES = torch.empty(0, dtype=torch.int64)
+BESIDE = (
+    *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
+    "numpy.dtype", "numpy.ndarray", "argparse.Namespace",
+    *(f"pathlib.{where}{kind}Path" for where in ("", "_local.")
+      for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),
+)  # fmt: skip
+"""What other code often saves beside its tensors, such as ``{"best_acc": np.float64(…), "args": Namespace(…)}``."""
 FORM: dict[str, Any] = {
     "format": int, "network": {"class_names": [str]}, "training": dict, "plugins": {ANY: str}, "input": IMAGES,
     "views": {ANY: {"class_names": [str], "head": str}},
 }  # fmt: skip
 """Of a header. The network's other options are checked as it is built."""
+
+
+class NotRead:
+    """Stands for a value of ``BESIDE``, which nobody needs: so none of their code runs on what a file says."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -179,7 +197,8 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
                     raise FerlError(f"{path} is packed, which no checkpoint is, and may unpack to any size")
                 if device != "meta" and (damaged := archive.testzip()):
                     raise FerlError(f"{path} is damaged: {damaged} in it is not what was written; use another one")
-        stored = torch.load(path, map_location=device, weights_only=True)
+        with safe_globals([(NotRead, name) for name in BESIDE]):
+            stored = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(stored, Mapping):
             raise FerlError(f"{path} holds a {type(stored).__name__}, not tensors by name: save a state_dict")
         stored = dict(stored)

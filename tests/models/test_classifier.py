@@ -2,11 +2,14 @@
 
 import copy
 import itertools
+from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -386,6 +389,43 @@ def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> N
         x.equal(new.state_dict()[f"network.backbone.{name}"]) for name, x in old.network.backbone.state_dict().items()
     )
     assert "; 1 others of the file not used" in str(new.started_from)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_init_from_takes_tensors_that_stand_beside_numpy_arguments_and_paths(tmp_path: Path, zipped: bool) -> None:
+    old = model()
+    torch.nn.init.ones_(old.network.backbone.layers[0].weight)
+    beside = {
+        "best_acc": np.float64(0.7),
+        "curve": np.arange(3.0),
+        "words": np.array(["a", None], object),
+        "args": Namespace(lr=0.1, out=tmp_path, seed=np.int64(3)),
+        "of": OrderedDict(a=np.bool_(True)),
+    }
+    content = beside | {"state_dict": old.network.backbone.state_dict()}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert (model(init_from=str(tmp_path / "a.pth")).network.backbone.layers[0].weight == 1).all()
+
+
+class _Runs:
+    """Is pickled as a call, as of a file that means harm."""
+
+    def __init__(self, call: Callable[..., Any], *args: Any) -> None:
+        self.call = (call, args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+@pytest.mark.parametrize("inside", [list, lambda x: Namespace(a=x), lambda x: np.array([x], object)])
+def test_init_from_runs_nothing_beside_the_tensors(tmp_path: Path, inside: Callable[..., Any]) -> None:
+    trace = tmp_path / "ran"
+    for harm in (_Runs(Path.touch, trace), _Runs(np.savetxt, trace, [1]), _Runs(exec, f"open({str(trace)!r}, 'w')")):
+        content = {"args": inside([harm] if inside is list else harm), "state_dict": model().state_dict()}
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(FerlError, match="would run code"):
+            model(init_from=str(tmp_path / "a.pth"))
+        assert not trace.exists()
 
 
 def test_init_from_says_what_an_intact_file_holds_instead(tmp_path: Path) -> None:
