@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ferlightning.checkpoint import load as load
     from ferlightning.data import FER2013 as FER2013
     from ferlightning.data import RAFDB as RAFDB
+    from ferlightning.data import YOLO as YOLO
     from ferlightning.data import AffectNet as AffectNet
     from ferlightning.data import Arrays as Arrays
     from ferlightning.data import CKPlus as CKPlus
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 
 _DATA = (
     "AffectNet", "Arrays", "CKPlus", "FER2013", "FERPlus", "ImageFolder", "Photos", "RAFDB", "SyntheticFaces", "Table",
+    "YOLO",
 )  # fmt: skip
 _API = (
     "Run", "Scores", "audit", "compare", "components", "embed", "explain", "fit", "from_arrays", "inspect", "predict",

@@ -12,10 +12,12 @@ from ferlightning.data.sources.photos import Photos
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.sources.synthetic.datamodule import SyntheticFaces
 from ferlightning.data.sources.table import Table
+from ferlightning.data.sources.yolo import YOLO
 
 __all__ = [
     "FER2013",
     "RAFDB",
+    "YOLO",
     "AffectNet",
     "Arrays",
     "CKPlus",

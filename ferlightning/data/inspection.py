@@ -15,7 +15,7 @@ from ferlightning.bounded_yaml import plain
 from ferlightning.data.advice import advise, command, look_at
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.fingerprints import blank_frames
-from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table
+from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table, yolo
 from ferlightning.data.sources.affectnet import AffectNet
 from ferlightning.data.sources.arrays import Arrays
 from ferlightning.data.sources.ckplus import CKPlus
@@ -28,11 +28,15 @@ from ferlightning.data.sources.names import readable
 from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
 from ferlightning.data.sources.text_lines import first_line
+from ferlightning.data.sources.yolo import YOLO
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import is_pipe
 
-READERS = {FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet, table.Table: table}
+READERS = {
+    FER2013: fer2013, FERPlus: ferplus, CKPlus: ckplus, RAFDB: rafdb, AffectNet: affectnet, YOLO: yolo,
+    table.Table: table,
+}  # fmt: skip
 """The data sets that are recognised, and the module that has ``find`` and ``LAYOUTS`` for each."""
 log = logging.getLogger(__name__)
 

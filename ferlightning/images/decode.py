@@ -65,6 +65,7 @@ log = logging.getLogger(__name__)
 _told = set[str]()  # what was said of one image, and holds for others like it
 PILLOWS = re.compile(rb"\x89PNG|\xff\xd8|BM|II\*\0|MM\0\*|RIFF|P[1-6]\s")
 """First bytes of formats that Pillow reads whole: PNG, JPEG, BMP, TIFF, WebP and PNM."""
+EXIF_ORIENTATION = 0x0112
 INSIDE = 0.75
 """Share of the width, and of the height, of a box that must be inside its image."""
 AHEAD = 8
@@ -312,6 +313,23 @@ def sizes_of(paths: Sequence[Path | str], most: int = 20) -> str:
         return ""
     ends = [min(sizes, key=math.prod), max(sizes, key=math.prod)]
     return " to ".join(f"{w} x {h}" for w, h in dict.fromkeys(ends)) + f", {' and '.join(sorted(modes))}"
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Width and height of an image file in pixels, turned as its EXIF entry says, from its header alone.
+
+    Raises:
+        FerlError: it cannot be opened.
+    """
+    from PIL import Image
+
+    _opens_heic()
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) > 4
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, Image.DecompressionBombError):
+        raise FerlError(f"{path}: cannot be read as an image; replace or remove it") from None
 
 
 @lru_cache

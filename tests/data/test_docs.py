@@ -57,11 +57,6 @@ def frames(folder: str, n: int) -> list[str]:
         ),
         ("expw", ["origin/a_1.jpg"], [("anger", -1, "", 1), ("happiness", -1, "", 1)]),
         (
-            "yolo",
-            [f"{split}/images/ffhq_{n}.png" for split in ("train", "valid", "test") for n in range(2)],
-            [("fear", 2, "", 1)] * 2 + [("anger", 0, "", 1)] * 2 + [("contempt", 1, "", 1)] * 2,
-        ),
-        (
             "ferv39k",
             [*frames("2_ClipsforFaceCrop/Action/Happy/0267", 5), *frames("2_ClipsforFaceCrop/Crime/Sad/0001", 17)],
             [("happiness", 0, "", 5), ("sadness", 2, "", 16)],
@@ -88,9 +83,7 @@ def test_data_sets_of_the_page(
         "EmoLabel_DataSplit/train(single-labeled)/set_1.csv": "video_name,label\n1,1\n",
         "EmoLabel_DataSplit/test(single-labeled)/set_1.csv": "video_name,label\n12,7\n",
         "label.lst": "a_1.jpg 0 0 0 4 8 40.5 0\na_1.jpg 1 0 4 8 8 30.5 3\n",
-        **{f"{split}/labels/ffhq_{n}.txt": f"{k} 0.5 0.5 1 1\n" for n in range(2)
-           for split, k in (("train", 0), ("valid", 1), ("test", 3))},
-    }  # fmt: skip
+    }
     for path, text in lists.items() if name in CODE else ():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
@@ -115,4 +108,4 @@ def test_data_sets_of_the_page(
 
 
 def test_every_example_is_tried() -> None:
-    assert [*COMMANDS, *CODE] == ["sfew", "jaffe", "kdef", "oulu", "expw", "yolo", "ferv39k", "dfew"]
+    assert [*COMMANDS, *CODE] == ["sfew", "jaffe", "kdef", "oulu", "expw", "ferv39k", "dfew"]

@@ -525,7 +525,7 @@ def test_hidden_folders_are_not_read_and_the_home_folder_is_known(
 
 def test_the_base_of_image_files_is_no_data_set() -> None:
     names = {part.__name__ for part in parts("data")}
-    assert {"ImageFolder", "RAFDB", "AffectNet", "Table"} <= names and "ImageFiles" not in names
+    assert {"ImageFolder", "RAFDB", "AffectNet", "Table", "YOLO"} <= names and "ImageFiles" not in names
 
 
 def test_emotions_among_other_words_are_pointed_out(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def label_hint(root: Path) -> str:
     if path.endswith(".npz"):
         return f". {path} may have the images: use --data=Arrays --data.root={path}"
     if Path(path).parent.name == "labels" or Path(path).parent.parent.name == "labels":
-        return f". {path} may be of YOLO, with a number and a box: write a csv as in docs/data.md, for --data=Table"
+        return f". {path} may be of YOLO, whose images are in a folder images beside labels, by the same names"
     if "patition" in path or "partition" in path:
         return f". {path} is the label list of RAF-DB: use --data=RAFDB"
     try:
