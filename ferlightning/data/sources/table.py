@@ -91,6 +91,8 @@ class Table(OwnImages):
         if not self.images.is_dir():
             raise FerlError(f"data.images: there is no folder {place(self.images)}")
         self.left_out: set[str] = set()  # by the option split
+        self.values: dict[str, str | None] = {}  # of a column split, and which split each is
+        self.named: dict[str, str] = {}  # classes by label
         self.folders: set[Path] = set()  # where the images of rows are
         self.spelling = {}
         self.label_names = sorted({file.name for file in self.files if file.name is not None}, key=_natural)
@@ -151,6 +153,11 @@ class Table(OwnImages):
         """Whether the option ``split`` names tables; else it names values of a column."""
         return any(self._own_split(path) for path in _tables(self.place)) if self.by_hand else False
 
+    @cached_property
+    def by_value(self) -> dict[str, str]:
+        """The splits of the values of a column, by the option ``split``."""
+        return {} if self.tables_by_hand else self.by_hand
+
     def _own_split(self, table: Path) -> str | None:
         if self.by_hand:
             return self.by_hand.get(table.name) or self.by_hand.get(table.stem)
@@ -178,78 +185,20 @@ class Table(OwnImages):
         _links.cache_clear()
         found: dict[tuple[str, Box | None], tuple[Listed, str]] = {}  # a picture may have several faces
         twice = unlabelled = 0
-        by_value = self.by_hand if not self.tables_by_hand else {}
-        values: dict[str, str | None] = {}  # the splits of a column
-        class_names: dict[str, str] = {}  # by label
         for table in self.tables:
             own = self._own_split(table) if len(self.tables) > 1 or not self.place.is_file() else None
-            rows = list(read_rows(table))
-            if not rows:
-                raise FerlError(f"{table}: no rows. Write the table again")
-            if any(not row.cells.get("label", "").isascii() for row in rows) and not (
-                table.suffix.lower() in SHARDS or is_utf8(table)
-            ):
-                self.remarks.append(f"{table.name} is not in UTF-8 and was read as Latin-1: save it as UTF-8.")
-            if voted := vote_columns(table):
-                self.remarks.append(
-                    f"The label of a row of {table.name} is the one of {', '.join(voted)} with the largest number; "
-                    "where two have it, there is none."
-                )
-            self._remark_unread(table, "split" in rows[0].cells or bool(self.by_hand))
-            if "left" in rows[0].cells:
-                self.remarks.append(f"Of the images of {table.name}, the part in the box of their row is read.")
-            listed = [row.cells["path"] for row in rows[:1] if row.content is None]
-            if listed and (elsewhere := _elsewhere(self.images, listed[0])):
-                rows = [row.below(elsewhere) for row in rows]
-                self.remarks.append(f"Of paths in {table.name}, {elsewhere!r} is left out, a folder of another place.")
-            outside = [row.cells["path"] for row in rows[:50] if row.content is None]
-            by_hand = self.told["images"] is not None
-            folder: Path | None = self.images
-            by_name: dict[str, str] = {}
-            for home in dict.fromkeys([self.images] if by_hand else [table.parent, self.images]) if outside else ():
-                folder, by_name = _images_folder(home, outside, own, by_hand)
-                if folder or by_name:
-                    break
-            if outside and folder != self.root.parent:
-                self.folders.add(folder or self.images)
-            if by_name:
-                self.remarks.append(
-                    f"Paths of {table.name}, such as {outside[0][:200]}, lead nowhere: images were found by name."
-                )
-            decided = bool(by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
+            rows = self._rows(table)
+            folder, by_name = self._home(table, rows, own)
+            by_row = bool(self.by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
             for row in rows:
-                where, value = row.where, row.cells.get("split", "")
-                if value not in values:
-                    values[value] = by_value.get(value) if by_value else split_of(value)
-                split = values[value] if decided else own
-                if decided and split is None and not by_value:
-                    if not value:
-                        raise FerlError(f"{where}: the split is empty, but not in all rows. Write train, val or test")
-                    raise FerlError(
-                        f"{where}: the split is {value!r}, expected train, validation or test; or say what it means by "
-                        f"--data.split='{{test: {value}, ...}}'"
-                    )
-                label = row.cells.get("label", "")
-                if label not in class_names:
-                    class_names[label] = name = self._class_of(label, where)
-                    if name and spelled(label) != name and not NUMBER.fullmatch(label):
-                        self.spelling.setdefault(name, spelled(label))
-                name = class_names[label]
-                path = f"{table}/{row.cells['path']}"
-                if row.content is None:
-                    path = _find(folder or self.images, row.cells["path"])
-                    if by_name:
-                        path = _named(path, by_name) or path
-                if row.content is None and not _is_inside(path, folder or self.images, row.cells["path"]):
-                    raise FerlError(
-                        f"{where}: the image {row.cells['path'][:200]!r} is outside of {folder or self.images}: paths "
-                        "in a table are below its folder. Name the folder that has all images by --data.images=FOLDER"
-                    )
-                if by_value and split is None:
+                cells, where = row.cells, row.where
+                split = self._split(row) if by_row else own
+                name = self._class(cells.get("label", ""), where)
+                path = f"{table}/{cells['path']}" if row.content is not None else _path(row, folder, by_name)
+                if self.by_value and split is None:
                     self.left_out.add(path)
                     continue
                 unlabelled += not name
-                cells = row.cells
                 box = _box(row, where) if "left" in cells else None
                 frame = _frame(row, where) if "frame" in cells else 0
                 file = Listed(
@@ -260,20 +209,8 @@ class Table(OwnImages):
                 if there != where:
                     twice += 1
                     if before != file:
-                        raise FerlError(f"{where}: {row.cells['path']} is also in {there}, otherwise. Remove one")
-        if by_value:
-            for name in by_value:
-                if name not in values:
-                    tables = ", ".join(path.name for path in self.tables)
-                    if set(values) <= {""}:
-                        raise FerlError(
-                            f"data.split: there is no table {name!r}, and no column split in {tables}. Rename the "
-                            "column that is meant to split"
-                        )
-                    what = f"value in a column split of {tables}, and no table,"
-                    raise FerlError(no_such(name, what, sorted(filter(None, values))))
-            if left := len(self.left_out):
-                self.remarks.append(f"{left:,} images of splits that data.split does not name were left out.")
+                        raise FerlError(f"{where}: {cells['path']} is also in {there}, otherwise. Remove one")
+        self._check_values()
         if len({file.split is None for file, _ in found.values()}) > 1:
             raise FerlError(
                 f"{self.place}: {', '.join(path.name for path in self.tables)}: some are splits and some are not. Name "
@@ -287,6 +224,80 @@ class Table(OwnImages):
             [file for file, _ in found.values()], {path: where for (path, _), (_, where) in found.items()}
         )
 
+    def _rows(self, table: Path) -> list[Row]:
+        """The rows of a table, their paths without what they begin with on another machine; what is odd is remarked."""
+        rows = list(read_rows(table))
+        if not rows:
+            raise FerlError(f"{table}: no rows. Write the table again")
+        first = rows[0]
+        if any(not row.cells.get("label", "").isascii() for row in rows) and not (
+            table.suffix.lower() in SHARDS or is_utf8(table)
+        ):
+            self.remarks.append(f"{table.name} is not in UTF-8 and was read as Latin-1: save it as UTF-8.")
+        if voted := vote_columns(table):
+            self.remarks.append(
+                f"The label of a row of {table.name} is the one of {', '.join(voted)} with the largest number; "
+                "where two have it, there is none."
+            )
+        self._remark_unread(table, "split" in first.cells or bool(self.by_hand))
+        if "left" in first.cells:
+            self.remarks.append(f"Of the images of {table.name}, the part in the box of their row is read.")
+        if first.content is None and (elsewhere := _elsewhere(self.images, first.cells["path"])):
+            self.remarks.append(f"Of paths in {table.name}, {elsewhere!r} is left out, a folder of another place.")
+            return [row.below(elsewhere) for row in rows]
+        return rows
+
+    def _home(self, table: Path, rows: list[Row], own: str | None) -> tuple[Path, dict[str, str]]:
+        """The folder that paths of a table are relative to, and its images by name where only their names are right."""
+        names = [row.cells["path"] for row in rows[:50] if row.content is None]
+        if not names:
+            return self.images, {}
+        by_hand = self.told["images"] is not None
+        folder: Path | None = None
+        by_name: dict[str, str] = {}
+        for home in dict.fromkeys([self.images] if by_hand else [table.parent, self.images]):
+            folder, by_name = _images_folder(home, names, own, by_hand)
+            if folder or by_name:
+                break
+        if folder != self.root.parent:
+            self.folders.add(folder or self.images)
+        if by_name:
+            self.remarks.append(
+                f"Paths of {table.name}, such as {names[0][:200]}, lead nowhere: images were found by name."
+            )
+        return folder or self.images, by_name
+
+    def _split(self, row: Row) -> str | None:
+        """The split of a row by its column, None for a value that the option ``split`` leaves out."""
+        value = row.cells.get("split", "")
+        if value not in self.values:
+            split = self.by_value.get(value) if self.by_value else split_of(value)
+            if split is None and not self.by_value:
+                if not value:
+                    raise FerlError(f"{row.where}: the split is empty, but not in all rows. Write train, val or test")
+                raise FerlError(
+                    f"{row.where}: the split is {value!r}, expected train, validation or test; or say what it means by "
+                    f"--data.split='{{test: {value}, ...}}'"
+                )
+            self.values[value] = split
+        return self.values[value]
+
+    def _check_values(self) -> None:
+        """Refuse values of the option ``split`` that no row has."""
+        for name in self.by_value:
+            if name in self.values:
+                continue
+            tables = ", ".join(path.name for path in self.tables)
+            if set(self.values) <= {""}:
+                raise FerlError(
+                    f"data.split: there is no table {name!r}, and no column split in {tables}. Rename the column that "
+                    "is meant to split"
+                )
+            what = f"value in a column split of {tables}, and no table,"
+            raise FerlError(no_such(name, what, sorted(filter(None, self.values))))
+        if left := len(self.left_out):
+            self.remarks.append(f"{left:,} images of splits that data.split does not name were left out.")
+
     def _remark_unread(self, table: Path, split: bool) -> None:
         unread = unread_columns(table)
         for name in () if split else unread:
@@ -298,8 +309,15 @@ class Table(OwnImages):
         if unread:
             self.remarks.append(f"Columns of {table.name} that were not read: {some(unread)}.")
 
+    def _class(self, label: str, where: str) -> str:
+        """The class of a label, empty for none; how the label spells it is kept."""
+        if label not in self.named:
+            self.named[label] = name = self._class_of(label, where)
+            if name and spelled(label) != name and not NUMBER.fullmatch(label):
+                self.spelling.setdefault(name, spelled(label))
+        return self.named[label]
+
     def _class_of(self, label: str, where: str) -> str:
-        """The class of a label, empty for none."""
         if label.lower() in NO_LABEL:
             return ""
         if number := NUMBER.fullmatch(label):
@@ -401,6 +419,24 @@ def _images_folder(
 
 
 # Paths of rows are text: they are looked at each time that a table is opened, and Path takes several times as long.
+
+
+def _path(row: Row, folder: Path, by_name: dict[str, str]) -> str:
+    """The image file of a row.
+
+    Raises:
+        FerlError: it is outside of its folder.
+    """
+    name = row.cells["path"]
+    path = _find(folder, name)
+    if by_name:
+        path = _named(path, by_name) or path
+    if not _is_inside(path, folder, name):
+        raise FerlError(
+            f"{row.where}: the image {name[:200]!r} is outside of {folder}: paths in a table are below its folder. "
+            "Name the folder that has all images by --data.images=FOLDER"
+        )
+    return path
 
 
 def _find(folder: Path, name: str) -> str:
