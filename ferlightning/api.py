@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
 from ferlightning.cli.main import run_trainer
 from ferlightning.cli.messages import meant
+from ferlightning.cli.saved import training_data
 from ferlightning.data.audit.checks import audit as audit_data
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.inspection import describe as describe_data
@@ -115,8 +117,11 @@ class Run:
 
         Args:
             out: the file, or the folder of a page.
-            options: such as ``format="web"`` or ``int8=True``.
+            options: such as ``format="web"`` or ``int8=True``, which is measured on the run's training data unless you
+                give other ``data``.
         """
+        if options.get("int8") and options.get("data") is None:
+            options["data"] = _training_data(self.folder, options.get("trust", False))
         return export(str(self.folder), _place(out), **options)
 
     def _repr_html_(self) -> str:
@@ -366,6 +371,14 @@ def _place(source: str | Path | Run) -> str:
     if not isinstance(source, str | Path | Run):
         raise FerlError(f"there is {type(source).__name__} in place of a path, a name or a run")
     return str(source.folder if isinstance(source, Run) else source)
+
+
+def _training_data(run: Path, trust: bool) -> FaceData | None:
+    found = training_data(str(run), trust)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=FaceData | None)
+    data: FaceData | None = parser.instantiate_classes(parser.parse_object({"data": found})).data
+    return data
 
 
 def _data_words(data: Any) -> list[str]:

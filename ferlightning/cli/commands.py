@@ -10,10 +10,11 @@ from typing import Any
 from jsonargparse import ArgumentParser, auto_cli
 
 from ferlightning import plugins
-from ferlightning.bounded_yaml import plain
+from ferlightning.bounded_yaml import load, plain
 from ferlightning.cli import configs
 from ferlightning.cli.deferred import import_lightning
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
+from ferlightning.cli.words import values
 from ferlightning.errors import FerlError
 
 Function = Callable[..., object]
@@ -74,9 +75,15 @@ def export(args: Sequence[str]) -> None:
     words = [f"{word}=true" if word in switches else word for word in words]
     words = [re.sub("^--(ort|detector)-(dir|path)", r"--\1_\2", word) for word in words]  # as in `ferl recognize`
     import_lightning()
+    from ferlightning.cli.saved import training_data
     from ferlightning.export.commands import export
 
     plugins.load_plugins()
+    if "--int8=true" in words and not values(words, "data"):
+        model = next(iter(values(words, "model")), words[0])
+        several = load(model) if model.startswith("[") else None
+        found = training_data(str(several[0]) if several else model, "--trust=true" in words)
+        words[1:1] = [f"--data={json.dumps(found)}"] if found else []
     _run("export", export, words)
 
 

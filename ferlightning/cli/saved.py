@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferlightning.checkpoint import CONFIG, HEADER, read_checkpoint, read_header, require_plugins
+from ferlightning.checkpoint import CONFIG, HEADER, checkpoint_of, read_checkpoint, read_header, require_plugins
 from ferlightning.cli import index
 from ferlightning.cli.configs import read
 from ferlightning.cli.precision import device, is_fast, is_here
@@ -63,6 +63,26 @@ def read_saved(checkpoint: str, args: Sequence[str]) -> tuple[dict[str, Any], di
     if weights_only:  # losses have tensors of their own
         made_of.pop("losses", None)
     return saved, header
+
+
+def training_data(model: str, trust: bool = False) -> dict[str, Any] | None:
+    """Class path and options of the data that a model was trained on, and print which; None where it does not say.
+
+    Args:
+        model: a run folder, a checkpoint or a name.
+        trust: take classes of any package.
+    """
+    path = find_weights(checkpoint_of(model))
+    if not path.is_file():  # whoever reads it says so
+        return None
+    stored = read_checkpoint(path, device="meta")
+    found = vet(*_configuration(path, stored, stored[HEADER]), trust).get("data") if HEADER in stored else None
+    if found and "class_path" in found:
+        root = found.get("init_args", {}).get("root")
+        print(
+            f"Training images: those of the run, {found['class_path'].rpartition('.')[2]}{f', {root}' if root else ''}"
+        )
+    return found
 
 
 def _configuration(path: Path, stored: Mapping[str, Any], header: Mapping[str, Any]) -> tuple[Any, Path]:

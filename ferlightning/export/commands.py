@@ -57,7 +57,7 @@ def export(
             changes, and how fast it is on this one, is measured on training images.
         prune: share of the multiply-adds that is taken away, in [0, 1), by leaving channels of the backbone out. It
             must then be trained again: a safetensors file comes with a configuration that does so.
-        data: the training data, for ``int8``.
+        data: the training data, for ``int8``; null for those that the run names.
         trust: build parts of packages that are neither ours nor installed plug-ins; this runs their code.
         detector: what finds the faces on a page; none where a picture is a face that was cut out.
         detector_path: YuNet's ONNX file, for a page; it is fetched if there is none.
@@ -158,7 +158,8 @@ def _written(
         )
     elif data is None:
         raise FerlError(
-            "int8 needs the images that the network was trained on, such as --data=FER2013 --data.root=FOLDER"
+            f"int8 needs the images that the network was trained on, which {' and '.join(sources)} does not name: give "
+            "them by --data=FER2013 --data.root=FOLDER"
         )
     else:
         batches = training_inputs(data, known["input"])

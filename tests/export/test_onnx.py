@@ -226,8 +226,12 @@ def test_int8_keeps_the_probabilities(
 ) -> None:
     words = [*DATA, "--data.frames=[2,4]"] if clips else DATA
     ferl("fit", *words, "--model.backbone.channels=[16,32]", *TRAINING)
-    ferl("export", "run", "small.onnx", "--int8", *words)
+    ferl("export", "run", "small.onnx", "--int8")
     said = capsys.readouterr().out
+    assert "Training images: those of the run, SyntheticFaces\n" in said
+    ferl("export", "run", "given.onnx", "--int8", *words)
+    assert Path("given.onnx").read_bytes() == Path("small.onnx").read_bytes()
+    assert "those of the run" not in capsys.readouterr().out
     ferl("export", "run", "whole.onnx")
     inputs = {"image": drawn(20, 3)} | ({"mask": np.ones((20, 3), bool)} if clips else {})
     if not clips:
@@ -238,6 +242,19 @@ def test_int8_keeps_the_probabilities(
     assert kinds.count("Conv") == 4 and kinds.count("QuantizeLinear") > 3
     assert metadata(Path("small.onnx")) == metadata(Path("whole.onnx")) | {"int8": True}
     assert re.search(r"is \d+\.\d\d times as fast at batch 1, \d+\.\d\d at 64", said)
+
+
+def test_int8_builds_no_data_of_a_stranger(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    ferl("fit", *DATA, *TRAINING)
+    config = Path("run/config.yaml")
+    config.write_text(
+        re.sub(r"(?m)^  class_path: ferlightning.SyntheticFaces$", "  class_path: evil.Faces", config.read_text())
+    )
+    Path("evil.py").write_text("open('ran', 'w')")
+    with pytest.raises(SystemExit):
+        ferl("export", "run", "--int8")
+    assert "data names evil.Faces, which is no part of ferlightning" in capsys.readouterr().err
+    assert not Path("ran").exists()
 
 
 def test_int8_needs_the_training_data(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
