@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ferlightning import checkpoint
-from ferlightning.bench.compare import Comparison
+from ferlightning.bench.compare import Comparison, by_place
 from ferlightning.bench.compare import compare as compare_folders
 from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
@@ -339,11 +339,19 @@ def _evaluate(
 test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
-def compare(runs: Mapping[str, str | Path | Run]) -> Comparison:
-    """Compare runs by name on the images that all of them were evaluated on, as ``ferl compare`` does."""
-    if not isinstance(runs, Mapping):
-        raise FerlError("compare: give the runs by name, such as {'ours': run, 'theirs': other}")
-    return compare_folders({name: _place(run) for name, run in runs.items()})
+def compare(*runs: str | Path | Run | Mapping[str, str | Path | Run]) -> Comparison:
+    """Compare runs on the images that all of them were evaluated on, as ``ferl compare`` does.
+
+    Args:
+        runs: two or more, ``compare(run, other)``, or one mapping, ``compare({"ours": run, "theirs": other})``, whose
+            names the result has in place of those of the folders.
+    """
+    if len(runs) == 1 and isinstance(runs[0], Mapping):
+        return compare_folders({name: _place(run) for name, run in runs[0].items()})
+    places = [_place(run) for run in runs if isinstance(run, str | Path | Run)]
+    if len(runs) < 2 or len(places) < len(runs):
+        raise FerlError("compare: give runs, compare(run, other), or by name, compare({'ours': run, 'theirs': other})")
+    return compare_folders(by_place(places))
 
 
 def inspect(path: str | Path) -> list[dict[str, Any]]:

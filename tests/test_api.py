@@ -87,6 +87,7 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
     assert {name: value for name, (value, _) in found.accuracy.items()} == {"one": 3 / 8, "two": 6 / 8}
     assert [row["name"] for row in found.differences] == ["2.png", "3.png", "4.png", "5.png", "6.png"]
     assert found.differences[0] == {"name": "2.png", "label": "a", "one": "b", "two": "a"}
+    assert str(ferl.compare(ferl.Run(one), two)) == str(found)
     main(["compare", "runs/x/one/", "runs/x/two", "--csv=differ.csv"])
     shown = capsys.readouterr().out
     assert "one minus two: -37.50 points" in shown and "p 0.375: too few images to tell" in shown
@@ -147,7 +148,8 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "expected a list of options": lambda: ferl.test("ferl-small", words="--data=FER2013"),  # type: ignore[arg-type]
         "is no plain value": lambda: ferl.fit(data="SyntheticFaces", callbacks=[object()]),
         "model is 5": lambda: ferl.fit(5, "SyntheticFaces"),  # type: ignore[arg-type]
-        "runs by name": lambda: ferl.compare([tmp_path, tmp_path]),  # type: ignore[arg-type]
+        r"compare\(run, other\)": lambda: ferl.compare([tmp_path, tmp_path]),  # type: ignore[arg-type]
+        r"by name, compare\(\{": lambda: ferl.compare(tmp_path),
         "grey alone": lambda: ferl.prepare(network, np.zeros((48, 48, 2), np.uint8)),
         "no pictures": lambda: ferl.prepare(network, []),
         "one picture, not 4": lambda: ferl.explain(network, [*grey[:4]]),

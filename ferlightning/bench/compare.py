@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -176,6 +176,13 @@ def _run_folder(place: Path) -> Path:
     return place.parent if place.name in ("report", "report_val", "checkpoints") else place
 
 
+def by_place(runs: Sequence[str]) -> dict[str, str]:
+    """Run folders by their paths from the folder that has all of them."""
+    folders = [_run_folder(Path(run)) for run in runs]
+    home = os.path.commonpath([folder.resolve().parent for folder in folders]) if runs else ""
+    return {os.path.relpath(folder.resolve(), home): str(folder) for folder in folders}
+
+
 def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -> None:
     """Compare trained models on the images that all of them were evaluated on, picture by picture.
 
@@ -192,9 +199,7 @@ def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -
 
     if shown < 0:
         raise FerlError(f"shown is {shown}, expected a number from 0")
-    runs = [str(_run_folder(Path(run))) for run in runs]
-    home = os.path.commonpath([Path(run).resolve().parent for run in runs]) if runs else ""
-    names = {os.path.relpath(Path(run).resolve(), home): run for run in runs}
+    names = by_place(runs)
     found = compare(names)
     print(found)
     table = Table("image", "label", *names)
