@@ -16,7 +16,7 @@ from rich.table import Table
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.explain import Explanations, png_source
 from ferlightning.evaluation.plots import save_plots
-from ferlightning.evaluation.statistics import Array
+from ferlightning.evaluation.statistics import Array, has_width
 from ferlightning.files import replacing
 from ferlightning.predictions import write_predictions
 
@@ -89,7 +89,7 @@ def write_report(
     return [folder / path.name for path in pictures]
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
     """Return the name of a metric or fact as a reader expects it."""
     special = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "nll": "negative log-likelihood"}
     return special.get(name, name.replace("_", " "))
@@ -102,12 +102,19 @@ def _shown(value: float | None, name: str = "") -> str:
     return f"{value:.3f}" if name in ("calibration_error", "nll") else f"{100 * value:.2f} %"
 
 
+def _interval(score: dict[str, Any], name: str, form: str = "[{}, {}]") -> str:
+    """Format the interval of a metric, and one that has no width as a dash: it would look like certainty."""
+    if not has_width(score["low"], score["high"]):
+        return "-"
+    return form.format(_shown(score["low"], name), _shown(score["high"], name))
+
+
 def _html(report: dict[str, Any], pictures: list[Path], mistakes: list[dict[str, Any]]) -> str:
     """Make one page that needs no other file. Names come from the user's data, so everything is escaped."""
     import jinja2  # late: only a report needs it
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"shown": _shown, "label": _label}
+    environment.filters |= {"shown": _shown, "label": label_of, "interval": _interval}
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     facts = dict(report["provenance"])
     config, data = facts.pop("config"), facts.pop("data")
@@ -143,8 +150,8 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     for name in report["metrics"]:
         cells = []
         for m in (r["metrics"][name] for r in reports):
-            cells += [_shown(m["value"], name), f"{_shown(m['low'], name)} to {_shown(m['high'], name)}"]
-        table.add_row(_label(name), *cells)
+            cells += [_shown(m["value"], name), _interval(m, name, "{} to {}")]
+        table.add_row(label_of(name), *cells)
     console.print(table)
     guess = report["guessing"]
     console.print(

@@ -22,7 +22,7 @@ from ferlightning.evaluation import statistics
 from ferlightning.evaluation.explain import explain_items
 from ferlightning.evaluation.metrics import count_items, measure
 from ferlightning.evaluation.provenance import provenance
-from ferlightning.evaluation.render import print_report, write_report
+from ferlightning.evaluation.render import label_of, print_report, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
 from ferlightning.predictions import summary, write_predictions
@@ -144,7 +144,7 @@ class Report(Callback):
                 )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
-        report["notes"] += _no_better_than_guessing(report)
+        report["notes"] += [*_no_better_than_guessing(report), *_without_interval(report)]
         with torch.inference_mode():
             item = tuple(x[:1] for x in self._items)
             report["provenance"] = provenance(trainer, pl_module, item, seconds, len(index), self.config)
@@ -230,6 +230,22 @@ def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:
     return [
         f"The accuracy, {100 * accuracy['value']:.1f} %, cannot be told from guessing: always saying {guess['class']} "
         f"is right in {100 * guess['majority']:.1f} %, and the interval begins at {100 * accuracy['low']:.1f} %."
+    ]
+
+
+def _without_interval(report: dict[str, Any]) -> list[str]:
+    """Return a sentence on the metrics whose bootstrap interval has no width, as of a model that says one class."""
+    reports = [report] + ([report["deduplicated"]] if report["deduplicated"] else [])
+    names = [
+        label_of(name)
+        for name in report["metrics"]
+        if not all(statistics.has_width(r["metrics"][name]["low"], r["metrics"][name]["high"]) for r in reports)
+    ]
+    if not names:
+        return []
+    return [
+        f"No interval is shown of {', '.join(names)}: each resample of these items gives the same value, which is no "
+        "certainty. Those of accuracy and of each class's recall, by Wilson, hold."
     ]
 
 

@@ -239,6 +239,11 @@ def _resampled_sums(values: Array, group: Array | None, seed: int) -> Array:
     return np.array([drawn.astype(np.float64) @ values for drawn in times])
 
 
+def has_width(low: float, high: float) -> bool:
+    """Whether an interval is one; a bootstrap's has no width where each resample gives the same value."""
+    return high - low > 1e-12
+
+
 def _percentiles(samples: Array, level: float) -> Interval:
     """Return the central interval that holds ``level`` of the samples. Shape: (R,)."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])

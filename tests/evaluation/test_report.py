@@ -289,6 +289,21 @@ def test_pictures_go_to_loggers(tmp_path: Path) -> None:
     assert {"report.html", "metrics.json", "predictions.csv"} < {*files}
 
 
+def test_an_interval_without_width_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that says one class has a balanced accuracy of 1 / 2 in each resample of two classes."""
+    model = Model()
+    nn.init.zeros_(model.linear.weight)
+    model.linear.bias.data = torch.tensor([3.0, 0.0, 0.0])
+    trainer(tmp_path).test(model, Data(), verbose=False)
+    said = " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "50.00 % to 50.00 %" not in said and "[50.00 %, 50.00 %]" not in page
+    assert "<td>balanced accuracy</td><td>50.00 %</td><td>-</td>" in page
+    for text in (said, page.replace("&#39;", "'")):
+        assert "No interval is shown of balanced accuracy: each resample" in text and "by Wilson, hold" in text
+    assert re.search(r"<td>accuracy</td><td>[\d.]+ %</td><td>\[[\d.]+ %, [\d.]+ %\]</td>", page)
+
+
 def test_perfect_model() -> None:
     """No NaN, and no image outside a bin, when every prediction is right and certain."""
     report = summarise(np.array([0, 1, 2]), np.eye(3, dtype=np.float32), NAMES)
