@@ -129,7 +129,7 @@ class Job:
         beginning = sys.stdin.buffer.read(16)
         if FIRST_BYTES.match(beginning) or beginning[:2] in (b"BM", b"P5", b"P6"):
             image = as_rgb(beginning + sys.stdin.buffer.read(), name="standard input")
-            self._flush([(Source("-", "stdin.png", False), image)])
+            self._flush([(Source("-", str(Path(source.saved).with_suffix(".png")), False), image)])
         elif not beginning:
             raise FerlError("standard input is empty")
         elif beginning[4:8] == b"ftyp":  # MP4, whose table of contents may be at its end

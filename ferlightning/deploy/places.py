@@ -57,11 +57,19 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
     taken: set[str] = set()
     for i, source in enumerate(found):
         name, n = source.saved, 2
-        while name.lower() in taken:
+        while not taken.isdisjoint(_copies(source, name)):
             name, n = str(Path(source.saved).with_stem(f"{Path(source.saved).stem}-{n}")), n + 1
-        taken.add(name.lower())
+        taken |= _copies(source, name)
         found[i] = Source(source.place, name, source.video)
     return found, missing
+
+
+def _copies(source: Source, name: str) -> set[str]:
+    """What an annotated copy may be called: a video until it is whole, and standard input if it is a picture, too."""
+    path = Path(name)
+    names = [path, path.with_name(f"{path.stem}.partial.mkv")] if source.video else [path]
+    names += [path.with_suffix(".png")] if source.place == "-" else []
+    return {str(one).lower() for one in names}
 
 
 def _stream_name(source: str) -> str:

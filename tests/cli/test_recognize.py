@@ -256,6 +256,21 @@ def test_standard_input_is_a_picture_or_a_video(suffix: str) -> None:
     assert len(out.splitlines()) == (1 if suffix == ".png" else 8), err
 
 
+def test_no_copy_replaces_another_of_the_same_call() -> None:
+    """Sources of one name, or whose copies have one: standard input, another case, and a video's until it is whole."""
+    for n, name in enumerate(("x/a.png", "y/a.png", "y/A.PNG", "stdin.png")):
+        Path(name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(name, np.full((160, 160, 3), 40 * n + 40, np.uint8))
+    for name, frames in (("x/a.avi", 3), ("y/a.avi", 5), ("a.partial.avi", 7)):
+        write_video(name, frames)
+    words = ["a.partial.avi", "x/a.png", "y/a.png", "y/A.PNG", "x/a.avi", "y/a.avi", "stdin.png", "-", "--save=out"]
+    _, err = start(*words, stdin=subprocess.PIPE).communicate(Path("x/a.png").read_bytes())
+    assert b"Saved: 8 of 8" in err
+    corners = sorted(int(cv2.imread(str(path))[-1, -1, 0]) for path in Path("out").iterdir() if path.suffix != ".mkv")
+    assert corners == [40, 40, 80, 120, 160]
+    assert sorted(len(frames_of(str(path))) for path in Path("out").glob("*.mkv")) == [3, 5, 7]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
     write_video("film.mkv", 1500, 96)
