@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from ferlightning.errors import printable
@@ -58,6 +58,15 @@ def spelled(name: str) -> str:
     name = printable(unicodedata.normalize("NFC", name).strip())
     plain = re.sub(r"^\d+[\W_]*", "", name)
     return plain if canonical(plain) in EMOTIONS else name
+
+
+def as_written(class_names: Sequence[str], spelling: Mapping[str, str]) -> list[str]:
+    """Class names as the data write them, by what differs from the vocabulary.
+
+    >>> as_written(["happiness", "wink"], {"happiness": "Happy"})
+    ['Happy', 'wink']
+    """
+    return [spelling.get(name, name) for name in class_names]
 
 
 def probably_meant(name: str) -> str | None:

@@ -38,7 +38,7 @@ from ferlightning.data.samplers import ClassBalancedSampler, ShuffledSampler
 from ferlightning.data.splits import choose, draw_split
 from ferlightning.data.store import SPLITS, UNDECIDED, UNLABELLED, Store
 from ferlightning.data.transforms import Spec, build_augment, build_preprocess, build_worker_augment
-from ferlightning.emotions import probably_meant
+from ferlightning.emotions import as_written, probably_meant
 from ferlightning.errors import FerlError
 
 Split = Literal["train", "val", "test"]
@@ -175,7 +175,7 @@ class FaceData(LightningDataModule):
     @property
     def spelled_names(self) -> list[str]:
         """The K classes as the source writes them."""
-        return [self.spelling.get(name, name) for name in self.class_names]
+        return as_written(self.class_names, self.spelling)
 
     @cached_property
     def raw(self) -> Store:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ferlightning.contracts.modules import class_index
+from ferlightning.emotions import as_written
 from ferlightning.errors import FerlError, printable
 from ferlightning.evaluation import statistics
 from ferlightning.evaluation.explain import explain_items
@@ -219,7 +220,7 @@ def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     datamodule: Any = getattr(trainer, "datamodule", None)
     known = getattr(getattr(pl_module, "network", None), "input", None) or {}
     spelling = known.get("spelling") or getattr(datamodule, "spelling", {})
-    return [printable(spelling.get(name, name)) for name in pl_module.class_names]  # type: ignore[union-attr]
+    return [printable(name) for name in as_written(pl_module.class_names, spelling)]  # type: ignore[arg-type]
 
 
 def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:

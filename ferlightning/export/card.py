@@ -9,7 +9,9 @@ import yaml
 
 from ferlightning import weights
 from ferlightning.checkpoint import checkpoint_of
+from ferlightning.emotions import as_written
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.statistics import has_width
 from ferlightning.files import replacing
 
 BEGIN = "---\nlibrary_name: ferlightning\n"
@@ -38,8 +40,7 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
     import jinja2  # late: it takes a tenth of a second
 
     report = _report(sources[0]) if len(sources) == 1 else None
-    spelling = header.get("input", {}).get("spelling", {})
-    class_names = [spelling.get(name, name) for name in header["network"]["class_names"]]
+    images = header.get("input", {})
     front: dict[str, Any] = {
         "library_name": "ferlightning",
         "pipeline_tag": "image-classification",
@@ -61,7 +62,8 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
     template = environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
     text = template.render(
         front=yaml.safe_dump(front, sort_keys=False), model=model, source=" and ".join(sources), report=report,
-        class_names=class_names, views=header["views"], input=header.get("input", {}),
+        class_names=as_written(header["network"]["class_names"], images.get("spelling", {})), views=header["views"],
+        input=images,
         said=said, shipped=_shipped(sources),
     )  # fmt: skip
     with replacing(path) as temporary:
@@ -89,4 +91,7 @@ def _report(source: str) -> dict[str, Any] | None:
 
 
 def _percent(entry: dict[str, float], value: str = "value") -> str:
-    return f"{100 * entry[value]:.2f} ({100 * entry['low']:.2f} to {100 * entry['high']:.2f})"
+    interval = (
+        f" ({100 * entry['low']:.2f} to {100 * entry['high']:.2f})" if has_width(entry["low"], entry["high"]) else ""
+    )
+    return f"{100 * entry[value]:.2f}{interval}"

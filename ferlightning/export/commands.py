@@ -78,7 +78,7 @@ def export(
             if file is None:
                 file = Path(work, "model.onnx")
                 measured, header = _written(sources, file, "onnx", clips, mirror, fp16, int8, prune, data, trust)
-                said = f" {measured[0].upper()}{measured[1:]}."
+                said = _sentence(measured)
             elif not sources[0].endswith(".onnx"):
                 header = _weights(read_members(sources))[1]
             write_page(file, path, _name(sources), detector, detector_path, ort_dir)
@@ -106,7 +106,7 @@ def export(
         raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
     said, header = _written(sources, path, format, clips, mirror, fp16, int8, prune, data, trust)
     size = f"{path.stat().st_size / 1e6:.2f} MB"
-    write_card(card, path, sources, header, f"{size}. {said[0].upper()}{said[1:]}." if said else f"{size}.")
+    write_card(card, path, sources, header, f"{size}.{_sentence(said)}")
     print(f"{path}: {size}{'; ' if said else ''}{said}. Its model card: {card}")
     if prune and format == "safetensors" and len(sources) == 1:
         config = path.with_suffix(".yaml")
@@ -174,6 +174,11 @@ def _written(
             f"{measured['speedup_1']:.2f} times as fast at batch 1, {measured['speedup_64']:.2f} at 64"
         )
     return "; ".join(said), header
+
+
+def _sentence(said: str) -> str:
+    """What was measured as a sentence after another one; empty if nothing was."""
+    return f" {said[0].upper()}{said[1:]}." if said else ""
 
 
 def _weights(members: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

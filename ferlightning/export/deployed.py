@@ -15,6 +15,7 @@ from ferlightning.checkpoint import (
     read_checkpoint,
     read_header,
 )
+from ferlightning.emotions import as_written
 from ferlightning.errors import FerlError
 from ferlightning.models.network import Network
 
@@ -115,7 +116,7 @@ def deployed(
     clips = shape.get("clips", members[0].network.frame_tokens) if clips is None else clips
     known = {
         "version": __version__,
-        "class_names": [shape.get("spelling", {}).get(name, name) for name in header["network"]["class_names"]],
+        "class_names": as_written(header["network"]["class_names"], shape.get("spelling", {})),
         "views": {name: view["class_names"] for name, view in header["views"].items()},
         "input": {"margin": 0.0, **shape, "clips": clips},
         "mirror": mirror,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Backbone, Head, Output, Restorer, Stage, Tokens
+from ferlightning.emotions import as_written
 from ferlightning.errors import FerlError
 
 
@@ -168,7 +169,7 @@ class NetworkEnsemble(nn.Module):
 def spelled_names(network: nn.Module) -> list[str]:
     """The classes of a network as they are written in the data that it was trained on."""
     spelling = (getattr(network, "input", None) or {}).get("spelling", {})
-    return [spelling.get(name, name) for name in network.class_names]  # type: ignore[union-attr]
+    return as_written(network.class_names, spelling)  # type: ignore[arg-type]
 
 
 def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:
