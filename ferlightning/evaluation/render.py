@@ -33,6 +33,9 @@ CAPTIONS = {
     "training. MSE: mean squared error against the clean faces, intensities in [0, 1].",
 }
 
+PHONE = 640
+"""Width of a picture, pixels, up to which it is shrunk to a phone's screen and can still be read; wider ones scroll."""
+
 
 def write_report(
     folder: Path,
@@ -109,12 +112,29 @@ def _interval(score: dict[str, Any], name: str, form: str = "[{}, {}]") -> str:
     return form.format(_shown(score["low"], name), _shown(score["high"], name))
 
 
+def _is_large(png: bytes) -> bool:
+    """Whether a picture is wider than ``PHONE``, by its header."""
+    return int.from_bytes(png[16:20]) > PHONE
+
+
+def _source(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _unbroken(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _html(report: dict[str, Any], pictures: list[Path], mistakes: list[dict[str, Any]]) -> str:
     """Make one page that needs no other file. Names come from the user's data, so everything is escaped."""
     import jinja2  # late: only a report needs it
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"shown": _shown, "label": label_of, "interval": _interval}
+    environment.filters |= {
+        "shown": lambda *args: _unbroken(_shown(*args)), "interval": lambda *args: _unbroken(_interval(*args)),
+        "label": label_of, "large": _is_large, "source": _source,
+    }  # fmt: skip
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     facts = dict(report["provenance"])
     config, data = facts.pop("config"), facts.pop("data")
@@ -127,7 +147,7 @@ def _html(report: dict[str, Any], pictures: list[Path], mistakes: list[dict[str,
         title=", ".join(filter(None, (facts.get("data_set"), f"{report['split']} split"))),
         about=[facts[name] for name in ("network", "checkpoint", "date") if facts.get(name)],
         mistakes=mistakes,
-        pictures={path.stem: base64.b64encode(path.read_bytes()).decode() for path in pictures},
+        pictures={path.stem: path.read_bytes() for path in pictures},
         captions=CAPTIONS,
         facts={name: "not known" if value is None else value for name, value in facts.items()},
         data=yaml.safe_dump(data, sort_keys=False) if data else "not known",

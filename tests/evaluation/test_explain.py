@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from functools import partial
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_a_report_shows_where_the_model_looked(tmp_path: Path, options, parts) -
     run(tmp_path, model(data, **parts), data, report=True)
     assert imread(tmp_path / "report" / "attention.png").std() > 0.1
     page = (tmp_path / "report" / "report.html").read_text()
-    assert '<figure class="attention"><img alt="attention" src="data:image/png;base64,' in page
+    assert re.search(r'<figure class="attention"><div[^>]*><img alt="attention" src="data:image/png;base64,', page)
     assert "Where the model looked" in page
 
 

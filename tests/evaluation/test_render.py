@@ -70,6 +70,16 @@ def test_the_page_says_of_what_it_is_and_fits_a_phone(tmp_path: Path) -> None:
         sizes = page.eval_on_selector_all("img", "all => all.map(img => [img.alt, img.naturalWidth > 9])")
         assert {"confusion matrix", "precision recall", "learning curves", "ärger/z.png"} <= {alt for alt, _ in sizes}
         assert all(drawn for _, drawn in sizes)
+        # What is too wide for the screen is a large picture, which says that it scrolls; tables fit.
+        page.set_viewport_size({"width": 390, "height": 844})
+        wide = page.eval_on_selector_all("*", "all => all.filter(x => x.scrollWidth > x.clientWidth + 1 && "
+                                         "getComputedStyle(x).overflowX === 'auto').map(x => x.className)")  # fmt: skip
+        large = page.locator(".large")
+        assert wide == ["large"] * large.count() and large.count() >= 1
+        hints = page.locator("figure:has(.large) .sideways")
+        assert hints.count() == large.count() and all(hint.is_visible() for hint in hints.all())
+        page.set_viewport_size({"width": 1280, "height": 800})
+        assert not any(hint.is_visible() for hint in hints.all())
         browser.close()
 
 

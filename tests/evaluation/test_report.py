@@ -296,7 +296,7 @@ def test_an_interval_without_width_is_not_shown(tmp_path: Path, capsys: pytest.C
     model.linear.bias.data = torch.tensor([3.0, 0.0, 0.0])
     trainer(tmp_path).test(model, Data(), verbose=False)
     said = " ".join(capsys.readouterr().out.split())
-    page = (tmp_path / "report" / "report.html").read_text()
+    page = (tmp_path / "report" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "50.00 % to 50.00 %" not in said and "[50.00 %, 50.00 %]" not in page
     assert "<td>balanced accuracy</td><td>50.00 %</td><td>-</td>" in page
     for text in (said, page.replace("&#39;", "'")):
