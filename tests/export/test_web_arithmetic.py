@@ -35,6 +35,28 @@ def javascript(folder: Path, code: str, given: Any) -> Any:
     return json.loads(done.stdout)
 
 
+def test_labels_of_neighbouring_faces_lie_beside_each_other(tmp_path: Path) -> None:
+    """On a phone's 358 x 268 pixels, where a label is wider than most faces."""
+    draw, h, width, height = np.random.default_rng(0), 22, 358, 268
+    groups = [[(100, 80, 150, 140)], [(100, 5, 150, 60)], [(340, 80, 400, 140)]]
+    groups += [[(60 * n, 40, 60 * n + 50, 100) for n in range(6)]]  # a row of people
+    for _ in range(50):
+        corner, side = draw.uniform(0, (300, 220), (8, 2)), draw.uniform(20, 120, (8, 1))
+        groups.append(np.hstack([corner, corner + side]).tolist())
+    widths = [100, 130, 110, 90, 120, 105, 95, 115]
+    code = """import { placeLabels } from "./drawing.js";
+    const result = given.groups.map((boxes) => placeLabels(boxes, given.widths, given.h, given.width, given.height));"""
+    given = {"groups": groups, "widths": widths, "h": h, "width": width, "height": height}
+    found = javascript(tmp_path, code, given)
+    assert [places[0] for places in found[:3]] == [[100, 58], [100, 60], [258, 58]], "alone: above, else below"
+    for places in found:
+        covered = np.zeros((height + 1, width + 1), int)
+        for (x, y), w in zip(places, widths, strict=False):
+            assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
+            covered[int(np.ceil(y)) : int(y + h), int(np.ceil(x)) : int(x + w)] += 1
+        assert covered.max() == 1
+
+
 def test_faces_are_cut_out_as_by_opencv(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     image = draw.integers(0, 256, (120, 160, 4), np.uint8)

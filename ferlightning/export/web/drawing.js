@@ -3,6 +3,29 @@
 export const PLOTTED = 10; // seconds
 export const percent = (p) => `${(100 * p).toFixed(0)} %`;
 
+/**
+ * Where labels go, [x, y] each: above their boxes, else below, else as near as no other label is in the way.
+ * `widths` are those of the labels, which are `h` high; all in pixels of a picture of `width` x `height`.
+ */
+export function placeLabels(boxes, widths, h, width, height) {
+  const taken = [];
+  return boxes.map(([left, top, right, bottom], i) => {
+    const w = widths[i];
+    const columns = [left, right - w].map((x) => Math.min(Math.max(x, 0), Math.max(0, width - w)));
+    const below = Math.min(bottom, height - h);
+    const above = top > h ? top - h : below;
+    const rows = [above, below];
+    for (let step = h / 4; step < height; step += h / 4) rows.push(above - step, below + step);
+    for (let y = above; y < below; y += h / 4) rows.push(y); // over the face itself
+    const inside = rows.filter((y, n) => n < 2 || (y >= 0 && y + h <= height));
+    const places = inside.flatMap((y) => columns.map((x) => [x, y]));
+    const free = ([x, y]) => taken.every(([a, b, wide]) => x + w <= a || a + wide <= x || y + h <= b || b + h <= y);
+    const [x, y] = places.find(free) ?? places[0];
+    taken.push([x, y, w]);
+    return [x, y];
+  });
+}
+
 /** Draws a box, label and probability for each face. */
 export function drawFaces(canvas, faces, classNames, colors) {
   const context = canvas.getContext("2d");
@@ -10,18 +33,23 @@ export function drawFaces(canvas, faces, classNames, colors) {
   context.font = `600 ${14 * unit}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.lineWidth = 2.5 * unit;
-  faces.forEach((face, i) => {
-    const [left, top, right, bottom] = face.box;
-    const color = colors[((face.track ?? i + 1) - 1) % colors.length];
-    const text = `${face.track ?? i + 1}  ${classNames[face.label]} ${percent(face.probabilities[face.label])}`;
-    const [w, h] = [context.measureText(text).width + 12 * unit, 22 * unit];
-    const x = Math.min(Math.max(left, 0), Math.max(0, canvas.width - w));
-    const y = top > h ? top - h : Math.min(bottom, canvas.height - h);
-    context.strokeStyle = context.fillStyle = color;
+  const h = 22 * unit;
+  const texts = faces.map(
+    (face, i) => `${face.track ?? i + 1}  ${classNames[face.label]} ${percent(face.probabilities[face.label])}`,
+  );
+  const widths = texts.map((text) => context.measureText(text).width + 12 * unit);
+  const boxes = faces.map(({ box }) => box);
+  const places = placeLabels(boxes, widths, h, canvas.width, canvas.height);
+  const color = (i) => colors[((faces[i].track ?? i + 1) - 1) % colors.length];
+  boxes.forEach(([left, top, right, bottom], i) => {
+    context.strokeStyle = color(i);
     context.strokeRect(left, top, right - left, bottom - top);
-    context.fillRect(x - context.lineWidth / 2, y, w, h);
+  });
+  places.forEach(([x, y], i) => {
+    context.fillStyle = color(i);
+    context.fillRect(x - context.lineWidth / 2, y, widths[i], h);
     context.fillStyle = "#000";
-    context.fillText(text, x + 5 * unit, y + h / 2);
+    context.fillText(texts[i], x + 5 * unit, y + h / 2);
   });
 }
 
