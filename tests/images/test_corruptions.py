@@ -297,6 +297,7 @@ def report(folder: str) -> dict[str, Any]:
 def test_a_validation_under_a_corruption(ferl: Ferl) -> None:
     run = ferl("fit", "--data=SyntheticFaces", *TINY, *SMALL, "--trainer.max_epochs=1")
     words = [f"--ckpt_path={run}/checkpoints/best.ckpt", "--data.corrupt=LowLight", "--data.corrupt.severity=5"]
+    words += ["--trainer.precision=32-true"]  # that of load, below
     ferl("validate", *words, "--trainer.default_root_dir=dark")
     clean, dark = report(f"{run}/report_val"), report("dark/report_val")
     note = "The images were corrupted: LowLight, severity 5 of 5."
