@@ -229,6 +229,18 @@ def read_suite(path: Path) -> Suite:
     for kind in ("rows", "columns", "budgets"):
         if not getattr(suite, kind):
             raise FerlError(f"{path}: {kind}: there are none; a suite needs at least one")
+    lists: dict[str, list[int] | None] = {"seeds": suite.seeds}
+    for column in suite.columns:
+        lists[f"columns, {column.name}: folds"] = column.folds
+    for name, budget in suite.budgets.items():
+        lists |= {f"budgets, {name}: seeds": budget.seeds, f"budgets, {name}: folds": budget.folds}
+    for where, numbers in lists.items():
+        if numbers is None:
+            continue
+        if not numbers:
+            raise FerlError(f"{path}: {where}: the list is empty; give at least one number, or leave the key out")
+        if twice := [n for n in numbers if numbers.count(n) > 1]:
+            raise FerlError(f"{path}: {where}: {twice[0]} is given twice; each cell is trained once")
     names = [row.name for row in suite.rows]
     columns, tests = [column.name for column in suite.columns], [test.name for test in suite.tests]
     for kind, found in (("rows", names), ("columns", columns), ("tests", tests)):

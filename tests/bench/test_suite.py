@@ -128,6 +128,12 @@ def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path
         ({"tests": [{"name": "?", "args": []}]}, r"tests: '\?' cannot name a folder"),
         ({"titel": "x"}, "'titel'; did you mean title"),
         ({"seeds": ["one"]}, "one"),
+        ({"seeds": []}, "yaml: seeds: the list is empty"),
+        ({"seeds": [1, 2, 1]}, "yaml: seeds: 1 is given twice"),
+        ({"columns": [{"name": "CK+", "folds": []}]}, "columns, CK.: folds: the list is empty"),
+        ({"columns": [{"name": "CK+", "folds": [3, 3]}]}, "columns, CK.: folds: 3 is given twice"),
+        ({"budgets": {"cpu": {"seeds": []}}}, "budgets, cpu: seeds: the list is empty"),
+        ({"budgets": {"cpu": {"folds": [0, 0]}}}, "budgets, cpu: folds: 0 is given twice"),
     ],
 )
 def test_mistakes_in_a_suite_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
