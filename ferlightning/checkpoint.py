@@ -39,6 +39,11 @@ ENDS = ("weight", "bias")
 """The tensors of a linear layer, such as an auxiliary head."""
 VALUES = 1_000_000
 """The most values in a checkpoint, one that is met twice counted twice; a tensor is one."""
+NOT_FETCHED = {
+    rb"version https://git-lfs": "is a pointer of Git LFS: fetch the file itself with git lfs pull",
+    rb"\s*<(!doctype|html|\?xml)": "is a web page: the download failed. Fetch it again",
+}
+"""How files begin that stand in the place of weights."""
 FRAMES = torch.empty(0, dtype=torch.int64)
 BESIDE = (
     *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
@@ -185,6 +190,11 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
             what = NONE_YET if begun else f"is no run folder: it has no {Path(path).relative_to(run)}"
             raise FerlError(f"{run} {what}")
         raise FerlError(f"there is no checkpoint {path}{meant_weights(str(path))}")
+    with path.open("rb") as file:
+        begin = file.read(200)
+    for pattern, what in NOT_FETCHED.items():
+        if re.match(pattern, begin, re.IGNORECASE):
+            raise FerlError(f"{path} {what}")
     if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)
         version = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}  # what Lightning looks for

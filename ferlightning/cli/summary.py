@@ -55,8 +55,7 @@ def _facts(trainer: Trainer, model: LightningModule, data: FaceData, accelerator
     batches, epochs = _batches(trainer, data), trainer.max_epochs
     steps = f"{batches:,} of up to {data.batch_size} images an epoch"
     if epochs not in (None, -1):
-        optimised = math.ceil(batches / max(trainer.accumulate_grad_batches, 1)) * epochs
-        steps += f", {epochs} epoch{'s' if epochs != 1 else ''}, {optimised:,} in all"
+        steps += f", {epochs} epoch{'s' if epochs != 1 else ''}, {steps_of_epoch(trainer, data) * epochs:,} in all"
     return {
         "data": type(data).__name__ + (f", {root}" if root else ""),
         "images": used,
@@ -76,11 +75,17 @@ def _network(model: Classifier, data: FaceData) -> dict[str, str]:
         size += f", {multiply_adds(model, image) / 1e6:,.1f} M multiply-adds an image"
     except (RuntimeError, ValueError, TypeError, LookupError):  # the training says it better
         pass
-    start = {"start": model.started_from} if model.started_from else {}
+    told = model.started_from or getattr(model.network.backbone, "started_from", "")
+    start = {"start": told} if told else {}
     losses = [f"{'' if loss.weight == 1 else f'{loss.weight:g} '}{type(loss).__name__}" for loss in model.losses]
     reason = not_exported(model.network)
     export = {"export": f"impossible. {reason}"} if reason else {}
     return {"network": network_name(model), "size": size, **start, "losses": " + ".join(losses), **export}
+
+
+def steps_of_epoch(trainer: Trainer, data: FaceData) -> int:
+    """How often the optimiser steps in an epoch."""
+    return math.ceil(_batches(trainer, data) / max(trainer.accumulate_grad_batches, 1))
 
 
 def _batches(trainer: Trainer, data: FaceData) -> int:

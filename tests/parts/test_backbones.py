@@ -77,6 +77,20 @@ def test_timm_starts_from_a_local_file_folded_to_grey(tmp_path: Path) -> None:
     torch.testing.assert_close(backbone(image), original(image.expand(1, 3, 64, 64))[0], atol=1e-4, rtol=1e-4)
 
 
+def test_timm_says_how_much_of_a_file_it_takes(tmp_path: Path) -> None:
+    """resnet34 is resnet18 with more blocks."""
+    names = "resnet18", "resnet34"
+    models = [timm.create_model(name, features_only=True) for name in names]
+    small, large = (model.state_dict() for model in models)
+    few, many = (sum(not name.endswith("tracked") for name in state) for state in (small, large))
+    torch.save(large, tmp_path / "large.pth")
+    told = Timm(3, names[0], pretrained=str(tmp_path / "large.pth")).started_from
+    assert f"large.pth: {few} of {few} tensors taken; {many - few} others of the file not used" in told
+    torch.save(small, tmp_path / "small.pth")
+    told = Timm(3, names[1], pretrained=str(tmp_path / "small.pth")).started_from
+    assert f"small.pth: {few} of {many} tensors taken; left as initialised: layer1.2.conv1" in told
+
+
 def test_weights_that_cannot_be_had_are_answered_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(FerlError, match="there is no file gone.pth"):
         Timm(1, pretrained="gone.pth")

@@ -1,13 +1,45 @@
 """The models of timm as backbones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Backbone
 from ferlightning.errors import FerlError
 from ferlightning.parts.backbones.strided import subsample_first
+
+
+@contextmanager
+def _loaded() -> Iterator[list[Any]]:
+    """Keep what loading tensors into modules meanwhile returns: timm takes what fits, and says nothing of the rest."""
+    usual, found = nn.Module.load_state_dict, list[Any]()
+
+    def load(module: nn.Module, *args: Any, **options: Any) -> Any:
+        found.append(usual(module, *args, **options))
+        return found[-1]
+
+    nn.Module.load_state_dict = load  # type: ignore[assignment, method-assign]
+    try:
+        yield found
+    finally:
+        nn.Module.load_state_dict = usual  # type: ignore[method-assign]
+
+
+def _told(model: nn.Module, found: Any) -> str:
+    """What a model has taken of a file, in words."""
+    own, missing, unused = (
+        {name.replace(".", "_"): name for name in names if not name.endswith("num_batches_tracked")}  # torch fills in
+        for names in (model.state_dict(), found.missing_keys, found.unexpected_keys)
+    )
+    left = [missing[name] for name in missing if name in own]  # others are of what is no part of a list of features
+    return (
+        f"{len(own) - len(left)} of {len(own)} tensors taken"
+        + (f"; {len(unused)} others of the file not used" if unused else "")
+        + (f"; left as initialised: {', '.join(left[:4])}{' and others' if len(left) > 4 else ''}" if left else "")
+    )
 
 
 class Timm(Backbone):
@@ -40,14 +72,15 @@ class Timm(Backbone):
                 raise FerlError(f"Timm: pretrained: there is no file {pretrained}")
             options["pretrained_cfg_overlay"] = {"file": pretrained}
         try:
-            self.model: Any = create_model(
-                name,
-                pretrained=bool(pretrained),
-                in_chans=in_channels,
-                features_only=True,
-                out_indices=(-1,),
-                **options,
-            )
+            with _loaded() as loaded:
+                self.model: Any = create_model(
+                    name,
+                    pretrained=bool(pretrained),
+                    in_chans=in_channels,
+                    features_only=True,
+                    out_indices=(-1,),
+                    **options,
+                )
         except OSError as error:  # what the Hub's client and the file system raise
             raise FerlError(
                 f"Timm: cannot get the weights of {name!r}: {' '.join(str(error).split())} Download them where there "
@@ -58,6 +91,9 @@ class Timm(Backbone):
                 f"Timm: cannot build {name!r} as a feature extractor: {error}. "
                 f"timm.list_models('*{name.split('_')[0]}*') shows the names; it must support features_only"
             ) from error
+        counted = isinstance(pretrained, str) and loaded  # some models of timm read files in a way of their own
+        self.started_from = f"{pretrained}: {_told(self.model, loaded[-1])}" if counted else ""
+        """How much of the file of weights was taken, in words."""
         subsample_first(self.model)
         info: Any = self.model.feature_info
         config: Any = self.model.pretrained_cfg
