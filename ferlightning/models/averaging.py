@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 class EMA(EMAWeightAveraging):
     """Exponential moving average of the weights, which is what is validated, tested and saved.
 
+    Until it begins, with ``update_starting_at_step`` or ``update_starting_at_epoch``, the weights themselves are.
+
     Lightning's, on the device that trains. Its own copies each tensor to the CPU and averages it there, which takes
     longer than a training step of a small network on a GPU; on a CPU it takes a dozen operations for each tensor.
 
@@ -47,3 +49,21 @@ class EMA(EMAWeightAveraging):
                 torch._foreach_copy_(self._counts, self._counts_now)
             self._average_model.n_averaged += 1
             self._latest_update_step = step
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._begun:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._average_model is not None and not self._begun:
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        if self._begun:
+            super()._swap_models(pl_module)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there is an average; before, Lightning has a copy of the first weights in its place."""
+        return self._average_model is not None and bool(self._average_model.n_averaged > 0)
