@@ -76,6 +76,15 @@ class GRU(_Recurrent):
     cell = nn.GRU
 
 
+def _check_heads(part: str, name: str, width: int, heads: int) -> None:
+    if heads < 1 or width % heads:
+        fitting = ", ".join(str(n) for n in range(1, min(width, 16) + 1) if width % n == 0)
+        raise FerlError(
+            f"{part}: heads={heads} must divide {name}, {width}: each head takes an equal share of it. Give heads as "
+            f"one of {fitting}"
+        )
+
+
 class SelfAttention(Stage):
     """Multi-head self-attention with a residual connection and pre-normalisation: (B, L, D) -> (B, L, D).
 
@@ -90,6 +99,7 @@ class SelfAttention(Stage):
 
     def __init__(self, in_features: int, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
+        _check_heads("SelfAttention", "the width of the tokens it gets", in_features, heads)
         self.out_features = in_features
         self.norm = nn.LayerNorm(in_features)
         self.attend = nn.MultiheadAttention(in_features, heads, dropout, batch_first=True)
@@ -132,8 +142,7 @@ class TransformerEncoder(Stage):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if hidden % heads:
-            raise FerlError(f"TransformerEncoder: hidden={hidden} must be a multiple of heads={heads}")
+        _check_heads("TransformerEncoder", "hidden", hidden, heads)
         self.out_features = hidden
         self.project = nn.Linear(in_features, hidden)
         self.dropout = nn.Dropout(dropout)

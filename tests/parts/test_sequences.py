@@ -123,7 +123,7 @@ def test_transformer_encoder_knows_the_order_and_self_attention_does_not() -> No
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(FerlError, match="hidden=10 must be a multiple of heads=4"):
+    with pytest.raises(FerlError, match="heads=4 must divide hidden, 10: .* one of 1, 2, 5, 10"):
         TransformerEncoder(8, hidden=10)
 
 
@@ -177,3 +177,11 @@ def test_tcn_sees_as_far_as_it_says(causal: bool, seen: range) -> None:
     stage(Tokens(x, None, (200, 1, 1))).x[0, 100].sum().backward()
     assert x.grad is not None
     assert x.grad[0].abs().sum(1).nonzero().flatten().tolist() == list(seen)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do() -> None:
+    for heads in (4, 0):
+        with pytest.raises(
+            FerlError, match=f"SelfAttention: heads={heads} must divide the width.*, 6: .*of 1, 2, 3, 6"
+        ):
+            SelfAttention(6, heads=heads)
