@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ferlightning.contracts.modules import Stage as Stage
     from ferlightning.contracts.modules import Tokens as Tokens
     from ferlightning.contracts.modules import class_index as class_index
+    from ferlightning.contracts.modules import has_label as has_label
     from ferlightning.contracts.modules import pool as pool
     from ferlightning.contracts.modules import sum_over_processes as sum_over_processes
 

@@ -14,12 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
 """A batch: ``image`` (B, T, C, H, W) in [0, 1]; ``mask`` (B, T) bool, True = real frame, absent if all are real;
-``label`` (B,) class index or (B, K) class probabilities; ``index`` (B,) number of the item within its split."""
+``label`` (B,) class index or (B, K) class probabilities, all 0 where an image has no label; ``index`` (B,) number of
+the item within its split."""
 
 
 class Tokens(NamedTuple):
@@ -104,12 +106,18 @@ class Head(nn.Module):
 
 
 class Loss(nn.Module):
-    """Turns (Output, Batch) into a scalar, which is added to the training loss times ``weight``."""
+    """Turns (Output, Batch) into a scalar, which is added to the training loss times ``weight``.
+
+    An image without a label adds nothing: see ``has_label``.
+    """
 
     weight: float
 
-    def name_classes(self, class_names: Sequence[str]) -> None:
-        """Take the names of the K classes, once, before training; for options that have classes by name."""
+    def for_classes(self, class_names: Sequence[str]) -> None:
+        """Take note of the K classes in their order; the classifier calls it once, when it has made the loss.
+
+        Here it does nothing: a loss overrides it that needs more of the classes than their counts.
+        """
 
 
 class Projection(nn.Module):
@@ -122,8 +130,8 @@ class Fitted(Projection, ABC):
     """A projection by a solution that is computed at intervals, not learned by gradient.
 
     The classifier finds all parts of this kind. After each training step it passes to ``update`` what ``forward`` was
-    given. It calls ``fit`` before each validation during training and at the end of each epoch, then ``reset``. A part
-    that ``lr_scale`` freezes is in eval mode and so never fitted.
+    given, without the items that have no label. It calls ``fit`` before each validation during training and at the end
+    of each epoch, then ``reset``. A part that ``lr_scale`` freezes is in eval mode and so never fitted.
 
     After a fit, the batch norms that run after the part in the network are measured anew.
 
@@ -167,6 +175,11 @@ def sum_over_processes(x: Tensor) -> Tensor:
 def class_index(label: Tensor) -> Tensor:
     """Class index (B,) of labels; of class probabilities (B, K), the most probable class."""
     return label if label.ndim == 1 else label.argmax(1)
+
+
+def has_label(label: Tensor) -> Tensor:
+    """Which items have a label, (B,) bool: class probabilities (B, K) that are all 0 are none."""
+    return torch.ones_like(label, dtype=torch.bool) if label.ndim == 1 else label.sum(1) > 0
 
 
 def pool(tokens: Tokens) -> Tensor:

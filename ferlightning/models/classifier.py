@@ -30,7 +30,7 @@ from ferlightning.checkpoint import (
     require_plugins,
     take_view,
 )
-from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index
+from ferlightning.contracts.modules import Backbone, Batch, Head, Loss, Output, Restorer, Stage, class_index, has_label
 from ferlightning.described import describe, rebuild
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
@@ -124,7 +124,7 @@ class Classifier(LightningModule):
             raise FerlError("model.losses is empty: give at least one, such as [CrossEntropy]")
         self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
         for loss in self.losses:
-            cast(Loss, loss).name_classes(self.class_names)
+            cast(Loss, loss).for_classes(self.class_names)
         training: dict[str, Any] = {
             "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
             "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "decay_vectors": decay_vectors,
@@ -147,7 +147,7 @@ class Classifier(LightningModule):
         self._fitting = Fitting(self.network)
 
         each = [f"loss_{i}_{type(loss).__name__}" for i, loss in enumerate(self.losses)] if len(self.losses) > 1 else []
-        names = {"train": ["loss", *each, "accuracy"], "val": ["loss", *each], "test": ["loss", *each]}
+        names = {"train": ["loss", *each, "accuracy", "labelled"], "val": ["loss", *each], "test": ["loss", *each]}
         self.means = nn.ModuleDict({f"{split}_means": Means(of) for split, of in names.items()})
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
         self.test_metrics = classification_metrics(k).clone(prefix="test/")
@@ -209,7 +209,10 @@ class Classifier(LightningModule):
 
     def _log_means(self, split: Split) -> None:
         means = cast(Means, self.means[f"{split}_means"])
-        for name, value in means.compute().items():
+        found = means.compute()
+        if split == "train":
+            found["accuracy"] = found["accuracy"] / found.pop("labelled")
+        for name, value in found.items():
             bar = name in ("loss", "accuracy")
             self.log(f"{split}/{name}", value, prog_bar=bar, on_step=False, on_epoch=True, sync_dist=True)
         means.reset()
@@ -227,8 +230,9 @@ class Classifier(LightningModule):
     def _trained(self, batch: Batch) -> dict[str, Any]:
         """The loss of a training batch, and the numbers to log."""
         loss, means, logits = self._step(batch, "train")
-        right = (logits.argmax(1) == class_index(batch["label"])).float().mean()
-        return {"loss": loss, "means": [*means, right]}
+        known = has_label(batch["label"])
+        right = (logits.argmax(1) == class_index(batch["label"])) & known
+        return {"loss": loss, "means": [*means, right.float().mean(), known.float().mean()]}
 
     def _with_gradients(self, batch: Batch) -> dict[str, Any]:
         """The same with gradients and what fitted parts have seen: everything that a graph leaves in its own memory."""
@@ -260,7 +264,7 @@ class Classifier(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         cast(Means, self.means["train_means"]).update(self._logged, len(batch["label"]))
-        self._fitting.gather(batch, class_index(batch["label"]))
+        self._fitting.gather(batch)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         if not self._has_gradients:
@@ -281,6 +285,9 @@ class Classifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._log_means("val")
         self.log_dict(cast(dict[str, Any], self.val_metrics))
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            # Before the checkpoint is saved, else a resumed run would miss a step.
+            self._step_plateau(of_training=False)
 
     def on_test_epoch_end(self) -> None:
         self._log_means("test")
@@ -345,22 +352,58 @@ class Classifier(LightningModule):
         self._log_means("train")
         self._fit()
         self._fitting.reset()
+        self._step_plateau(of_training=True)
+
+    def _step_plateau(self, of_training: bool) -> None:
+        """Step a ``ReduceLROnPlateau`` of what training, or validation, has just logged."""
+        found = self.trainer.callback_metrics
         for config in self.trainer.lr_scheduler_configs:
-            if config.reduce_on_plateau and config.monitor in self.trainer.callback_metrics:
-                cast(ReduceLROnPlateau, config.scheduler).step(self.trainer.callback_metrics[config.monitor])
+            monitor = str(config.monitor)
+            if isinstance(config.scheduler, ReduceLROnPlateau) and monitor.startswith("train/") == of_training:
+                if monitor not in found:
+                    raise FerlError(
+                        f"model.scheduler: it monitors {monitor!r}, which is not logged; logged are "
+                        f"{', '.join(sorted(found))}"
+                    )
+                config.scheduler.step(found[monitor])
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
-        # Lightning steps a plateau after the checkpoint of the epoch is saved, so that a resumed run would miss a step.
-        if not isinstance(scheduler, ReduceLROnPlateau):
+        if not isinstance(scheduler, ReduceLROnPlateau):  # which steps after a validation
             super().lr_scheduler_step(scheduler, metric)
 
     def _fit(self) -> None:
         with self.trainer.precision_plugin.forward_context():
             self._fitting.fit()
 
+    def check_training(self) -> None:
+        """Refuse what could be trained but not used afterwards; the command line asks before it writes anything.
+
+        Raises:
+            FerlError: the head of an ``AuxiliaryHead`` could not take the place of the network's own.
+        """
+        if not views(self.losses) or not (broken := self._other_than_linear()):
+            return
+        raise FerlError(
+            f"model.losses: an AuxiliaryHead takes the place of the last layer when its classes are tested, and "
+            f"{type(self.network.head).__name__} has more that is made for its own classes ({', '.join(broken)}). "
+            "Choose a head that ends in a linear layer, such as LinearHead or MLPHead, or leave AuxiliaryHead out"
+        )
+
+    def _other_than_linear(self) -> list[str]:
+        """What a head has beside the last linear layer that depends on the number of its classes."""
+        head, k = self.network.head, len(self.class_names)
+        with torch.random.fork_rng(devices=[]):
+            other = self._made_of["network"]["head"](self.network.head_features, k + 1).state_dict()
+        own = head.state_dict()
+        more = [name for name, x in own.items() if name not in other or other[name].shape != x.shape]
+        last = {"classify.weight", "classify.bias"}
+        return sorted({*more} - last or ([] if last <= {*more} else [*own]))
+
     # --- how it is trained ------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.check_training()
         if self.compile_forward:
             self.compile()
 
@@ -391,7 +434,11 @@ class Classifier(LightningModule):
         scheduler = self._scheduled(self.scheduler, optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = getattr(scheduler, "monitor", "val/loss")
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+            # To Lightning a schedule like any other, else it would want a validation in every epoch.
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "reduce_on_plateau": False},
+            }
         scale_schedule(scheduler, factors)
         return {
             "optimizer": optimizer,

@@ -1,10 +1,10 @@
 """Fits the parts that are solved for, not learned, and measures anew what the layers after them normalise by."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferlightning.contracts.modules import Batch, Fitted
+from ferlightning.contracts.modules import Batch, Fitted, class_index, has_label
 from ferlightning.models.network import Network
 
 RENEWED_ON = 2000
@@ -28,12 +28,13 @@ class Fitting:
         self.gathered = False  # whether there is anything new to solve for
         self.recent: list[Batch] = []
 
-    def gather(self, batch: Batch, label: Tensor) -> None:
-        """Give each part the features that it saw in a training step, with class indices (B,)."""
+    def gather(self, batch: Batch) -> None:
+        """Give each part the features that it saw in a training step, with class indices, of the items with a label."""
         # Copies: where a step is replayed as a CUDA graph, the next one writes to the same memory.
         for part in self.parts:
             if part.seen is not None:
-                part.update(part.seen.clone(), label.clone())
+                known = slice(None) if batch["label"].ndim == 1 else has_label(batch["label"])
+                part.update(part.seen[known].clone(), class_index(batch["label"])[known].clone())
                 part.seen, self.gathered = None, True
         if self.gathered:
             self.recent.append({key: batch[key].clone() for key in ("image", "mask") if key in batch})

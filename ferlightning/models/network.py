@@ -68,6 +68,7 @@ class Network(nn.Module):
         width = self.sequence.out_features if self.sequence else width
         self.attention = attention(width) if attention else None
         width = self.attention.out_features if self.attention else width
+        self.head_features = width
         self.head = head(width, len(self.class_names))
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:

@@ -414,6 +414,8 @@ def test_own_labels_of_fer2013_stand_beside_the_votes(tmp_path: Path, layout: st
 def test_own_labels_of_fer2013_need_shares_and_its_files(tmp_path: Path) -> None:
     with pytest.raises(FerlError, match="needs data.target=cross_entropy, not majority"):
         FERPlus(str(tmp_path), fer2013_labels=True)
+    with pytest.raises(FerlError, match="balanced_sampling draws by class, and with data.fer2013_labels some"):
+        FERPlus(str(tmp_path), target="cross_entropy", fer2013_labels=True, balanced_sampling=True)
     write_png(tmp_path, draw())
     with pytest.raises(FerlError, match="has no labels of FER2013; use another layout"):
         _ = FERPlus(str(tmp_path), target="cross_entropy", fer2013_labels=True).items

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from ferlightning.contracts.modules import Output, Restorer, Stage
 from ferlightning.errors import FerlError
 from ferlightning.models.classifier import Classifier
-from ferlightning.parts import LSTM, AdditiveAttention, ConvStack, CrossEntropy, FocalLoss, MLPHead, ResNet
+from ferlightning.parts import LSTM, AdditiveAttention, ConvStack, CrossEntropy, FocalLoss, MLPHead, ResNet, SVMHead
 from ferlightning.plugins import parts
 
 CLASSES = ["happiness", "sadness", "surprise"]
@@ -356,6 +356,45 @@ def test_plateau_watches_validation() -> None:
     assert rates(classifier)["head.classify.weight"] == pytest.approx(0.025)  # the first value is the best by default
 
 
+def test_plateau_steps_after_validations_alone() -> None:
+    """Of 6 epochs, 3 have a validation; the first of these is the best."""
+    schedule = partial(ReduceLROnPlateau, threshold=10, threshold_mode="abs", patience=0, factor=0.5)
+    classifier = model(optimizer=sgd, scheduler=schedule)
+    fit(classifier, epochs=6, check_val_every_n_epoch=2)
+    assert rates(classifier)["head.classify.weight"] == pytest.approx(0.025)
+
+
+def test_a_plateau_of_what_is_not_logged_is_refused() -> None:
+    class Of(ReduceLROnPlateau):
+        monitor = "val/los"
+
+    with pytest.raises(FerlError, match=r"model.scheduler: it monitors 'val/los', which is not logged; .*val/loss"):
+        fit(model(optimizer=sgd, scheduler=Of))
+
+
+def test_images_without_a_label_do_not_count_in_training_accuracy_nor_in_fitted_parts() -> None:
+    """LDA and SVM are solved on the others, as without them; the accuracy of a head that says class 0 is 0."""
+    label = torch.eye(3)[torch.arange(12) % 3]
+    label[:, 0] = 0  # class 0 is never the right one
+    items = [{"image": x, "label": y} for x, y in zip(torch.rand(12, 1, 1, 16, 16), label, strict=True)]
+    said = model(lr_scale={"backbone": 0.0})
+    torch.nn.init.zeros_(said.network.head.classify.weight)
+    said.network.head.classify.bias.data = torch.tensor([9.0, 0.0, 0.0])
+    frozen = {"optimizer": partial(torch.optim.SGD, lr=0.0), "lr_scale": {"backbone": 0.0}}
+    solved = []
+    for data in (items, [item for item in items if item["label"].any()]):
+        for classifier in (said, model(head=SVMHead, **frozen)):
+            trainer = Trainer(
+                max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                enable_model_summary=False,
+            )  # fmt: skip
+            trainer.fit(classifier, DataLoader(data, batch_size=4))
+            if classifier is said:
+                assert trainer.callback_metrics["train/accuracy"] == 0
+        solved.append(classifier.network.head.svm.weight)
+    torch.testing.assert_close(*solved)
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -436,6 +475,22 @@ def test_init_from_says_what_an_intact_file_holds_instead(tmp_path: Path) -> Non
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(FerlError, match=message):
             model(init_from=str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("name", ["w.ckpt", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a pointer of Git LFS: .*lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page: the download failed"),
+    ],
+)
+def test_init_from_says_what_stands_in_place_of_weights(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FerlError, match=f"model.init_from: .*{name} {message}"):
+        model(init_from=str(tmp_path / name))
 
 
 def test_init_from_takes_other_classes_all_but_the_last_layer(tmp_path: Path) -> None:

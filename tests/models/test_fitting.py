@@ -96,7 +96,7 @@ def test_batch_norms_after_a_fitted_part_are_measured_anew_and_others_are_left()
     image = torch.rand(8, 1, 1, 16, 16)
     network(image)
     kept = {name: x.clone() for name, x in network.backbone.state_dict().items()}
-    fitting.gather({"image": image, "label": torch.zeros(8)}, torch.zeros(8, dtype=torch.int64))
+    fitting.gather({"image": image, "label": torch.zeros(8, dtype=torch.int64)})
     modes = [module.training for module in network.modules()]
     fitting.fit()
     assert [module.training for module in network.modules()] == modes
@@ -112,5 +112,5 @@ def test_batch_norms_after_a_fitted_part_are_measured_anew_and_others_are_left()
 
 def test_a_network_without_fitted_parts_keeps_nothing() -> None:
     fitting = Fitting(Network(["a", "b"], ConvStack, LinearHead))
-    fitting.gather({"image": torch.rand(2, 1, 1, 16, 16)}, torch.tensor([0, 1]))
+    fitting.gather({"image": torch.rand(2, 1, 1, 16, 16), "label": torch.tensor([0, 1])})
     assert not fitting.recent

@@ -80,6 +80,11 @@ class FERPlus(FaceData):
                 f"data.fer2013_labels needs data.target=cross_entropy, not {target}: an image that FER+ leaves out has "
                 "no label of any other kind"
             )
+        if fer2013_labels and self.balanced_sampling:
+            raise FerlError(
+                "data.balanced_sampling draws by class, and with data.fer2013_labels some images have none: leave out "
+                "one of the two"
+            )
 
     def read(self) -> Store:
         return self._layout.open("FERPlus", on_bad_image=self.on_bad_image)

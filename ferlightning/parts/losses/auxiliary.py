@@ -14,8 +14,9 @@ class AuxiliaryHead(Loss):
 
     Two label sets teach one network more than either: FER2013's own labels and the votes of FER+ together gave 1.5
     points on FER2013's seven classes. The head stays in the checkpoint as a view of the network: whoever tests or
-    loads it on data of just these classes gets it in place of the network's own head. In validation, where only the
-    network's own labels count, it adds nothing to the loss.
+    loads it on data of just these classes gets it in place of the last layer of the network's own head, which must be a
+    linear layer on the embedding, as in ``LinearHead`` and ``MLPHead``. In validation, where only the network's own
+    labels count, it adds nothing to the loss.
 
     Args:
         embed_features: E, comes from the head.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlightning.contracts.modules import Batch, Loss, Output, class_index
+from ferlightning.contracts.modules import Batch, Loss, Output, class_index, has_label
 from ferlightning.emotions import canonical, did_you_mean
 from ferlightning.errors import FerlError
 
@@ -85,22 +85,22 @@ class _ClassWeighted(Loss):
         # Not kept in checkpoints: they belong to the data, and init_from must not bring those of other data.
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def name_classes(self, class_names: Sequence[str]) -> None:
+    def for_classes(self, class_names: Sequence[str]) -> None:
         if self._by_name is not None:
             self.class_weights = weights_by_name(self._by_name, class_names)
             self._by_name = None
 
     def _weights(self) -> Tensor | None:
         if self._by_name is not None:
-            raise FerlError(f"{type(self).__name__}: class_weights has classes by name: call name_classes first")
+            raise FerlError(f"{type(self).__name__}: class_weights has classes by name: call for_classes first")
         return self.class_weights
 
 
 class CrossEntropy(_ClassWeighted):
     """Cross-entropy of class indices (B,) or soft labels (B, K), with class weights and label smoothing.
 
-    With class weights, the mean over the batch is weighted by the class of each image, for soft labels too. A soft
-    label of zeros is none: its item adds nothing.
+    With class weights, the mean over the batch is weighted by the class of each image, for soft labels too; a batch
+    whose images all have the weight 0 costs 0. A soft label of zeros is none: its item adds nothing.
 
     Args:
         embed_features: E, unused; comes from the head.
@@ -127,13 +127,14 @@ class CrossEntropy(_ClassWeighted):
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         label, weights = batch["label"], self._weights()
-        if label.ndim == 1:
-            return F.cross_entropy(output.logits, label, weights, label_smoothing=self.label_smoothing)
+        if weights is None and label.ndim == 1:
+            return F.cross_entropy(output.logits, label, label_smoothing=self.label_smoothing)
         if weights is None:
             return soft_cross_entropy(output.logits, label, self.label_smoothing)
-        # For soft labels torch divides by B, not by the weights of the classes: mixup would change the scale.
+        # For soft labels torch's mean divides by B, not by the weights of the classes: mixup would change the scale.
         total = F.cross_entropy(output.logits, label, weights, reduction="sum", label_smoothing=self.label_smoothing)
-        return total / (label @ weights).sum()
+        weight = (weights[label] if label.ndim == 1 else label @ weights).sum()
+        return torch.where(weight > 0, total, 0) / torch.where(weight > 0, weight, 1)
 
 
 def soft_cross_entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
@@ -200,8 +201,9 @@ class MultiTargetLoss(Loss):
         label = batch["label"]
         if label.ndim == 1:
             label = F.one_hot(label, output.logits.shape[1])
-        log_p = output.logits.log_softmax(1).masked_fill(label <= 0, -torch.inf)
-        return -log_p.amax(1).mean()
+        refused = (label <= 0) & has_label(label).unsqueeze(1)
+        log_p = output.logits.log_softmax(1).masked_fill(refused, -torch.inf)
+        return -(log_p.amax(1) * has_label(label)).mean()
 
 
 class HingeLoss(Loss):
@@ -230,7 +232,8 @@ class HingeLoss(Loss):
         z = output.logits
         t = 2.0 * F.one_hot(class_index(batch["label"]), z.shape[1]) - 1  # (B, K)
         miss = torch.relu(1 - t * z)
-        return (miss.square() if self.squared else miss).sum(1).mean()
+        terms = (miss.square() if self.squared else miss).sum(1)
+        return (terms * has_label(batch["label"])).mean()
 
 
 class SelfCureWeighting(Loss):
@@ -273,13 +276,15 @@ class SelfCureWeighting(Loss):
     def forward(self, output: Output, batch: Batch) -> Tensor:
         importance = torch.sigmoid(self.importance(output.embedding))  # (B, 1)
         classification = F.cross_entropy(importance * output.logits, batch["label"])
-        return self.gamma * self._rank(importance.flatten()) + (1 - self.gamma) * classification
+        rank = self._rank(importance.flatten(), has_label(batch["label"]))
+        return self.gamma * rank + (1 - self.gamma) * classification
 
-    def _rank(self, importance: Tensor) -> Tensor:
-        """By how much the mean importances of the two groups fall short of the margin, (B,) -> scalar."""
-        n = importance.shape[0]
-        if n < 2:  # one item makes no two groups
-            return importance.new_zeros(())
-        ranked = importance.sort(descending=True).values
-        high = min(max(int(self.high_share * n), 1), n - 1)
-        return (self.margin - (ranked[:high].mean() - ranked[high:].mean())).relu()
+    def _rank(self, importance: Tensor, known: Tensor) -> Tensor:
+        """By how much the mean importances of the two groups of items with a label fall short of the margin."""
+        # Shapes depend on no values: a CUDA graph could not have it otherwise.
+        n, place = known.sum(), torch.arange(len(known), device=known.device)
+        ranked = importance.masked_fill(~known, -1).sort(descending=True).values  # those without a label come last
+        high = torch.minimum((self.high_share * n).long().clamp(min=1), n - 1)
+        groups = (place < high, (place >= high) & (place < n))
+        first, second = (torch.where(of, ranked, 0).sum() / of.sum().clamp(min=1) for of in groups)
+        return (self.margin - (first - second)).relu() * (n > 1)  # one item makes no two groups

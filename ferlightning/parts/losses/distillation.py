@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ferlightning.checkpoint import load_network
 from ferlightning.contracts.modules import Batch, Loss, Output
+from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
 
@@ -25,10 +26,15 @@ class Distillation(Loss):
     Args:
         embed_features: E, unused; comes from the head.
         class_counts: training images of each class, (K,); comes from the data.
-        teacher: checkpoint or safetensors file of a network for the same classes in the same order.
+        teacher: checkpoint or safetensors file of a network for the same classes; they are matched by name.
         weight: factor of this loss in the sum.
         temperature: T, > 0; the larger, the more the classes count that are not the most probable.
+
+    Raises:
+        FerlError: the teacher tells other classes apart, or the temperature is not above 0.
     """
+
+    order: Tensor
 
     def __init__(
         self,
@@ -39,7 +45,9 @@ class Distillation(Loss):
         temperature: float = 4.0,
     ) -> None:
         super().__init__()
-        self.weight, self.temperature = weight, temperature
+        if not temperature > 0:
+            raise FerlError(f"Distillation: temperature is {temperature}, expected a number above 0")
+        self.weight, self.temperature, self.place = weight, temperature, teacher
         model = load_network(teacher).requires_grad_(False)
         names = model.class_names
         if len(names) != len(class_counts):
@@ -49,11 +57,25 @@ class Distillation(Loss):
             )
         # In a list, so that it is no sub-module: not trained, not saved, not set to train mode.
         self.teacher = [model]
+        # A buffer, because an index from the host could not be part of a CUDA graph.
+        self.register_buffer("order", torch.arange(len(names)), persistent=False)
+
+    def for_classes(self, class_names: Sequence[str]) -> None:
+        """Bring what the teacher says into the order of the student's classes; spellings of an emotion are one name."""
+        own, theirs = [canonical(name) for name in class_names], [canonical(x) for x in self.teacher[0].class_names]
+        if sorted(own) != sorted(theirs):
+            missing, more = sorted({*own} - {*theirs}), sorted({*theirs} - {*own})
+            raise FerlError(
+                f"Distillation: the teacher {self.place} tells other classes apart than the data has: it does not know "
+                f"{', '.join(missing) or 'nothing'}, and the data does not have {', '.join(more) or 'nothing'}. Choose "
+                "another teacher, or rename classes by --data.classes"
+            )
+        self.order = torch.tensor([theirs.index(name) for name in own], device=self.order.device)
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
         image, t = batch["image"], self.temperature
         teacher = self.teacher[0].to(image)  # device and precision; nothing to do after the first batch
         with torch.no_grad():
-            logits = teacher(image, batch.get("mask")).logits.float()
+            logits = teacher(image, batch.get("mask")).logits.float().index_select(1, self.order)
         student, target = (output.logits / t).log_softmax(1), (logits / t).log_softmax(1)
         return t**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ferlightning.contracts.modules import Batch, Loss, Output, class_index, sum_over_processes
+from ferlightning.contracts.modules import Batch, Loss, Output, class_index, has_label, sum_over_processes
 from ferlightning.errors import FerlError
 
 
@@ -35,14 +35,14 @@ class CenterLoss(Loss):
         self.register_buffer("centers", torch.zeros(len(class_counts), embed_features))
 
     def forward(self, output: Output, batch: Batch) -> Tensor:
-        x, label = output.embedding, class_index(batch["label"])
-        loss = (x - self.centers[label]).square().sum(1).mean() / 2
+        x, label, known = output.embedding, class_index(batch["label"]), has_label(batch["label"])
+        loss = ((x - self.centers[label]).square().sum(1) * known).mean() / 2
         if self.training:
-            self._move(x.detach(), label)
+            self._move(x.detach(), label, known)
         return loss
 
-    def _move(self, x: Tensor, label: Tensor) -> None:
-        one_hot = F.one_hot(label, self.centers.shape[0]).to(x.dtype)  # (B, K)
+    def _move(self, x: Tensor, label: Tensor, known: Tensor) -> None:
+        one_hot = (F.one_hot(label, self.centers.shape[0]) * known.unsqueeze(1)).to(x.dtype)  # (B, K)
         # The sum of each class and its number of items side by side: one message between processes instead of two.
         totals = sum_over_processes(one_hot.T @ torch.cat([x, torch.ones_like(x[:, :1])], 1))  # (K, E + 1)
         sums, n = totals[:, :-1], totals[:, -1:]
@@ -63,12 +63,17 @@ class SupervisedContrastive(Loss):
         class_counts: training images of each class, (K,), unused; comes from the data.
         weight: factor of this loss in the sum.
         temperature: t, > 0; the lower it is, the more the nearest neighbours count.
+
+    Raises:
+        FerlError: the temperature is not above 0, or the labels are probabilities.
     """
 
     def __init__(
         self, embed_features: int, class_counts: Sequence[int], weight: float = 1.0, temperature: float = 0.1
     ) -> None:
         super().__init__()
+        if not temperature > 0:
+            raise FerlError(f"SupervisedContrastive: temperature is {temperature}, expected a number above 0")
         self.weight = weight
         self.temperature = temperature
 

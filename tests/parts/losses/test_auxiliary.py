@@ -14,7 +14,17 @@ from torch.utils.data import DataLoader
 from ferlightning import Classifier, FerlError, load
 from ferlightning.contracts.modules import Output
 from ferlightning.models.files import CheckpointFiles
-from ferlightning.parts import AuxiliaryHead, ConvStack, CrossEntropy
+from ferlightning.parts import (
+    AuxiliaryHead,
+    ConvStack,
+    CosineHead,
+    CrossEntropy,
+    DANHead,
+    LinearProjection,
+    MLPHead,
+    ProjectionHead,
+    SVMHead,
+)
 
 
 def output(n: int = 5, e: int = 6) -> Output:
@@ -72,3 +82,21 @@ def test_the_head_is_a_view_of_the_checkpoint_and_of_its_weights(tmp_path: Path)
         torch.testing.assert_close(load(tmp_path / name)(image).logits, model(image).logits)
         with pytest.raises(FerlError, match="has no view 'others'; it has other"):
             load(tmp_path / name, view="others")
+
+
+@pytest.mark.parametrize("classes", [["x", "y"], ["x", "y", "z"]])
+@pytest.mark.parametrize(
+    "head", [DANHead, CosineHead, SVMHead, ProjectionHead, partial(ProjectionHead, projection=LinearProjection)]
+)
+def test_heads_whose_place_it_could_not_take_are_refused_before_training(head: Any, classes: list[str]) -> None:
+    def made(head: Any, auxiliary: bool = True) -> Classifier:
+        other = [partial(AuxiliaryHead, class_names=classes, labels="other")] if auxiliary else []
+        small = partial(ConvStack, channels=(4,), depth=1)
+        return Classifier(["a", "b", "c"], backbone=small, head=head, losses=[CrossEntropy, *other])
+
+    with pytest.raises(FerlError, match="model.losses: an AuxiliaryHead takes .*Head has more that is made for"):
+        made(head).setup("fit")
+    made(head).setup("test")  # what was trained before can be tested on its own classes
+    made(head, auxiliary=False).setup("fit")
+    for fitting in (MLPHead, partial(ProjectionHead, projection=None)):
+        made(fitting).setup("fit")

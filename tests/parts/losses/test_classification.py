@@ -147,3 +147,13 @@ def test_focal_loss_has_a_finite_gradient_where_p_rounds_to_one(gamma: float) ->
 def test_class_weights_are_not_part_of_a_checkpoint() -> None:
     assert not CrossEntropy(4, COUNTS, class_weights="inverse").state_dict()
     assert not FocalLoss(4, COUNTS, class_weights="inverse").state_dict()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("label", [torch.tensor([1, 1]), torch.eye(2)[[1, 1]], torch.zeros(2, 2)])
+def test_a_batch_of_weight_0_costs_nothing(label: Tensor, smoothing: float) -> None:
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
+    loss = CrossEntropy(2, [5, 5], class_weights=[1.0, 0.0], label_smoothing=smoothing)
+    found = loss(Output(logits, logits, logits, None), {"label": label})
+    found.backward()
+    assert found == 0 and logits.grad is not None and (logits.grad == 0).all()

@@ -83,3 +83,9 @@ def test_it_is_computed_in_full_precision_when_the_model_is_not() -> None:
     expected = value(Z, torch.tensor(LABEL))
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(value(Z, torch.tensor(LABEL)), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.1, math.nan])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature: float) -> None:
+    with pytest.raises(FerlError, match="SupervisedContrastive: temperature is .*, expected a number above 0"):
+        SupervisedContrastive(5, [1, 1, 1], temperature=temperature)

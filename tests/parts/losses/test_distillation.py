@@ -87,6 +87,26 @@ def test_a_teacher_for_other_classes_is_refused(teacher: str, ferl: Ferl, capsys
     assert "the data has 7" in capsys.readouterr().err
 
 
+def test_classes_are_matched_by_name(teacher: str, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the student's order and spelling: sad, angry and happy are classes 2, 0 and 1 of the teacher."""
+    image, logits = torch.rand(4, 1, 1, 16, 16), torch.randn(4, 3)
+    loss = Distillation(4, COUNTS, teacher, temperature=1.0)
+    loss.for_classes(["sad", "0_angry", "Happy"])
+    with torch.no_grad():
+        told = load(teacher)(image).logits[:, [2, 0, 1]]
+    p, q = (softmax(x.double().numpy(), axis=1) for x in (told, logits))
+    assert loss(output(logits), {"image": image}).item() == pytest.approx(entropy(p, q, axis=1).mean(), rel=1e-4)
+    with pytest.raises(SystemExit):
+        other = "--data.classes=[anger,happiness,surprise]"
+        ferl("fit", *FEW, other, "--model.losses+=Distillation", f"--model.losses.teacher={teacher}")
+    assert "does not know surprise, and the data does not have sadness" in capsys.readouterr().err
+
+
+def test_a_temperature_that_is_not_above_0_is_refused(teacher: str) -> None:
+    with pytest.raises(FerlError, match="Distillation: temperature is 0.0, expected a number above 0"):
+        Distillation(4, COUNTS, teacher, temperature=0.0)
+
+
 def test_a_student_learns_by_the_command_line(teacher: str, ferl: Ferl) -> None:
     words = [*FEW, *NO_REPORT, THREE, "--model.losses+=Distillation", f"--model.losses.teacher={teacher}"]
     run = ferl("fit", *words)
