@@ -1,6 +1,7 @@
 """How a training that was stopped goes on: who owns a run folder, what may change, and what is left to do."""
 
 import json
+import math
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 
 from ferlightning.checkpoint import read_checkpoint
 from ferlightning.errors import FerlError
@@ -49,6 +51,72 @@ def refuse_another_optimizer(options: Any, saved: Mapping[str, Any]) -> None:
             )
 
 
+def check_schedule(options: Any, trainer: Trainer, steps: int, checkpoint: str | None) -> str:
+    """Refuse a schedule that ends before its training.
+
+    Args:
+        options: of the model.
+        trainer: with the number of epochs.
+        steps: of the optimiser in an epoch.
+        checkpoint: that the training goes on from, if it does.
+
+    Returns:
+        What is odd but possible, in a sentence; empty if nothing is.
+
+    Raises:
+        FerlError: it is a ``OneCycleLR`` of fewer steps, or waits for validations that are switched off.
+    """
+    scheduler = options.get("scheduler")
+    name = scheduler.class_path.rpartition(".")[2] if scheduler else ""
+    given = scheduler.get("init_args", {}) if scheduler else {}
+    of_training = str(given.get("monitor", "")).startswith("train/")
+    if name == "ReduceLROnPlateau" and not trainer.limit_val_batches and not of_training:
+        raise FerlError(
+            "model.scheduler: ReduceLROnPlateau steps after validations, and trainer.limit_val_batches is 0: leave "
+            "that out, or choose another scheduler"
+        )
+    if name not in ("OneCycleLR", "CosineAnnealingLR"):
+        return ""
+    stored = read_checkpoint(checkpoint, device="meta") if checkpoint else {}
+    state: dict[str, Any] = next(iter(stored.get("lr_schedulers", [])), {})
+    left = math.inf if trainer.max_epochs in (None, -1) else (trainer.max_epochs - stored.get("epoch", -1) - 1) * steps
+    if trainer.max_steps != -1:
+        left = min(left, trainer.max_steps - stored.get("global_step", 0))
+    by_step = options.get("scheduler_interval") == "step"
+    unit = "steps" if by_step else "epochs"
+    needed = state.get("last_epoch", 0) + max(left if by_step or left == math.inf else left // steps, 0)
+    made = f"this training has {needed:,} {unit}" if needed < math.inf else "this training has no end"
+    if name == "CosineAnnealingLR":
+        if needed <= given["T_max"]:
+            return ""
+        return (
+            f"CosineAnnealingLR falls for model.scheduler.T_max={given['T_max']} {unit}, and {made}: from there on the "
+            "learning rate rises again. "
+            + (_new_run(checkpoint) if checkpoint else "Give T_max that number for one that falls to the end")
+        )
+    product = (given.get("epochs") or 0) * (given.get("steps_per_epoch") or 0)
+    total = state.get("total_steps") or given.get("total_steps") or product or math.inf
+    if needed <= total:
+        return ""
+    if checkpoint:
+        raise FerlError(
+            f"--trainer.max_epochs: the OneCycleLR of this run ends after {total:,} {unit}, and {made}: it is bound to "
+            f"the number of epochs that the run began with. {_new_run(checkpoint)}"
+        )
+    option = "total_steps" if given.get("total_steps") else "epochs times steps_per_epoch"
+    raise FerlError(
+        f"model.scheduler: {option} of OneCycleLR is {total:,} {unit}, and {made}. Leave it out, and it is as long as "
+        "the training; or give fewer --trainer.max_epochs"
+    )
+
+
+def _new_run(checkpoint: str) -> str:
+    return (
+        "To train on, start a new run from these weights: without --ckpt_path, by "
+        f"--model.init_from={checkpoint} or --from={checkpoint}"
+    )
+
+
 def nothing_left(config: Any, checkpoint: str, folder: Path) -> bool:
     """Whether the run of a checkpoint has trained all its epochs and made its report; then say so."""
     done = read_checkpoint(checkpoint, device="meta").get("epoch", -1) + 1
@@ -56,7 +124,10 @@ def nothing_left(config: Any, checkpoint: str, folder: Path) -> bool:
     wanted = ["report_val", *(["report"] if config.test_after_fit else [])]
     if most in (None, -1) or done < most or not all((folder / name / "metrics.json").is_file() for name in wanted):
         return False
-    print(f"{folder} has finished its {most} epochs: nothing is left to train. Raise --trainer.max_epochs to go on")
+    scheduler = config.model.get("init_args", {}).get("scheduler")
+    bound = scheduler is not None and scheduler.class_path.endswith(".OneCycleLR")
+    how = _new_run(checkpoint) if bound else "Raise --trainer.max_epochs to go on"
+    print(f"{folder} has finished its {most} epochs: nothing is left to train. {how}")
     return True
 
 

@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from yaml import YAMLError
+
 from ferlightning.bounded_yaml import load
 from ferlightning.cli.words import options, values
 from ferlightning.errors import FerlError
@@ -133,11 +135,18 @@ def other_than_saved(args: Sequence[str], saved: Mapping[str, Any]) -> str:
             node = node.get("init_args", node) if isinstance(node, dict) else None
             node = node.get(key) if isinstance(node, dict) else None
         before = node["class_path"].rpartition(".")[2] if isinstance(node, dict) and "class_path" in node else node
-        value = text if last in ("root", "data") else load(text)
+        value = text if last in ("root", "data", "pattern") else _value(text)
         if value != before:
-            plain = isinstance(value, str)
-            told.append(re.split(r"[/\\.]", text.rstrip("/"))[-1] if plain and "=" not in text else f"{last}-{text}")
+            plain = isinstance(value, str) and "=" not in text and last != "pattern"
+            told.append(re.split(r"[/\\.]", text.rstrip("/"))[-1] if plain else f"{last}-{text}")
     return re.sub(r"[^\w+-]+", "-", "_".join(told))[:LONGEST].strip("-")
+
+
+def _value(text: str) -> Any:
+    try:
+        return load(text)
+    except (YAMLError, OverflowError):  # text that only looks like a list or an alias
+        return text
 
 
 def link_latest(folder: Path) -> None:

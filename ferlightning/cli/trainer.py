@@ -37,7 +37,7 @@ from ferlightning.checkpoint import CONFIG, checkpoint_of, read_checkpoint, read
 from ferlightning.cli import index
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
-from ferlightning.cli.going_on import nothing_left, own, refuse_another_optimizer, stopped
+from ferlightning.cli.going_on import check_schedule, nothing_left, own, refuse_another_optimizer, stopped
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
@@ -53,7 +53,7 @@ from ferlightning.cli.run_folder import (
 )
 from ferlightning.cli.saved import images_of, read_saved, take_classes, with_network
 from ferlightning.cli.short import NO_DATA, names_data
-from ferlightning.cli.summary import next_commands, print_summary
+from ferlightning.cli.summary import next_commands, print_summary, steps_of_epoch
 from ferlightning.cli.tracking import draw_graph, go_offline_if_unreachable
 from ferlightning.cli.trust import vet
 from ferlightning.cli.words import in_order, values
@@ -95,6 +95,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
+PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", "quiet")
 """Arguments of one command; a saved configuration serves the others too."""
 
@@ -250,6 +251,11 @@ class FerlCLI(LightningCLI):
             self.header = read_header(read_checkpoint(checkpoint, device="meta"), checkpoint) if checkpoint else {}
         if self.command != "fit" and self.header:
             take_classes(config.data, self.header)
+        start = model.get("init_args", {}).get("init_from")
+        if checkpoint and start and is_first():
+            before = (self.saved or {}).get("model", {}).get("init_args", {}).get("init_from")
+            if start != before:
+                print(f"Note: all weights are those of --ckpt_path; --model.init_from={start} is not used beside it")
         if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
             raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
         if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
@@ -397,7 +403,11 @@ class FerlCLI(LightningCLI):
                     f"trainer.callbacks: {type(callback).__name__} sets what models and data do not have here; "
                     "`ferl sweep` searches for what is best"
                 )
+        note = ""
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
+            self.model.check_training()
+            options, steps = self.config.fit.model.init_args, steps_of_epoch(self.trainer, self.datamodule)
+            note = check_schedule(options, self.trainer, steps, self.ckpt_path)
             self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
         keep_freed_memory()
         if not is_first():
@@ -405,6 +415,8 @@ class FerlCLI(LightningCLI):
         self.lock = own(self.run_folder)
         if self.made:
             link_latest(self.run_folder)
+        if note:
+            print(f"Note: {note}")
         print_summary(self.trainer, self.model, self.datamodule, self.run_folder, self.config.fit.trainer.accelerator)
         if isinstance(self.model, Classifier):
             shape = self.datamodule.input
@@ -456,6 +468,11 @@ class FerlCLI(LightningCLI):
         return False
 
 
+def _by_name(cls: Any, name: str) -> str:
+    """The path of a class by its name; torch's scheduler goes before the one of Lightning that has the same name."""
+    return PLATEAU if name == PLATEAU.rpartition(".")[2] else _by_any_name(cls, name)
+
+
 def _moved(value: Any, before: str, now: str) -> Any:
     """Replace the beginning of every path in what a callback has stored."""
     if isinstance(value, dict):
@@ -477,3 +494,4 @@ def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
 
 
 _typehints.discard_init_args_on_class_path_change = _discard_all
+_by_any_name, _typehints.resolve_class_path_by_name = _typehints.resolve_class_path_by_name, _by_name

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -286,3 +288,85 @@ def test_a_training_goes_on_offline_if_the_tracker_is_out_of_reach(
         monkeypatch.setenv("WANDB_MODE", "online")
         go_offline_if_unreachable()
         assert os.environ["WANDB_MODE"] == "online"
+
+
+ONE_CYCLE = ["--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.01", "--model.scheduler_interval=step"]
+
+
+def test_a_one_cycle_schedule_is_not_trained_beyond(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two batches an epoch. A resume that has no more epochs is as any other, one with more leaves all as it was."""
+    words = [*WORDS, *NO_REPORT, *ONE_CYCLE]
+    error = refused(ferl, capsys, "fit", *words, "--trainer.max_epochs=3", "--model.scheduler.total_steps=5")
+    assert "model.scheduler: total_steps of OneCycleLR is 5 steps, and this training has 6 steps" in error
+    by_epoch = ["--model.scheduler_interval=epoch", "--model.scheduler.epochs=1", "--model.scheduler.steps_per_epoch=2"]
+    error = refused(ferl, capsys, "fit", *words, "--trainer.max_epochs=3", *by_epoch)
+    assert "epochs times steps_per_epoch of OneCycleLR is 2 epochs, and this training has 3 epochs" in error
+    assert not Path("run/config.yaml").exists()
+
+    ferl("fit", *WORDS, *ONE_CYCLE, "--trainer.max_epochs=2")
+    before = contents(Path("run"))
+    resumed = ["fit", "--ckpt_path=run/checkpoints/last.ckpt"]
+    ferl(*resumed)
+    assert "nothing is left to train. To train on, start a new run from these weights" in capsys.readouterr().out
+    error = refused(ferl, capsys, *resumed, "--trainer.max_epochs=3")
+    assert "the OneCycleLR of this run ends after 4 steps, and this training has 6 steps" in error
+    assert "--model.init_from=run/checkpoints/last.ckpt" in error
+    assert contents(Path("run")) == before
+    more = ["--trainer.default_root_dir=more", "--trainer.max_epochs=1"]
+    ferl("fit", "--model.init_from=run/checkpoints/last.ckpt", *words, *more)
+
+
+def test_a_run_that_was_stopped_ends_its_one_cycle_schedule(ferl: Ferl) -> None:
+    words = [*WORDS, *NO_REPORT, *ONE_CYCLE, "--model.scheduler.total_steps=6"]
+    ferl("fit", *words, "--trainer.max_epochs=2")
+    ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trainer.max_epochs=3")
+    assert epochs(Path("run")) == [0, 1, 2]
+    ferl("fit", *words, "--trainer.default_root_dir=short", "--trainer.max_steps=4", "--trainer.max_epochs=9")
+
+
+def test_a_cosine_that_rises_again_is_told(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*WORDS, *NO_REPORT, "--model.scheduler=CosineAnnealingLR", "--model.scheduler.T_max=2"]
+    note = "Note: CosineAnnealingLR falls for model.scheduler.T_max=2 epochs, and this training has 3 epochs"
+    ferl("fit", *words, "--trainer.max_epochs=2")
+    assert "Note: Cosine" not in capsys.readouterr().out
+    ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trainer.max_epochs=3")
+    assert f"{note}: from there on the learning rate rises again. To train on, start a new" in capsys.readouterr().out
+
+
+def test_the_bare_name_of_a_plateau_is_torchs_which_waits_for_validations(
+    ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, *NO_REPORT, "--model.scheduler=ReduceLROnPlateau", "--model.scheduler.patience=0"]
+    assert "limit_val_batches is 0" in refused(ferl, capsys, "fit", *words, "--trainer.limit_val_batches=0")
+    ferl("fit", *words, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["scheduler"]
+    assert saved["class_path"] == "torch.optim.lr_scheduler.ReduceLROnPlateau"
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]["last_epoch"] == 1
+
+
+def test_a_checkpoint_wins_over_other_weights_and_says_so(
+    run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = [f"--ckpt_path={run}/checkpoints/last.ckpt", f"--model.init_from={run}/checkpoints/best.ckpt"]
+    note = f"--model.init_from={run}/checkpoints/best.ckpt is not used beside it"
+    for words in (["fit", "--trainer.max_epochs=2"], ["test"]):
+        ferl(*words, *start)
+        assert note in capsys.readouterr().out
+    ferl("test", start[0])
+    assert "is not used" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "pattern", [".*(?P<label>happy|sad).*", "[a-z]*(?P<label>happy|sad)", "(?P<label>happy|sad)_*"]
+)
+def test_a_test_with_another_pattern_leaves_the_report_of_the_run(pattern: str, ferl: Ferl) -> None:
+    Path("faces").mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (24, 48, 48), np.uint8)):
+        cv2.imwrite(f"faces/{'happy' if i % 2 else 'sad'}_s{i // 4}_{i}.png", image)
+    data = ["--data=ImageFolder", "--data.root=faces", r"--data.pattern=(?P<label>happy|sad)_(?P<subject>s\d+)"]
+    ferl("fit", *data, *SMALL, *NO_REPORT, "--trainer.max_epochs=1", "--trainer.default_root_dir=run")
+    ferl("test", "run")
+    before = contents(Path("run/report"))
+    ferl("test", "run", f"--data.pattern={pattern}")
+    assert contents(Path("run/report")) == before
+    assert [path.name for path in Path("run").glob("report_pattern*")]

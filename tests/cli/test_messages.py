@@ -12,7 +12,6 @@ from tests.conftest import TINY
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("--model.scheduler=ReduceLROnPlateau", ["torch.optim.lr_scheduler.ReduceLROnPlateau"]),
         ("--config=warm.yaml", ["warm-up", "OneCycleLR"]),
         ("--model.losses=[{class_path: CrossEntropy, init_args: {class_weights: even}}]", ["'inverse'", "float"]),
         ("--model.optimizer=AdmaW", ["model.optimizer", "AdamW"]),
