@@ -298,18 +298,23 @@ def head_of(stored: Mapping[str, Any], view: Mapping[str, Any]) -> tuple[Tensor,
 def take_view(stored: dict[str, Any], class_names: Sequence[str]) -> None:
     """Replace the network's head with the auxiliary head for exactly these classes, if there is one.
 
+    The losses of the training go with the head: they are of its classes.
+
     Args:
         stored: what ``read_checkpoint`` has read; it is changed.
         class_names: the K classes that are asked for.
     """
     header, state = stored.get(HEADER, {}), stored["state_dict"]
     made_of = header.get("network", {})
+    gone: tuple[str, ...] = ("views.",)
     for view in header.get("views", {}).values():
         if sorted(view["class_names"]) == sorted(class_names) != sorted(made_of["class_names"]):
             stored[HEADER] = header | {"network": made_of | {"class_names": view["class_names"]}}
             for end, x in zip(ENDS, head_of(stored, view), strict=True):
                 state[f"network.head.classify.{end}"] = x
-    for name in [name for name in state if name.startswith("views.")]:
+            gone = ("views.", "losses.")
+            break
+    for name in [name for name in state if name.startswith(gone)]:
         del state[name]
 
 

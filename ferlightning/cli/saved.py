@@ -145,17 +145,20 @@ def _start_from_nothing(options: Any) -> None:
         options["pretrained"] = False
 
 
-def take_classes(data: Any, header: Mapping[str, Any]) -> None:
+def take_classes(data: Any, header: Mapping[str, Any]) -> bool:
     """Match the classes of other data than the training data by name: they may differ, and be in another order.
 
     Args:
         data: class path and options of the data, which are changed.
         header: of the checkpoint.
+
+    Returns:
+        Whether they are those of a view of the network, for which the losses of its training were not made.
     """
     options = data.get("init_args", {})
     given = options.get("classes", "")
     if given is not None and not isinstance(given, dict):
-        return
+        return False
     # A view of the network may tell apart just what the data has.
     kind: Any = pydoc.locate(data.class_path)
     own = sorted(getattr(kind, "label_names", []))
@@ -168,3 +171,4 @@ def take_classes(data: Any, header: Mapping[str, Any]) -> None:
         given = {canonical(str(name)): new for name, new in given.items()}
         same = {name: name for name in names}
         options["classes"] = {f"={name}": name for name in names} | same | {OTHERS: None} | given
+    return bool(fitting) and sorted(header["network"]["class_names"]) != own

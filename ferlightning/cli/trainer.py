@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 import yaml
 from filelock import FileLock
-from jsonargparse import _typehints
+from jsonargparse import _typehints, dict_to_namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -67,6 +67,7 @@ from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
 from ferlightning.models.sized import at_most_of
+from ferlightning.parts.losses.classification import CrossEntropy
 from ferlightning.signals import HANG_UP, asked_to_end
 from ferlightning.weights import REGISTRY, find_weights
 
@@ -250,7 +251,10 @@ class FerlCLI(LightningCLI):
             checkpoint = next((str(checkpoint_of(path)) for path in model.init_args.checkpoints), None)
             self.header = read_header(read_checkpoint(checkpoint, device="meta"), checkpoint) if checkpoint else {}
         if self.command != "fit" and self.header:
-            take_classes(config.data, self.header)
+            is_view = take_classes(config.data, self.header)
+            if is_view and "losses" in model.get("init_args", {}) and not values(self.words, "model.losses"):
+                plain = f"{CrossEntropy.__module__}.{CrossEntropy.__name__}"
+                model.init_args.losses = [dict_to_namespace({"class_path": plain, "init_args": {}})]
         start = model.get("init_args", {}).get("init_from")
         if checkpoint and start and is_first():
             before = (self.saved or {}).get("model", {}).get("init_args", {}).get("init_from")

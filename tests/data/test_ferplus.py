@@ -1,5 +1,6 @@
 """FER+: labels and targets against the rules of its authors written out, every layout, and votes of other images."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from ferlightning import load
 from ferlightning.data import FERPlus
 from ferlightning.data.sources.ferplus import majority_label, vote_shares
 from ferlightning.errors import FerlError
+from tests.conftest import SMALL
 from tests.data.fer2013_layouts import (
     FER2013_CLASSES,
     VOTES,
@@ -29,6 +32,7 @@ from tests.data.fer2013_layouts import (
 )
 
 REAL = Path(os.environ["FERL_REAL_DATA"]) if "FERL_REAL_DATA" in os.environ else None
+Ferl = Callable[..., Path]
 Write = Callable[[Path, Drawn], None]
 BESIDE: dict[str, Write] = {
     "csv": write_csv,
@@ -419,3 +423,25 @@ def test_own_labels_of_fer2013_need_shares_and_its_files(tmp_path: Path) -> None
     write_png(tmp_path, draw())
     with pytest.raises(FerlError, match="has no labels of FER2013; use another layout"):
         _ = FERPlus(str(tmp_path), target="cross_entropy", fer2013_labels=True).items
+
+
+def test_a_model_of_both_label_sets_is_tested_on_either_whatever_its_losses_were(tmp_path: Path, ferl: Ferl) -> None:
+    """Its losses know the eight classes of FER+: a teacher's logits, and a centre for each."""
+    drawn = draw()
+    drawn.votes[np.flatnonzero(drawn.usage == 0)[:2]] = [0, 0, 0, 0, 0, 0, 0, 10, 0, 0]  # contempt
+    write_csv(tmp_path, drawn)
+    write_votes(tmp_path, drawn)
+    run = ferl(
+        "fit", "--data=FERPlus", f"--data.root={tmp_path}", "--data.target=cross_entropy", "--data.fer2013_labels=true",
+        "--data.batch_size=4", *SMALL, "--model.losses=[CrossEntropy, CenterLoss, AuxiliaryHead, Distillation]",
+        "--model.losses.teacher=ferl-small", "--model.losses.weight=0.5", "--trainer.max_epochs=1",
+    )  # fmt: skip
+    own = ["--data=FER2013", f"--data.root={tmp_path}", "--trainer.precision=32-true"]
+    ferl("validate", str(run), *own, "--trainer.default_root_dir=own")
+    network = load(run / "checkpoints" / "best.ckpt", view="fer2013")
+    images = torch.from_numpy(drawn.images[drawn.usage == 1])
+    with torch.inference_mode():
+        said = network(images[:, None, None] / 255).logits.argmax(1)
+    right = [network.class_names[i] for i in said] == np.array(FER2013_CLASSES)[drawn.emotion[drawn.usage == 1]]
+    report = json.loads(Path("own", "report_val", "metrics.json").read_text())
+    assert report["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
