@@ -74,7 +74,7 @@ def own(source: Path, **data: object) -> np.ndarray:
 
 
 def test_a_network_from_any_of_its_files_predicts_what_the_command_predicts(trained: Path, ferl: Ferl) -> None:
-    ferl("predict", f"--ckpt_path={best(trained)}", "--trainer.default_root_dir=out")
+    ferl("predict", f"--ckpt_path={best(trained)}", "--trainer.default_root_dir=out", "--trainer.precision=32-true")
     for source in (trained, best(trained), best(trained).with_suffix(".safetensors")):
         np.testing.assert_allclose(own(source), predicted(Path("out")), atol=1e-5)
     network = load(trained)

@@ -56,8 +56,6 @@ def read_saved(checkpoint: str, args: Sequence[str]) -> tuple[dict[str, Any], di
         accelerator = "auto"
     if header.get("device") != device(accelerator) and not is_fast(trainer.get("precision"), accelerator):
         trainer["precision"] = None  # what was fast on that device is not fast on this one
-    if args[0] == "predict":
-        trainer["precision"] = "32-true"  # the same probabilities as in Python, from an export, and on any machine
     made_of = saved["model"].get("init_args", {})
     if not fit:  # the checkpoint has all weights
         made_of.pop("init_from", None)

@@ -1,6 +1,5 @@
 """The precision of a run: chosen by what the device is fast at, unless the user says one."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,18 +25,6 @@ def test_the_choice_is_said_and_in_the_resolved_configuration(ferl: Ferl, capsys
     run = ferl("fit", *CPU)
     assert precision(run) == expected and f"Precision: {expected}" in capsys.readouterr().out
     assert precision(ferl("fit", *CPU, "--trainer.precision=64-true")) == "64-true", "what the user says wins"
-
-
-def test_predictions_are_computed_in_single_precision_unless_another_is_asked_for(ferl: Ferl) -> None:
-    run = ferl("fit", *CPU, "--trainer.precision=bf16-mixed")
-
-    def confidence(folder: str, *words: str) -> list[str]:
-        ferl("predict", str(run), *words, f"--trainer.default_root_dir={folder}")
-        with Path(folder, "predictions.csv").open(newline="") as file:
-            return [row["confidence"] for row in csv.DictReader(file)]
-
-    assert confidence("a") == confidence("b", "--trainer.precision=32-true")
-    assert confidence("a") != confidence("c", "--trainer.precision=bf16-mixed")
 
 
 @pytest.mark.skipif(cpu_has_bf16(), reason="this CPU can do it")
