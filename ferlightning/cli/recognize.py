@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Never
 
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 from ferlightning.signals import HANG_UP, asked_to_end
 
 EXAMPLES = """examples:
@@ -88,7 +88,7 @@ def _run(options: Any) -> None:
     from ferlightning.deploy.recognizer import Recognizer
 
     cv2.setNumThreads(options.threads)
-    sources, missing = find_sources(options.sources)
+    sources, missing = find_sources(options.sources, options.save)
     recognizer = Recognizer(
         options.model, view=options.view, detector=options.detector, detector_path=options.detector_path,
         size=options.size, min_score=options.min_score, align=options.align, threads=options.threads,
@@ -115,7 +115,7 @@ def _run(options: Any) -> None:
         print(f"Saved: {job.saved} of {total} in {options.save}", file=sys.stderr)
     if job.unreadable:
         print(f"ferl: error: {len(job.unreadable)} of {total} sources failed:", file=sys.stderr)
-        print(*(f"  {line}" for line in job.unreadable), sep="\n", file=sys.stderr)
+        print(*(f"  {printable(line)}" for line in job.unreadable), sep="\n", file=sys.stderr)
     if status or job.unreadable:
         raise SystemExit(status or 1)
 

@@ -2,10 +2,10 @@
 
 from ferlightning.deploy.annotate import write_picture
 from ferlightning.deploy.pictures import as_rgb
-from ferlightning.errors import FerlError
+from ferlightning.errors import FerlError, printable
 from ferlightning.files import at_home
 from ferlightning.images.crop import crop_face, level
-from ferlightning.images.decode import list_images
+from ferlightning.images.decode import is_pipe, list_images
 from ferlightning.images.detectors import build_detector
 
 
@@ -25,6 +25,8 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
     home, target = at_home(folder), at_home(out)
     if not home.exists():
         raise FerlError(f"there is no file or folder {folder}")
+    if is_pipe(home) and not home.is_dir():
+        raise FerlError(f"{folder} is a pipe or device, expected a picture or a folder")
     pictures = list_images(home) if home.is_dir() else [home]
     if not pictures:
         raise FerlError(f"there is no picture in {folder}")
@@ -55,6 +57,7 @@ def align(folder: str, out: str, size: int = 112, detector: str | None = None, u
         name = path.relative_to(home)
         write_picture(target / name.with_name(f"{name.name}.png"), crop_face(image, box, find.crop, size))
     print(f"{len(pictures) - len(left_out)} of {len(pictures)} pictures have a face, cut out in {out}")
-    print(*(f"  {line}" for line in left_out), sep="\n" if left_out else "", end="\n" if left_out else "")
+    for line in left_out:
+        print(f"  {printable(line)}")
     if unreadable:
         raise SystemExit(1)

@@ -1,16 +1,21 @@
 """Pictures and videos with the faces drawn into them, written to files that appear whole."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.deploy.recognizer import Face
-from ferlightning.deploy.sources import refuse_name
+from ferlightning.deploy.sources import partial_name, refuse_name
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)]
 """Of boxes, RGB, told apart by colour-blind people too: Okabe and Ito 2008."""
@@ -38,10 +43,22 @@ def draw(image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.uint8]:
 
 
 def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an RGB image, (H, W, 3), as the suffix says."""
-    _, code = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with replacing(path) as temporary:
-        temporary.write_bytes(code.tobytes())
+    """Write an RGB image, (H, W, 3), as the suffix says.
+
+    Raises:
+        FerlError: it is too large for its format, or the file cannot be written.
+    """
+    fits, code = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not fits:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise FerlError(
+            f"{path}: {path.suffix} takes no picture of {size} pixels: save its source as .png, then try again"
+        )
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(code.tobytes())
+    except OSError as error:
+        raise FerlError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 class VideoFile:
@@ -57,8 +74,9 @@ class VideoFile:
 
     def __init__(self, path: Path, rate: float, live: bool = False) -> None:
         self.path, self.rate, self.live = path, rate, live
-        self.partial = path.with_name(f"{path.stem}.partial.mkv")
+        self.partial = partial_name(path)
         self.writer: Any = None
+        self.lock: BinaryIO | None = None
         self.size = (0, 0)
         self.written = 0
 
@@ -70,11 +88,13 @@ class VideoFile:
         """
         if self.writer is None:
             refuse_name(self.partial)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._reserve()
             self.size = image.shape[1], image.shape[0]
             code = cv2.VideoWriter.fourcc(*"MJPG")
-            self.writer = cv2.VideoWriter(str(self.partial), code, self.rate, self.size)
+            # The whole name, since FFmpeg takes what is before a colon for a protocol.
+            self.writer = cv2.VideoWriter(str(self.partial.absolute()), code, self.rate, self.size)
             if not self.writer.isOpened():
+                self.partial.unlink(missing_ok=True)
                 raise FerlError(
                     f"{self.partial}: a video of {self.size[0]} x {self.size[1]} pixels cannot be written here"
                 )
@@ -94,12 +114,25 @@ class VideoFile:
         if self.writer is not None:
             self.writer.release()
             self.writer = None
-            written = cv2.VideoCapture(str(self.partial))  # OpenCV's writer does not tell that it failed
+            written = cv2.VideoCapture(str(self.partial.absolute()))  # OpenCV's writer does not tell that it failed
             written.set(cv2.CAP_PROP_POS_FRAMES, self.written - 1)
             whole = written.grab() and written.get(cv2.CAP_PROP_POS_FRAMES) >= self.written
             written.release()
+            if self.lock:
+                self.lock.close()
             if not whole:
-                raise FerlError(
-                    f"{self.partial}: the end could not be written: is the disk full, or does another process write it?"
-                )
+                raise FerlError(f"{self.partial}: the end could not be written: is the disk full?")
             self.partial.replace(self.path)
+
+    def _reserve(self) -> None:
+        """Keep other processes from writing this file, where the system has locks for that."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = self.partial.open("ab")
+        except OSError as error:
+            raise FerlError(f"{self.partial}: cannot be written: {error.strerror}") from None
+        if fcntl is not None:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise FerlError(f"{self.partial}: another process writes it: give another folder") from None

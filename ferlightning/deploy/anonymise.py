@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ferlightning.deploy.recognizer import Face
 from ferlightning.deploy.sources import Frame
+from ferlightning.errors import FerlError
 
 How = Literal["box", "blur", "pixelate"]
 Box = Sequence[float]
@@ -32,7 +33,12 @@ def hide(image: NDArray[np.uint8], boxes: Iterable[Box], how: How) -> NDArray[np
         boxes: of the faces: left, top, right, bottom in pixels.
         how: ``box`` paints them black. ``blur`` and ``pixelate`` leave something, by which those who have other
             pictures of the same people can tell them apart better than by chance.
+
+    Raises:
+        FerlError: there is no such way.
     """
+    if how not in get_args(How):
+        raise FerlError(f"faces are hidden by {' or '.join(get_args(How))}, not by {how!r}")
     hidden = image.copy()
     for left, top, right, bottom in boxes:
         x, y = GROWN * (right - left), GROWN * (bottom - top)

@@ -17,6 +17,8 @@ from ferlightning.runtime import open_session
 from ferlightning.weights import REGISTRY, find_file, find_weights, meant_weights
 
 Image = NDArray[np.uint8]
+MOST_MARGIN = 10.0
+"""Around a face, as a share of its side; of more, nothing of the face would be left."""
 
 
 class FaceModel(Protocol):
@@ -84,10 +86,14 @@ class OnnxModel:
         taken = known["input"]
         self.output = view or "probabilities"
         self.class_names = list(views[view] if view else known["class_names"])
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("two classes have one name")
         self.color: bool = taken["color"]
         self.size: list[int] = taken["size"]
         self.read_size: int = taken.get("read_size") or max(self.size)
         self.margin: float = taken.get("margin", 0.0)
+        if not 0 <= self.margin <= MOST_MARGIN:
+            raise ValueError(f"margin is {self.margin}")
         self.clips: bool = taken.get("clips", False)
         self.preprocess = [_build(part, path) for part in taken.get("preprocess", [])]
 

@@ -1,14 +1,16 @@
 """Pictures, folders, videos and cameras, processed one after the other: what ``ferl recognize`` does."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +28,27 @@ from ferlightning.images.decode import FIRST_BYTES
 
 MOST_AT_ONCE = 16_000_000
 """Pixels of the pictures that are held at the same time, unless a single one has more."""
+ANOTHER = re.compile(rb"\xff\xd9\xff\xd8\xff|IEND.{4}\x89PNG", re.DOTALL)
+"""The end of a JPEG or PNG image before the beginning of another one."""
 HIDING_SIZE = 640
 """Longer side to which frames are reduced where faces must not be missed."""
 HIDING_SCORE = 0.4
 """How sure a detector must be where faces must not be missed."""
+
+
+def _one_picture(beginning: bytes) -> bytes:
+    """The rest of the picture on standard input."""
+    content = bytearray(beginning)
+    while block := cast(BufferedReader, sys.stdin.buffer).read1(1 << 20):
+        looked = max(0, len(content) - 16)
+        content += block
+        # Of two pictures in one file, as phones write them, the second is not meant for the eye.
+        if ANOTHER.search(content, looked) and b"MPF\0" not in content[: 1 << 16]:
+            raise FerlError(
+                "standard input: has several pictures, one after the other: give their files, or a video in a "
+                "container, as `ffmpeg -i ... -f matroska - | ferl recognize -` does"
+            )
+    return bytes(content)
 
 
 @dataclass
@@ -97,6 +116,8 @@ class Job:
                         held = 0
             except FerlError as error:
                 self.unreadable.append(str(error))
+                if isinstance(error.__context__, KeyboardInterrupt | BrokenPipeError):  # and then a file was not ended
+                    raise error.__context__ from None
             self._tell(n + 1, len(sources), "picture")
         self._flush(pictures)
 
@@ -119,8 +140,11 @@ class Job:
                 if self.anonymize:
                     found = self.recognizer.detect(image, min_score=min(self.recognizer.min_score, HIDING_SCORE))
                     image = hide(image, [face.box for face in found], self.anonymize)
-                write_picture(self.save / source.saved, draw(image, faces))
-                self.saved += 1
+                try:
+                    write_picture(self.save / source.saved, draw(image, faces))
+                    self.saved += 1
+                except FerlError as error:
+                    self.unreadable.append(str(error))
         pictures.clear()
 
     def _standard_input(self, source: Source) -> None:
@@ -128,7 +152,7 @@ class Job:
             raise FerlError("standard input is closed")
         beginning = sys.stdin.buffer.read(16)
         if FIRST_BYTES.match(beginning) or beginning[:2] in (b"BM", b"P5", b"P6"):
-            image = as_rgb(beginning + sys.stdin.buffer.read(), name="standard input")
+            image = as_rgb(_one_picture(beginning), name="standard input")
             self._flush([(Source("-", str(Path(source.saved).with_suffix(".png")), False), image)])
         elif not beginning:
             raise FerlError("standard input is empty")
@@ -137,7 +161,10 @@ class Job:
                 file.write(beginning)
                 shutil.copyfileobj(sys.stdin.buffer, file)
                 file.flush()
-                self._video(source, file.name)
+                try:
+                    self._video(source, file.name)
+                except FerlError as error:
+                    raise FerlError(str(error).replace(file.name, "standard input")) from error.__context__
         else:
             self._video(source, open_pipe(beginning))
 
@@ -174,7 +201,7 @@ class Job:
                 video.close()
                 if file:
                     file.close()
-                    self.saved += 1
+                    self.saved += file.written > 0
 
     def _tell(self, n: int, total: int, what: str) -> None:
         """Say on the terminal, twice a second, how far it is."""

@@ -22,7 +22,8 @@ class Output:
         format: ``table`` has a line for each face of a picture; of a video, for each face that appears or changes its
             label. The others have every face of every frame.
         class_names: of the model.
-        top: how many classes are told of each face, the most probable first; None for all, in a table two.
+        top: how many classes are told of each face, the most probable first, in csv the others empty; None for all,
+            in a table two.
     """
 
     def __init__(self, file: IO[str], format: Format, class_names: list[str], top: int | None = None) -> None:
@@ -97,7 +98,8 @@ class Output:
         for face in faces:
             marks = [None] * len(points) if face.landmarks is None else [_rounded(v, 1) for v in face.landmarks.flat]
             numbers = [*(_rounded(v, 1) for v in face.box), _rounded(face.score, 3), *marks]
-            probabilities = [_rounded(p, 4) for p in face.probabilities.values()]
+            best = self._best(face)
+            probabilities = [_rounded(best.get(name), 4) for name in face.probabilities]
             writer.writerow([*place, face.track, *numbers, plain_text(face.label), *probabilities])
 
 

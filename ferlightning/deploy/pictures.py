@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.errors import FerlError
-from ferlightning.images.decode import decode_bytes, decode_image, list_images, most_pixels
+from ferlightning.images.decode import decode_bytes, decode_image, list_images, most_pixels, tell_once
 
 Order = Literal["rgb", "bgr"]
 
@@ -72,7 +72,10 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
     pictures: list[Any] = []
     for crop in as_list(crops):
         is_folder = isinstance(crop, str | os.PathLike) and Path(crop).is_dir()
-        pictures += list_images(Path(crop)) if is_folder else [crop]
+        inside = list_images(Path(crop)) if is_folder else [crop]
+        if not inside:
+            raise FerlError(f"there is no picture in {crop}")
+        pictures += inside
     for n, crop in enumerate(pictures):
         is_path = isinstance(crop, str | os.PathLike)
         name = os.fspath(crop) if is_path else str(n)
@@ -164,8 +167,13 @@ def _array_as_rgb(array: NDArray[Any], order: Order, name: str) -> NDArray[np.ui
 def _as_bytes(array: Any, name: str) -> Any:
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
-        return (array >> 8).astype(np.uint8)  # as OpenCV does it with files
+    if array.dtype.kind == "u" and array.itemsize == 2:  # of either order of bytes
+        most = int(array.max())
+        bits = 8 if most < 256 else 12 if most < 4096 else 16  # as in files
+        if most > 0 and bits < 16:
+            said = "%s is uint16, and its values are below %d: it, and others like it, are read as of %d bits"
+            tell_once(str(bits), said, name, 1 << bits, bits)
+        return (array >> (bits - 8)).astype(np.uint8)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "fiu":

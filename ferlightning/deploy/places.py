@@ -1,5 +1,6 @@
 """What the words of a command stand for: pictures, videos, cameras and streams."""
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import cv2
 
-from ferlightning.deploy.sources import VIDEOS, is_live
+from ferlightning.deploy.sources import VIDEOS, is_live, partial_name
 from ferlightning.files import at_home
 from ferlightning.images.decode import is_image, is_leftover, is_pipe, list_images
+
+log = logging.getLogger(__name__)
+COLOURLESS = (".pbm", ".pgm")
+"""Endings of formats that have no colours, in which faces are marked."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,13 @@ class Source:
     video: bool
 
 
-def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
-    """What files, folders, patterns, camera numbers and URLs stand for, and a sentence for each that is nothing."""
+def find_sources(words: list[str], save: Path | None = None) -> tuple[list[Source], list[str]]:
+    """What files, folders, patterns, camera numbers and URLs stand for, and a sentence for each that is nothing.
+
+    Args:
+        words: of a command.
+        save: where copies go: what is there already is left out of a folder around it, since it may be copies.
+    """
     found: list[Source] = []
     missing: list[str] = []
     for word in words:
@@ -39,21 +49,20 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
             found.append(Source("-", "stdin.mkv", True))
         elif is_live(word):
             found.append(Source(word, f"{_stream_name(word)}.mkv", True))
-        elif path.is_dir():
-            files = [*list_images(path), *_videos(path)]
+        elif os.path.isdir(path):  # noqa: PTH112 - Path's own raise for what is too long, or where none may look
+            files = _inside(path, save)
             if not files:
                 missing.append(f"{word}: there is no picture or video in this folder")
-            found += [_file(file, str(file.relative_to(path))) for file in sorted(files)]
+            found += [_file(file, str(file.relative_to(path))) for file in files]
         elif is_pipe(path):
             missing.append(f"{word}: is a pipe or device: give what it sends to `ferl recognize -`")
-        elif path.exists():
+        elif os.path.exists(path):  # noqa: PTH110
             found.append(_file(path, path.name))
         else:
-            matched = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-            files = sorted(file for file in matched if file.is_file() and not is_leftover(file.name))
-            if not files:
+            matched = _matched(path, save)
+            if not matched:
                 missing.append(f"{word}: there is no such file, folder or camera")
-            found += [_file(file, file.name) for file in files]
+            found += matched
     taken: set[str] = set()
     for i, source in enumerate(found):
         name, n = source.saved, 2
@@ -67,9 +76,36 @@ def find_sources(words: list[str]) -> tuple[list[Source], list[str]]:
 def _copies(source: Source, name: str) -> set[str]:
     """What an annotated copy may be called: a video until it is whole, and standard input if it is a picture, too."""
     path = Path(name)
-    names = [path, path.with_name(f"{path.stem}.partial.mkv")] if source.video else [path]
+    names = [path, partial_name(path)] if source.video else [path]
     names += [path.with_suffix(".png")] if source.place == "-" else []
     return {str(one).lower() for one in names}
+
+
+def _matched(pattern: Path, save: Path | None) -> list[Source]:
+    """The files that a pattern stands for, and those in the folders that it stands for, each once."""
+    try:
+        matched = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    except (OSError, ValueError):  # a name that is too long, or a pattern that is none
+        return []
+    matched = [path for path in matched if not is_leftover(path.name)]
+    files = {path: path.name for path in matched if path.is_file()}
+    for folder in matched:
+        if folder.is_dir():
+            files = {file: str(file.relative_to(folder.parent)) for file in _inside(folder, save)} | files
+    return [_file(file, files[file]) for file in sorted(files)]
+
+
+def _inside(folder: Path, save: Path | None) -> list[Path]:
+    files = sorted([*list_images(folder), *_videos(folder)])
+    home = save and save.resolve()
+    if home is None or folder.resolve() not in home.parents:
+        return files
+    read = [file for file in files if home not in file.resolve().parents]
+    if len(read) < len(files):
+        log.warning(
+            "%d files in %s are left out of %s, since copies are saved there", len(files) - len(read), save, folder
+        )
+    return read
 
 
 def _stream_name(source: str) -> str:
@@ -101,6 +137,6 @@ def _file(path: Path, saved: str) -> Source:
     video = path.suffix.lower() in VIDEOS or not is_image(path) or _is_animation(path)
     if video:
         saved = str(Path(saved).with_suffix(".mkv"))
-    elif not cv2.haveImageWriter(f"_{Path(saved).suffix}"):
+    elif Path(saved).suffix.lower() in COLOURLESS or not cv2.haveImageWriter(f"_{Path(saved).suffix}"):
         saved += ".png"
     return Source(str(path), saved, video)

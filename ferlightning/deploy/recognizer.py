@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.deploy.classifier import FaceModel, OnnxModel
 from ferlightning.deploy.pictures import Order, as_faces, as_list, as_rgb, looks_bgr
-from ferlightning.deploy.sources import Frame, Video, require
+from ferlightning.deploy.sources import Frame, Video, require, require_frame
 from ferlightning.deploy.tracking import Tracker
 from ferlightning.errors import FerlError
 from ferlightning.images.crop import crop_face, level
@@ -114,10 +115,15 @@ class Recognizer:
         batch: int = 64,
     ) -> None:
         require(size=size, threads=threads, batch=batch)
-        if not isinstance(model, str | Path) and not (callable(model) and hasattr(model, "class_names")):
-            raise FerlError(f"model is {model!r}, expected a name, a file, or a model as of FaceModel")
+        lacks = [name for name in ("class_names", "read_size", "margin", "clips") if not hasattr(model, name)]
+        if not isinstance(model, str | Path) and (lacks or not callable(model)):
+            raise FerlError(
+                f"model is {model!r:.80}, expected a name, a file, or a model as of FaceModel"
+                + (f", with {', '.join(lacks)}" if callable(model) else "")
+            )
         if min_score is not None and not (isinstance(min_score, Real) and 0 <= min_score <= 1):
             raise FerlError(f"min_score is {min_score!r}, expected a number from 0 to 1")
+        threads = min(threads, os.cpu_count() or 1)  # ONNX Runtime starts any number, and may never end
         self.model = OnnxModel(model, view, threads) if isinstance(model, str | Path) else model
         self.detector = (
             detector if isinstance(detector, FaceDetector) else build_detector(detector, detector_path, threads)
@@ -177,6 +183,8 @@ class Recognizer:
         for face in found:
             if len(face.box) != 4 or not all(map(math.isfinite, face.box)):
                 raise FerlError(f"the detector found a face at {face.box}, expected left, top, right, bottom in pixels")
+            if not math.isfinite(face.score):
+                raise FerlError(f"the detector gave a face the score {face.score}, expected one from 0 to 1")
         return found
 
     def stream(
@@ -195,7 +203,7 @@ class Recognizer:
             every_face: classify each face in every nth frame only, which makes its label late by up to that.
 
         Raises:
-            FerlError: the source cannot be opened.
+            FerlError: the source cannot be opened, or gives what is no frame.
         """
         require(detect_every=detect_every, size=size, every_face=every_face)
         tracker = Tracker(self.min_score)
@@ -203,8 +211,7 @@ class Recognizer:
         known: dict[int, _Expression] = {}
         opened = isinstance(source, Iterable) and not isinstance(source, str | bytes)
         for n, frame in enumerate(source if opened else Video(source)):
-            if not isinstance(frame, Frame):
-                raise FerlError(f"frame {n} is a {type(frame).__name__}, expected sources.Frame(image, index, time)")
+            require_frame(frame, n)
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1
@@ -245,6 +252,8 @@ class Recognizer:
                     f"the model gave the shape {rows.shape}, expected one row for each of the "
                     f"{len(clips[i : i + self.batch_size])} faces and {len(self.class_names)} classes in it"
                 )
+            if not np.isfinite(rows).all():
+                raise FerlError("the model gave probabilities that are no numbers: its weights are damaged")
             found[i : i + self.batch_size] = rows
         return found
 

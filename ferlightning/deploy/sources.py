@@ -1,6 +1,7 @@
 """Where pictures come from: video files, cameras and streams, frame by frame."""
 
 import logging
+import math
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +66,7 @@ def is_live(source: Any) -> bool:
     """Tell whether a source is a camera (a number) or a URL."""
     text = str(source)
     return (text.isdecimal() and len(text) < 10 and not Path(text).exists()) or bool(
-        re.match(r"[a-z][a-z0-9+.-]+://", text)
+        re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE)
     )
 
 
@@ -85,6 +87,26 @@ def require(**numbers: Any) -> None:
             raise FerlError(f"{name} is {number!r}, expected a whole number from 1")
 
 
+def partial_name(path: Path) -> Path:
+    """What a video is called until it is whole."""
+    return path.with_name(f"{path.stem}.partial.mkv")
+
+
+def require_frame(frame: Any, n: int) -> Frame:
+    """Refuse what is no frame: an image of another kind finds no face, and a time that is none hides none."""
+    if not isinstance(frame, Frame):
+        raise FerlError(f"frame {n} is a {type(frame).__name__}, expected sources.Frame(image, index, time)")
+    image = frame.image
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+        raise FerlError(f"the image of frame {n} is {kind}, expected an array (H, W, 3) of uint8, RGB")
+    if not image.size:
+        raise FerlError(f"the image of frame {n} has no pixels: its shape is {image.shape}")
+    if not (isinstance(frame.time, Real) and math.isfinite(frame.time)):
+        raise FerlError(f"the time of frame {n} is {frame.time!r}, expected seconds")
+    return frame
+
+
 def refuse_name(path: Any) -> None:
     """Refuse a name of a video that crashes OpenCV."""
     try:
@@ -102,8 +124,8 @@ class Video:
     Args:
         source: a file, the number of a camera, or a URL.
         every: take every nth frame.
-        start: seconds to skip.
-        end: seconds after which to stop; None for the end of the source.
+        start: seconds to skip, from 0.
+        end: seconds after which to stop, after ``start``; None for the end of the source.
 
     Attributes:
         live: whether the source has no end of its own.
@@ -117,12 +139,17 @@ class Video:
     def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
         self.source, self.every, self.start, self.end = source, every, start, end
         require(every=every)
+        for name, seconds in (("start", start), ("end", math.inf if end is None else end)):
+            if not isinstance(seconds, Real) or not seconds >= 0:
+                raise FerlError(f"{name} is {seconds!r}, expected seconds from 0")
+        if end is not None and end <= start:
+            raise FerlError(f"end is {end:g}, expected a time after start, {start:g}")
         if not isinstance(source, str | os.PathLike) and (not isinstance(source, int) or not is_live(source)):
             raise FerlError(
                 f"there is {source!r:.80} in place of a video: give a file, the number of a camera or a URL; or frames,"
                 " each a ferlightning.deploy.sources.Frame(image, index, time)"
             )
-        if not is_live(source) and not Path(str(source)).exists():
+        if not is_live(source) and not os.path.exists(source):  # noqa: PTH110 - Path's own raises where none may look
             raise FerlError(f"there is no file {source}")
         refuse_name(source)
         self.capture = self._open()
@@ -155,7 +182,7 @@ class Video:
             self.capture = None
 
     def _open(self) -> Any:
-        text = str(self.source)
+        text = re.sub(r"^[^:/]+(?=://)", lambda scheme: scheme[0].lower(), str(self.source))
         if text.isdecimal() and is_live(text):
             capture = cv2.VideoCapture(int(text))
         elif is_live(text) and cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
@@ -165,11 +192,20 @@ class Video:
         return capture if capture.isOpened() else None
 
     def _all(self) -> Iterator[Frame]:
-        """The frames of a file."""
+        """The frames of a file, each later than the one before, whatever times the file tells.
+
+        Raw video tells none, and in recordings that were joined they begin anew.
+        """
         index = round(float(self.capture.get(cv2.CAP_PROP_POS_FRAMES))) if self.start else 0
         first = True
+        seconds, before, ahead = -math.inf, -math.inf, 0.0
         while self.capture.grab():
-            seconds = float(self.capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+            told = float(self.capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+            following = index / self.rate if before == -math.inf else seconds + 1 / self.rate
+            if told < before or (index and not told):
+                ahead = following - told
+            before = told
+            seconds = told + ahead if told + ahead > seconds else following
             if self.end is not None and seconds > self.end:
                 return
             if index % self.every == 0 and seconds >= self.start - 1e-6:

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_SIDE = 8192
+"""Of the square that is cut out, in pixels; a larger one is cut out of a smaller picture."""
+
 
 def crop_face(image: NDArray[np.uint8], box: Sequence[float], share: float, size: int) -> NDArray[np.uint8]:
     """Cut out the square around a box's centre; beyond the border, its pixels are repeated.
@@ -25,6 +28,12 @@ def crop_face(image: NDArray[np.uint8], box: Sequence[float], share: float, size
     side = max(1, round(share * (bottom - top)))
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     height, width = image.shape[:2]
+    if side > MOST_SIDE:  # of a picture that is hardly wider than a line, the square would be of gigabytes
+        scale = MOST_SIDE / 2 / side
+        smaller: Any = cv2.resize(
+            image, [max(1, round(scale * length)) for length in (width, height)], interpolation=cv2.INTER_AREA
+        )
+        return crop_face(smaller, [scale * end for end in box], share, size)
     # A square that misses the picture altogether shows the border's pixels.
     x, y = min(max(x, 1 - side), width - 1), min(max(y, 1 - side), height - 1)
     cut: Any = image[max(y, 0) : y + side, max(x, 0) : x + side]

@@ -203,7 +203,7 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
             "set the environment variable FERL_MAX_PIXELS to a larger number"
         )
     if several:
-        _tell("frames", "%s has several frames or pages: of it, and of others like it, the first is read", name)
+        tell_once("frames", "%s has several frames or pages: of it, and of others like it, the first is read", name)
     if mode == "F" or (mode == "I" and content.startswith((b"II*", b"MM"))):  # 32 bits, of which OpenCV makes black
         return _of_32_bits(content, color, name)
     data = np.frombuffer(content, np.uint8)
@@ -231,7 +231,7 @@ def _of_fewer_bits(data: NDArray[np.uint8], color: bool, name: str, dark: NDArra
         return dark
     bits = 8 if deep.max() < 256 else 12
     said = "%s is of 16 bits, and its values are below %d: it, and others like it, are read as of %d bits"
-    _tell(str(bits), said, name, 1 << bits, bits)
+    tell_once(str(bits), said, name, 1 << bits, bits)
     image: NDArray[Any] = np.right_shift(deep, bits - 8)
     return image[..., ::-1] if color else image
 
@@ -251,13 +251,14 @@ def _of_32_bits(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
             f"{name}: has values from {low:g} to {high:g}, in 32 bits a pixel: write it with 8 bits, or from 0 to 255"
         )
     if image.mode == "F" and high <= 1:
-        _tell("floats", "%s has floats up to 1: in it, and in others like it, 1 is read as white", name)
+        tell_once("floats", "%s has floats up to 1: in it, and in others like it, 1 is read as white", name)
         values = values * 255
     grey: NDArray[np.uint8] = values.round().astype(np.uint8)
     return np.repeat(grey[..., None], 3, 2) if color else grey
 
 
-def _tell(key: str, message: str, *values: object) -> None:
+def tell_once(key: str, message: str, *values: object) -> None:
+    """Warn, unless there was a warning of this key before."""
     if key not in _told:
         _told.add(key)
         log.warning(message, *values)

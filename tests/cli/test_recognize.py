@@ -87,6 +87,42 @@ def test_all_that_can_be_read_is_done_and_the_rest_is_listed(capsys: pytest.Capt
     assert saved == ["a.png", "below/b.jpg", "c-1.png", "c-2.png", "film.mkv"]
 
 
+def test_copies_are_not_recognised_again_and_a_pattern_may_mean_folders(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("in/below").mkdir(parents=True)
+    cv2.imwrite("in/a.png", face())
+    cv2.imwrite("in/below/b.pgm", face()[:, :, 0])
+    for words in (["in"], ["in"], ["i*"]):
+        out, _ = run(capsys, *words, CROPPED, "--format=jsonl", "--save=in/out")
+        assert [json.loads(line)["source"] for line in out.splitlines()] == ["in/a.png", "in/below/b.pgm"]
+    assert "2 files in in/out are left out of in, since copies are saved there" in caplog.text
+    saved = cv2.imread("in/out/below/b.pgm.png")
+    assert (saved != saved[:, :, :1]).any(), "a format without colours would hide the box"
+
+
+def test_a_copy_that_cannot_be_written_is_told_and_the_rest_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    fromarray(np.full((1, 66_000), 90, np.uint8)).save("wide.bmp")
+    Path("wide.bmp").rename("wide.jpg")  # JPEG has at most 65,535 pixels on a side
+    cv2.imwrite("x:y.png", face())
+    write_video("x:y.avi", 4)  # before a colon FFmpeg sees a protocol
+    _, err = run(capsys, "wide.jpg", "x:y.png", "x:y.avi", CROPPED, "--save=out", status=1)
+    assert "wide.jpg: .jpg takes no picture of 66000 x 1 pixels" in err and "Saved: 2 of 3 in out" in err
+    assert len(frames_of("out/./x:y.mkv")) == 4 and sorted(x.name for x in Path("out").iterdir()) == [
+        "x:y.mkv",
+        "x:y.png",
+    ]
+
+
+def test_frames_are_later_than_those_before_them_whatever_the_video_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """A raw stream of JPEG images tells no times, and labels are smoothed in time."""
+    images = [cv2.imencode(".jpg", np.full((160, 160, 3), 8 * n, np.uint8))[1].tobytes() for n in range(20)]
+    Path("raw.mjpeg").write_bytes(b"".join(images))
+    out, _ = run(capsys, "raw.mjpeg", CROPPED, "--format=jsonl")
+    times = [json.loads(line)["time"] for line in out.splitlines()]
+    assert len(times) == 20 and (np.diff(times) > 0.01).all()
+
+
 def test_the_formats_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("=1+1.png", face(1))
     cv2.imwrite("b.png", face(2))
@@ -106,6 +142,10 @@ def test_the_formats_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0]["source"] == "'=1+1.png"  # which no spreadsheet runs
     best = json.loads(run(capsys, "b.png", CROPPED, "--format=jsonl", "--top=2", "--view=fer2013")[0])["faces"][0]
     assert len(best["probabilities"]) == 2 and best["label"] in best["probabilities"]
+    (row,) = csv.DictReader(io.StringIO(run(capsys, "b.png", CROPPED, "--format=csv", "--top=2", "--view=fer2013")[0]))
+    told = {name: float(row[name]) for name in ("anger", "fear", "happiness", "neutral", "sadness") if row[name]}
+    assert told == {name: p for name, p in best["probabilities"].items() if name in told}
+    assert sum(bool(value) for value in list(row.values())[-7:]) == 2
 
 
 def test_a_video_is_cut_thinned_and_saved(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from ferlightning import FerlError, Recognizer
 from ferlightning.deploy.pictures import as_rgb
+from ferlightning.images.crop import crop_face
 from tests.deploy.common import Blobs, Brightness
 
 
@@ -29,6 +30,21 @@ def test_arrays_of_every_kind_are_one_picture(rgb: np.ndarray) -> None:
     assert np.array_equal(as_rgb(rgb.astype(np.int64)), rgb)
     grey = np.repeat(rgb[:, :, :1], 3, 2)
     assert np.array_equal(as_rgb(rgb[:, :, 0]), grey) and np.array_equal(as_rgb(rgb[:, :, :1]), grey)
+
+
+def test_sixteen_bits_are_read_as_in_a_file(rgb: np.ndarray, tmp_path: Path) -> None:
+    deep = rgb.astype(np.uint16) * 16  # of a camera with 12 bits
+    cv2.imwrite(str(tmp_path / "a.png"), deep[:, :, ::-1])
+    assert np.array_equal(as_rgb(tmp_path / "a.png"), rgb)
+    assert np.array_equal(as_rgb(deep), rgb) and np.array_equal(as_rgb(deep.astype(">u2")), rgb)
+
+
+def test_a_line_is_cut_out_without_gigabytes() -> None:
+    line = np.repeat(np.arange(30_000, dtype=np.int32)[:, None, None] * 255 // 30_000, 3, 2).astype(np.uint8)
+    crop = crop_face(line, (0, 0, 1, 30_000), 1.0, 48)
+    assert crop.shape == (48, 48, 3)
+    expected = (np.arange(48) + 0.5) / 48 * 255
+    assert np.abs(crop[:, 24, 0] - expected).max() < 4
 
 
 def test_one_picture_is_a_batch_of_one(rgb: np.ndarray, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ferlightning import FerlError, Recognizer
 from ferlightning.contracts import Detection
 from ferlightning.deploy.recognizer import Face
-from ferlightning.deploy.sources import Frame
+from ferlightning.deploy.sources import Frame, Video
 from ferlightning.deploy.tracking import Tracker
 from tests.deploy.common import Blobs, Brightness, Image, dots
 
@@ -29,6 +29,26 @@ def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
             next(Recognizer(detector="none").stream(source))
     with pytest.raises(FerlError, match="every_face is 0"):
         next(Recognizer(detector="none").stream("a.mp4", every_face=0))
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (Frame(np.zeros((9, 9, 3)), 0, 0.0), r"frame 0 is float64 \(9, 9, 3\), expected an array"),  # type: ignore[arg-type]
+        (Frame(dots()[:, :, 0], 0, 0.0), r"frame 0 is uint8 \(\d+, \d+\), expected an array"),
+        (Frame(dots()[:0], 0, 0.0), "frame 0 has no pixels"),
+        (Frame(dots(), 0, float("nan")), "the time of frame 0 is nan"),
+    ],
+)
+def test_what_is_no_frame_is_refused(frame: Frame, message: str) -> None:
+    with pytest.raises(FerlError, match=message):
+        next(Recognizer(Brightness(), detector=Blobs()).stream([frame]))
+
+
+@pytest.mark.parametrize("when", [{"start": -1.0}, {"end": float("nan")}, {"start": 2.0, "end": 1.0}])
+def test_times_that_mean_nothing_are_refused(when: dict[str, float]) -> None:
+    with pytest.raises(FerlError, match=r"(start|end) is .*expected"):
+        Video("a.mp4", **when)
 
 
 def test_what_detectors_and_models_of_ones_own_give_is_checked() -> None:

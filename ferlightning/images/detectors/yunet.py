@@ -37,10 +37,17 @@ class YuNet(FaceDetector):
 
     def __init__(self, threads: int = 1, path: str | Path | None = None) -> None:
         super().__init__(threads)
-        self.session = open_session(Path(path) if path else find_file(YUNET, "yunet"), threads)
+        path = Path(path) if path else find_file(YUNET, "yunet")
+        self.session = open_session(path, threads)
         self.names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         if not {output.name for output in self.session.get_outputs()}.issuperset(self.names):
             raise FerlError(f"{path} is not YuNet: it has no output {self.names[0]}")
+        sides = self.session.get_inputs()[0].shape[2:]
+        if any(isinstance(side, int) for side in sides):
+            raise FerlError(
+                f"{path} takes pictures of {' x '.join(map(str, sides))} pixels alone, as YuNet's file of 2023 does; "
+                f"expected one of any size: {YUNET.url}"
+            )
 
     def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
         scale = min(1.0, size / max(image.shape[:2]))
