@@ -85,7 +85,7 @@ def test_a_network_from_any_of_its_files_predicts_what_the_command_predicts(trai
 @pytest.mark.slow
 def test_it_predicts_what_the_command_predicts_of_clips(ferl: Ferl) -> None:
     run = ferl("fit", *ONE_EPOCH, "--data.frames=[2,5]", "--model.sequence=GRU", "--model.sequence.hidden=8")
-    ferl("predict", f"--ckpt_path={best(run)}")
+    ferl("predict", f"--ckpt_path={best(run)}", "--trainer.precision=32-true")
     np.testing.assert_allclose(own(run, frames=[2, 5]), predicted(run), atol=1e-5)
 
 
