@@ -341,6 +341,9 @@ def test_the_bare_name_of_a_plateau_is_torchs_which_waits_for_validations(
     ferl("fit", *words, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     saved = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["scheduler"]
     assert saved["class_path"] == "torch.optim.lr_scheduler.ReduceLROnPlateau"
+    ferl("fit", *words, "--model.scheduler.monitor=val/accuracy", "--trainer.default_root_dir=other")
+    saved = yaml.safe_load(Path("other/config.yaml").read_text())["model"]["init_args"]["scheduler"]
+    assert saved["init_args"]["monitor"] == "val/accuracy"
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]["last_epoch"] == 1
 
 
