@@ -1,6 +1,11 @@
-"""What docs/browser.md says of servers: its JavaScript is run, its configuration of Triton is held against the file."""
+"""What docs/browser.md says of servers: its JavaScript and C++ run, its configuration of Triton is that of the file.
+
+The C++ needs the headers of ONNX Runtime, which are in no wheel: ``ORT_HEADERS`` names their folder, such as
+``usr/include/onnxruntime`` of Debian 13's package ``libonnxruntime-dev``. The library is the one of the wheel.
+"""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +19,8 @@ from ferlightning.weights import find_weights
 from tests.export.test_web_browser import RUNTIME_DIR
 
 NODE = shutil.which("node")
+COMPILER = shutil.which("c++")
+HEADERS = os.environ.get("ORT_HEADERS")
 
 
 def block(beginning: str) -> str:
@@ -38,6 +45,19 @@ def test_javascript_gives_the_probabilities_of_python(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     expected = session().run(["probabilities"], {"image": np.full((1, 1, 48, 48), 128, np.uint8)})[0][0]
     np.testing.assert_allclose(json.loads(done.stdout), expected, atol=1e-4)
+
+
+@pytest.mark.skipif(not (COMPILER and HEADERS), reason="no C++ compiler, or ORT_HEADERS does not name a folder")
+def test_cpp_gives_the_probabilities_of_python(tmp_path: Path) -> None:
+    (library,) = Path(onnxruntime.__file__).with_name("capi").glob("libonnxruntime.so.*")
+    (tmp_path / "small.onnx").write_bytes(find_weights("ferl-small.onnx").read_bytes())
+    (tmp_path / "face.cpp").write_text(block("#include"))
+    (tmp_path / "libonnxruntime.so.1").symlink_to(library)  # the name by which programs look for it
+    built = [COMPILER, "-std=c++17", f"-I{HEADERS}", "face.cpp", "libonnxruntime.so.1", "-Wl,-rpath,$ORIGIN", "-oface"]
+    subprocess.run(built, cwd=tmp_path, check=True)
+    done = subprocess.run(["./face"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = session().run(["probabilities"], {"image": np.zeros((1, 1, 48, 48), np.uint8)})[0][0]
+    np.testing.assert_allclose([float(line) for line in done.stdout.split()], expected, atol=6e-4)  # three decimals
 
 
 def test_the_configuration_of_triton_is_that_of_the_file() -> None:
