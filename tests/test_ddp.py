@@ -119,3 +119,44 @@ def test_two_machines_train_as_one_does_and_neither_outlives_the_other(
         and "Traceback" not in out.split("ferl: error")[0]
     )
     nodes[1].communicate()
+
+
+@pytest.mark.slow
+def test_two_tasks_of_a_slurm_job_have_it_put_back_once_whatever_each_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM signals each task when it comes to it; SIGTERM to all follows, once the job is put back."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    job = {"JOB_ID": "4242", "JOB_NAME": "train", "NTASKS": "2", "NTASKS_PER_NODE": "1", "NNODES": "2", "LOCALID": "0"}
+    job |= {"NODELIST": "localhost"}
+    paths = f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "ferlightning", "fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=9999"]
+    command += ["--trainer.accelerator=cpu", "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
+    environment = {f"SLURM_{name}": value for name, value in job.items()}
+    environment |= {"PATH": paths, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    tasks = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | environment | {"SLURM_PROCID": rank, "SLURM_NODEID": rank},
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    while not [*Path("runs").glob("*/slurm-*/checkpoints/last.ckpt")]:
+        assert all(process.poll() is None for process in tasks)
+        time.sleep(0.2)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        for process in tasks:
+            process.send_signal(number)
+            time.sleep(0.5)
+    for process in tasks:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 143, out
+        assert "go on from the last whole epoch" in out
+    assert Path("asked").read_text() == "requeue 4242\n"

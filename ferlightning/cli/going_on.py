@@ -3,15 +3,19 @@
 import json
 import math
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
-from lightning.pytorch import Trainer
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ferlightning.checkpoint import read_checkpoint
+from ferlightning.cli.run_folder import slurm_job
 from ferlightning.errors import FerlError
 from ferlightning.files import remove_unfinished
 
@@ -137,6 +141,44 @@ def stopped(folder: Path, signum: signal.Signals) -> None:
     how = f"go on from the last whole epoch by: ferl fit --ckpt_path={last}"
     print(f"Stopped by {signum.name}; {how if last.is_file() else 'no epoch was finished: start again'}")
     raise SystemExit(128 + signum)
+
+
+class EndAlone(Callback):
+    """Ends each of several processes as soon as SIGTERM comes to it.
+
+    Lightning has each wait for the others then and there. They are at other operations, such as the sum of the
+    gradients, so that they would wait for ever. Nothing is lost: the run goes on from its last whole epoch.
+    """
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def end(number: int, _: object) -> NoReturn:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(number)
+            raise SIGTERMException
+
+        signal.signal(signal.SIGTERM, end)  # Lightning has set its own just before
+
+    on_train_start = on_sanity_check_start
+
+
+def puts_back() -> signal.Signals | None:
+    """The signal at which SLURM has to be asked to put the job back, where several processes train.
+
+    Lightning saves first, for which they wait for each other, as at SIGTERM; it leaves a signal alone that is handled.
+    """
+    return signal.SIGUSR1 if SLURMEnvironment.detect() and SLURMEnvironment().world_size() > 1 else None
+
+
+def put_back(_: int) -> None:
+    """Have SLURM put the job back, which ends it; the first process does."""
+    if SLURMEnvironment().global_rank() == 0:
+        command = ["scontrol", "requeue", str(slurm_job())]
+        try:
+            status: object = subprocess.call(command)
+        except OSError as error:
+            status = error.strerror
+        outcome = f"failed: {status}" if status else "it goes on from the last whole epoch"
+        print(f"The time of the job is nearly up. {' '.join(command)}: {outcome}", flush=True)
 
 
 def _plain(value: Any) -> Any:

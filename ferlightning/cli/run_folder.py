@@ -203,14 +203,19 @@ def _stem(config: Path) -> str:
     return config.stem if config.stem != "config" else folder.name or config.stem
 
 
-def _job(args: Sequence[str]) -> str | None:
-    """What a run is called within a SLURM job, which may have several; the same when the job starts again."""
+def slurm_job() -> str | None:
+    """The number of the SLURM job that this is, and of the task if it is one of an array; None in none."""
     if "SLURM_JOB_ID" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
-    job = os.environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = "_".join((os.environ["SLURM_ARRAY_JOB_ID"], os.environ.get("SLURM_ARRAY_TASK_ID", "")))
-    return f"slurm-{job}-{hashlib.sha256(chr(0).join(args).encode()).hexdigest()[:6]}"
+        return "_".join((os.environ["SLURM_ARRAY_JOB_ID"], os.environ.get("SLURM_ARRAY_TASK_ID", "")))
+    return os.environ["SLURM_JOB_ID"]
+
+
+def _job(args: Sequence[str]) -> str | None:
+    """What a run is called within a SLURM job, which may have several; the same when the job starts again."""
+    job = slurm_job()
+    return job and f"slurm-{job}-{hashlib.sha256(chr(0).join(args).encode()).hexdigest()[:6]}"
 
 
 def _restarted() -> bool:

@@ -32,12 +32,22 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ferlightning.checkpoint import CONFIG, checkpoint_of, read_checkpoint, read_header
 from ferlightning.cli import index
 from ferlightning.cli.check import DEFAULTS
 from ferlightning.cli.configs import read
-from ferlightning.cli.going_on import check_schedule, nothing_left, own, refuse_another_optimizer, stopped
+from ferlightning.cli.going_on import (
+    EndAlone,
+    check_schedule,
+    nothing_left,
+    own,
+    put_back,
+    puts_back,
+    refuse_another_optimizer,
+    stopped,
+)
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
@@ -365,12 +375,17 @@ class FerlCLI(LightningCLI):
         if self.ckpt_path and nothing_left(self.config.fit, self.ckpt_path, self.run_folder):
             return
         self.lock: FileLock | None = None
-        # Lightning knows SIGTERM and SIGINT; a third signal takes the way of the first.
-        with asked_to_end(lambda _: os.kill(os.getpid(), signal.SIGTERM), HANG_UP) as hung_up:
+        if self.trainer.world_size > 1:
+            self.trainer.callbacks.insert(0, EndAlone())  # type: ignore[attr-defined]
+        with (
+            # Lightning knows SIGTERM and SIGINT; a third signal takes the way of the first.
+            asked_to_end(lambda _: os.kill(os.getpid(), signal.SIGTERM), HANG_UP) as hung_up,
+            asked_to_end(put_back, puts_back()),
+        ):
             try:
                 super()._run_subcommand(subcommand)
-            except SystemExit:  # Lightning's answer to a signal, with a status of its own
-                if self.trainer.received_sigterm:
+            except SystemExit as end:  # Lightning's answer to a signal, with a status of its own
+                if isinstance(end, SIGTERMException):
                     stopped(self.run_folder, signal.Signals(hung_up[0]) if hung_up else signal.SIGTERM)
                 if self.trainer.interrupted:
                     stopped(self.run_folder, signal.SIGINT)
