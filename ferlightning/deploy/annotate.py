@@ -1,5 +1,6 @@
 """Pictures and videos with the faces drawn into them, written to files that appear whole."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,21 +26,55 @@ MOST_COPIES = 250
 
 def draw(image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.uint8]:
     """A copy of an RGB image, (H, W, 3), with a box, label and confidence for each face."""
-    drawn = image.copy()
-    scale = max(0.4, min(image.shape[:2]) / 900)
+    drawn, (height, width) = image.copy(), image.shape[:2]
+    scale = max(0.4, min(height, width) / 900)
     thick = max(1, round(2 * scale))
-    for i, face in enumerate(faces):
-        color = COLORS[(i if face.track is None else face.track - 1) % len(COLORS)]
-        left, top, right, bottom = (round(v) for v in face.box)
+    colors = [COLORS[(i if face.track is None else face.track - 1) % len(COLORS)] for i, face in enumerate(faces)]
+    names = [f"{face.label} {100 * face.probabilities[face.label]:.0f} %" for face in faces]
+    texts = [name if face.track is None else f"{face.track}: {name}" for name, face in zip(names, faces, strict=True)]
+    sizes = [cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick) for text in texts]
+    line = max((text_height + 2 * base for (_, text_height), base in sizes), default=0)
+    boxes = [tuple(round(v) for v in face.box) for face in faces]
+    for (left, top, right, bottom), color in zip(boxes, colors, strict=True):
         cv2.rectangle(drawn, (left, top), (right, bottom), color, thick)
-        text = f"{face.label} {100 * face.probabilities[face.label]:.0f} %"
-        text = text if face.track is None else f"{face.track}: {text}"
-        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-        x = min(max(left, 0), max(0, image.shape[1] - width))
-        y = top if top > height + 2 * base else min(bottom + height + 2 * base, image.shape[0])
-        cv2.rectangle(drawn, (x, y - height - 2 * base), (x + width, y), color, cv2.FILLED)
-        cv2.putText(drawn, text, (x, y - base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thick, cv2.LINE_AA)
+    places = place_labels(boxes, [text_width for (text_width, _), _ in sizes], line, width, height)
+    for (x, y), text, ((text_width, _), base), color in zip(places, texts, sizes, colors, strict=True):
+        cv2.rectangle(drawn, (x, y), (x + text_width - 1, y + line - 1), color, cv2.FILLED)
+        cv2.putText(drawn, text, (x, y + line - base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thick, cv2.LINE_AA)
     return drawn
+
+
+def place_labels(
+    boxes: Sequence[Sequence[int]], widths: Sequence[int], line: int, width: int, height: int
+) -> list[tuple[int, int]]:
+    """Where labels go: above their boxes, else below, else as near as no other label is in the way.
+
+    Args:
+        boxes: left, top, right and bottom of each.
+        widths: of the labels, in pixels.
+        line: their height.
+        width: of the picture.
+        height: of the picture.
+
+    Returns:
+        The left upper corners, x and y.
+    """
+    places: list[tuple[int, int]] = []
+    for (left, top, right, bottom), w in zip(boxes, widths, strict=True):
+        columns = [min(max(x, 0), max(0, width - w)) for x in (left, right - w)]
+        below = min(bottom, height - line)
+        above, quarter = top - line if top > line else below, max(1, line // 4)
+        nearby = [y for step in range(quarter, height, quarter) for y in (above - step, below + step)]
+        inside = [y for y in [*nearby, *range(above, below, quarter)] if 0 <= y <= height - line]  # last, on the face
+        possible = [(x, y) for y in [above, below, *inside] for x in columns]
+        taken = list(zip(places, widths, strict=False))
+        free = (
+            (x, y)
+            for x, y in possible
+            if all(x + w <= a or a + wide <= x or abs(y - b) >= line for (a, b), wide in taken)
+        )
+        places.append(next(free, possible[0]))
+    return places
 
 
 def write_picture(path: Path, image: NDArray[np.uint8]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ferlightning import Recognizer
 from ferlightning.contracts import Detection, FaceDetector
+from ferlightning.deploy.annotate import place_labels
 from ferlightning.deploy.anonymise import hide_stream
 from ferlightning.deploy.sources import Frame
 from ferlightning.export import web
@@ -55,6 +56,10 @@ def test_labels_of_neighbouring_faces_lie_beside_each_other(tmp_path: Path) -> N
             assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
             covered[int(np.ceil(y)) : int(y + h), int(np.ceil(x)) : int(x + w)] += 1
         assert covered.max() == 1
+    whole = [[[round(v) for v in box] for box in boxes] for boxes in groups]
+    found = javascript(tmp_path, code, given | {"groups": whole, "h": 20})  # a whole number of quarters
+    expected = [place_labels(boxes, widths[: len(boxes)], 20, width, height) for boxes in whole]
+    assert found == [[list(place) for place in places] for places in expected], "as in Python"
 
 
 def test_faces_are_cut_out_as_by_opencv(tmp_path: Path) -> None:
