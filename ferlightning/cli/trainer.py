@@ -76,6 +76,7 @@ from ferlightning.models.averaging import EMA as EMA  # imported so that its sho
 from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
+from ferlightning.models.optim import ReduceLROnPlateau
 from ferlightning.models.sized import at_most_of
 from ferlightning.parts.losses.classification import CrossEntropy
 from ferlightning.signals import HANG_UP, asked_to_end
@@ -106,7 +107,6 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
-PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", "quiet")
 """Arguments of one command; a saved configuration serves the others too."""
 
@@ -488,8 +488,9 @@ class FerlCLI(LightningCLI):
 
 
 def _by_name(cls: Any, name: str) -> str:
-    """The path of a class by its name; torch's scheduler goes before the one of Lightning that has the same name."""
-    return PLATEAU if name == PLATEAU.rpartition(".")[2] else _by_any_name(cls, name)
+    """The path of a class by its name; our scheduler goes before those of torch and Lightning of the same name."""
+    plateau = ReduceLROnPlateau
+    return f"{plateau.__module__}.{name}" if name == plateau.__name__ else _by_any_name(cls, name)
 
 
 def _moved(value: Any, before: str, now: str) -> Any:

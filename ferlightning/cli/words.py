@@ -19,8 +19,6 @@ def in_order(args: Sequence[str]) -> list[str]:
     for arg in args:
         name, equals, value = arg.partition("=")
         arg = f"{name}=null" if value == "None" else arg
-        if value == "ReduceLROnPlateau" and any(word.startswith(f"{name}.monitor=") for word in args):
-            arg = f"{name}=lightning.pytorch.cli.ReduceLROnPlateau"  # torch's, by the same name, has no such option
         if name.endswith(BY_CLASS) and value.startswith("{"):
             arg = f"{name}=" + KEY.sub(r" '\1':", value)
         options = [i for i, word in enumerate(ordered) if word.startswith(f"{name}.")]

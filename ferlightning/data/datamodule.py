@@ -492,23 +492,31 @@ class FaceData(LightningDataModule):
 
     @cached_property
     def _groups(self) -> tuple[NDArray[np.str_], bool]:
-        """What a drawn split keeps together, (N,), and whether it is subjects; else copies and frames of recordings."""
+        """What a drawn split keeps together, (N,), and whether it is subjects; else copies and frames of recordings.
+
+        Faces of one picture, which are items of one name, stay together either way.
+        """
         subject = self.raw.subject
         if (subject != "").all() and len(np.unique(subject)) > 1:
-            return subject, True
+            return _linked(subject, self.raw.name), True
         content = item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
-        sequence = self.raw.sequence
-        if not (sequence != "").any():
-            return content, False
-        _, linked = np.unique(
-            np.concatenate([content, np.where(sequence == "", content, sequence)]), return_inverse=True
-        )
-        n = np.arange(len(content))
-        return copy_groups(np.concatenate([n, n]), linked, len(content)).astype(np.str_), False
+        return _linked(content, self.raw.sequence, self.raw.name), False
 
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:
         return pixel_moments(self.store, self.items["train"])
+
+
+def _linked(group: NDArray[np.str_], *others: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Groups, (N,), of items that share their group, or a name in one of the others, directly or by way of others."""
+    n = np.arange(len(group))
+    for names in others:
+        if len(known := names[names != ""]) == len(np.unique(known)):
+            continue  # nothing to link; and the draw of before, which goes by the names of groups
+        (_, one), (_, other) = (np.unique(values, return_inverse=True) for values in (group, names))
+        shared = np.concatenate([one, np.where(names == "", one, len(n) + other)])
+        group = copy_groups(np.concatenate([n, n]), shared, len(n)).astype(np.str_)
+    return group
 
 
 def _shared_memory() -> float:

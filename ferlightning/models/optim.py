@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import ReduceLROnPlateau as OfLightning
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
@@ -14,6 +15,13 @@ from ferlightning.errors import FerlError
 Scale = Mapping[str, float]
 """Name of a module or parameter, such as ``backbone.layers.0``, to the factor of the learning rate of all below it."""
 Named = Iterable[tuple[str, nn.Parameter]]
+
+
+class ReduceLROnPlateau(OfLightning):
+    """The schedule of this name: that of Lightning, and so of torch, with a metric to watch if none is given."""
+
+    def __init__(self, optimizer: Optimizer, monitor: str = "val/loss", **options: Any) -> None:
+        super().__init__(optimizer, monitor, **options)
 
 
 def below(name: str, prefix: str) -> bool:

@@ -333,18 +333,26 @@ def test_a_cosine_that_rises_again_is_told(ferl: Ferl, capsys: pytest.CaptureFix
     assert f"{note}: from there on the learning rate rises again. To train on, start a new" in capsys.readouterr().out
 
 
-def test_the_bare_name_of_a_plateau_is_torchs_which_waits_for_validations(
+def test_the_bare_name_of_a_plateau_takes_a_monitor_and_waits_for_validations(
     ferl: Ferl, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*WORDS, *NO_REPORT, "--model.scheduler=ReduceLROnPlateau", "--model.scheduler.patience=0"]
-    assert "limit_val_batches is 0" in refused(ferl, capsys, "fit", *words, "--trainer.limit_val_batches=0")
-    ferl("fit", *words, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
-    saved = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]["scheduler"]
-    assert saved["class_path"] == "torch.optim.lr_scheduler.ReduceLROnPlateau"
-    ferl("fit", *words, "--model.scheduler.monitor=val/accuracy", "--trainer.default_root_dir=other")
-    saved = yaml.safe_load(Path("other/config.yaml").read_text())["model"]["init_args"]["scheduler"]
-    assert saved["init_args"]["monitor"] == "val/accuracy"
-    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]["last_epoch"] == 1
+    """Of three epochs one is validated; without a word the loss is watched."""
+    words = [*WORDS, *NO_REPORT, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2"]
+    bare = "--model.scheduler=ReduceLROnPlateau"
+    assert "limit_val_batches is 0" in refused(ferl, capsys, "fit", *words, bare, "--trainer.limit_val_batches=0")
+    schedule = {"class_path": "ReduceLROnPlateau", "init_args": {"monitor": "val/accuracy", "patience": 0}}
+    Path("a.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"scheduler": schedule}}}))
+    for folder, more, monitor in (
+        ("run", [bare, "--model.scheduler.patience=0"], "val/loss"),
+        ("words", ["--model.scheduler.monitor=val/accuracy", bare], "val/accuracy"),
+        ("yaml", ["--config=a.yaml"], "val/accuracy"),
+    ):
+        ferl("fit", *words, *more, f"--trainer.default_root_dir={folder}")
+        saved = yaml.safe_load(Path(folder, "config.yaml").read_text())["model"]["init_args"]["scheduler"]
+        assert saved["init_args"]["monitor"] == monitor
+        state = torch.load(f"{folder}/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]
+        assert (state["monitor"], state["last_epoch"]) == (monitor, 1)
+    ferl("validate", "--ckpt_path=yaml/checkpoints/last.ckpt")  # without --trust
 
 
 def test_a_checkpoint_wins_over_other_weights_and_says_so(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferlightning.data import YOLO
+from ferlightning.data import YOLO, Table
 from ferlightning.data.inspection import describe, recognise
 from ferlightning.errors import FerlError
 
@@ -164,3 +164,22 @@ def test_what_has_no_texts_of_boxes_is_another_data_set(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "train.txt").write_text("a.png happy\nb.png sad\n")
     assert [source.data_set for source in recognise(tmp_path)] == ["Table"]
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_faces_of_one_picture_are_on_one_side_of_a_drawn_split(people: bool, tmp_path: Path) -> None:
+    """Twenty pictures of three faces each, by boxes of a table; with people, each picture shows two of ten pairs."""
+    rng, rows = np.random.default_rng(0), ["image,x,y,w,h,label" + ",person" * people]
+    for n in range(20):
+        Image.fromarray(rng.integers(0, 256, (10, 30), np.uint8)).save(tmp_path / f"{n}.png")
+        for face, label in enumerate(("anger", "fear", "sadness")):
+            person = f",P{n % 10}{'ab'[face % 2]}" if people else ""
+            rows.append(f"{n}.png,{10 * face},0,10,10,{label}{person}")
+    (tmp_path / "faces.csv").write_text("\n".join(rows))
+    data = Table(str(tmp_path / "faces.csv"))
+    splits: dict[str, set[int]] = {}
+    for name, split in zip(data.raw.name, data.split(), strict=True):
+        splits.setdefault(str(name), set()).add(int(split))
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    assert set.union(*splits.values()) == {0, 1, 2}
