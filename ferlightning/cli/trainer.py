@@ -305,6 +305,8 @@ class FerlCLI(LightningCLI):
         given = trainer.callbacks if isinstance(trainer.callbacks, list | None) else [trainer.callbacks]
         if not given:  # [] and null leave out all
             return
+        bars = [callback for callback in given if _kind(callback) is ProgressBar]
+        given = [callback for callback in given if callback not in bars[:-1]]  # one added takes the place of ours
         switches = {
             ModelCheckpoint: trainer.enable_checkpointing, ProgressBar: trainer.enable_progress_bar,
             LearningRateMonitor: trainer.logger,
@@ -355,7 +357,7 @@ class FerlCLI(LightningCLI):
             if str(given.strategy).startswith(("auto", "ddp", "single")):  # others write checkpoints in their own way
                 plugins = given.plugins if isinstance(given.plugins, list) else [given.plugins] if given.plugins else []
                 kwargs["plugins"] = [*plugins, CheckpointFiles()]
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
             raise FerlError(f"trainer: {error}") from error
         except RuntimeError as error:
@@ -367,6 +369,10 @@ class FerlCLI(LightningCLI):
             ) from error
         finally:
             self.config[self.command] = changed
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # else it asks the first logger
+                callback.dirpath = str(self.run_folder / "checkpoints")
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand != "fit":

@@ -16,6 +16,7 @@ from rich import reconfigure
 
 from ferlightning.cli.check import check
 from ferlightning.cli.main import main
+from ferlightning.cli.short import checkpoint_in
 from ferlightning.data import SyntheticFaces
 from tests.conftest import NO_REPORT, SMALL, TINY, write_fer2013
 
@@ -111,6 +112,21 @@ def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
     assert {path.name for path in run.glob("[!.]*")} == {"config.yaml", "metrics.csv", "checkpoints", "report_val"}
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert "EarlyStopping" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("callbacks", [[], ["--trainer.callbacks=null"]])
+def test_another_logger_leaves_the_checkpoints_in_the_run_folder(callbacks: list[str], ferl: Ferl) -> None:
+    """Lightning's own logger has a folder of its own, where it would put them, and no command would find them."""
+    run = ferl("fit", *TINY, *SMALL, *callbacks, "--trainer.max_epochs=1", "--trainer.logger=true")
+    assert {path.parent for path in run.rglob("*.ckpt")} == {run / "checkpoints"}
+    ferl("validate", f"--ckpt_path={checkpoint_in(str(run))}")
+
+
+def test_a_bar_that_is_added_takes_the_place_of_ours(ferl: Ferl) -> None:
+    run = ferl("fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1", "--trainer.callbacks+=RichProgressBar")
+    config = (run / "config.yaml").read_text()
+    assert "RichProgressBar" in config
+    assert "progress.Progress" not in config
 
 
 def test_the_bar_of_a_terminal_shows_speed_best_and_time_left(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
