@@ -338,6 +338,35 @@ def test_bad_tables(tmp_path: Path, rows: str, message: str) -> None:
         Table(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "refused"),
+    [
+        ("data_split", ["train", "test"], True),
+        ("Dataset", ["Training", "PublicTest"], True),
+        ("dataset", ["FER2013", "RAF-DB"], False),
+        ("note", ["seen at a train station", "test"], False),
+        ("country", ["tr", "de"], False),
+    ],
+)
+def test_a_column_is_a_split_by_its_values_too(column: str, values: list[str], refused: bool, tmp_path: Path) -> None:
+    """Read as any other column, the split would be drawn anew, and test images trained on."""
+    rows = [f"{file},{NAMES[i % 3]},{values[i % 2]}\n" for i, file in enumerate(write_images(tmp_path))]
+    table = tmp_path / "labels.csv"
+    table.write_text(f"path,label,{column}\n" + "".join(rows))
+    lines = [dict(zip(("path", "label", column), row.strip().split(","), strict=True)) for row in rows]
+    (tmp_path / "labels.json").write_text(json.dumps(lines))
+    for path in (table, tmp_path / "labels.json"):
+        if refused:
+            with pytest.raises(FerlError, match=f"{path.name}: the column {column} looks like a split and is not read"):
+                Table(str(path))
+        else:
+            assert Table(str(path)).remarks[0] == f"Columns of {path.name} that were not read: {column}."
+        path.unlink()
+    for name, part in (("train", rows[:9]), ("test", rows[9:])):  # files say it
+        (tmp_path / f"{name}.csv").write_text(f"path,label,{column}\n" + "".join(part))
+    assert np.bincount(Table(str(tmp_path)).raw.split).tolist() == [9, 0, 9]
+
+
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     rows = [f"{file},{i % 3},{NAMES[i % 3]},30\n" for i, file in enumerate(write_images(tmp_path))]
     (tmp_path / "labels.csv").write_text("path,label,emotion,age\n" + "".join(rows))

@@ -3,7 +3,7 @@
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,16 +55,25 @@ def has_images(path: Path) -> bool:
     return kind in SHARDS and shard_has_images(path)
 
 
-def unread_columns(path: Path) -> list[str]:
-    """The columns of a table for which ``has_images`` is true that ``read_rows`` leaves out."""
+def unread_columns(path: Path) -> list[tuple[str, str]]:
+    """The columns that ``read_rows`` leaves out, with their values in the first row; of shards without these."""
     kind = path.suffix.lower()
     if kind in TEXT:
         form = _form(path)
-        names = [name for name in form.names if name not in form.votes] if form else []
+        assert form is not None
+        rows = (cells for _, cells in read_cells(path, form.delimiter) if any(cells) and cells != form.names)
+        found = list(zip_longest(form.names, next(rows, [])[: len(form.names)], fillvalue=""))
+        found = [(name, value) for name, value in found if name not in form.votes]
+    elif kind in JSON:
+        found = [(name, str(value)) for name, value in next(_objects(path), {}).items()]
     else:
-        names = [*next(_objects(path), {})] if kind in JSON else shard_columns(path)
-    read = kinds(names).values()
-    return [name for n, name in enumerate(names) if n not in read and name and not name.startswith("Unnamed:")]
+        found = [(name, "") for name in shard_columns(path)]
+    read = kinds([name for name, _ in found]).values()
+    return [
+        (name, value)
+        for n, (name, value) in enumerate(found)
+        if n not in read and name and not name.startswith("Unnamed:")
+    ]
 
 
 def vote_columns(path: Path) -> list[str]:

@@ -35,6 +35,8 @@ OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
 UNUSUAL = re.compile(r"\\|//|(^|/)\.{0,2}(/|$)")
 """Paths that are not normal, as others nearly all are."""
+SPLIT_VALUE = re.compile(r"[A-Za-z_-]{3,}")
+"""A value that may be the name of a split, and no text with such a word."""
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
@@ -187,7 +189,7 @@ class Table(OwnImages):
         twice = unlabelled = 0
         for table in self.tables:
             own = self._own_split(table) if len(self.tables) > 1 or not self.place.is_file() else None
-            rows = self._rows(table)
+            rows = self._rows(table, own)
             folder, by_name = self._home(table, rows, own)
             by_row = bool(self.by_value) or (not self.by_hand and any(row.cells.get("split") for row in rows))
             for row in rows:
@@ -224,7 +226,7 @@ class Table(OwnImages):
             [file for file, _ in found.values()], {path: where for (path, _), (_, where) in found.items()}
         )
 
-    def _rows(self, table: Path) -> list[Row]:
+    def _rows(self, table: Path, own: str | None) -> list[Row]:
         """The rows of a table, their paths without what they begin with on another machine; what is odd is remarked."""
         rows = list(read_rows(table))
         if not rows:
@@ -239,7 +241,7 @@ class Table(OwnImages):
                 f"The label of a row of {table.name} is the one of {', '.join(voted)} with the largest number; "
                 "where two have it, there is none."
             )
-        self._remark_unread(table, "split" in first.cells or bool(self.by_hand))
+        self._remark_unread(table, "split" in first.cells or bool(self.by_hand), own)
         if "left" in first.cells:
             self.remarks.append(f"Of the images of {table.name}, the part in the box of their row is read.")
         if first.content is None and (elsewhere := _elsewhere(self.images, first.cells["path"])):
@@ -298,16 +300,16 @@ class Table(OwnImages):
         if left := len(self.left_out):
             self.remarks.append(f"{left:,} images of splits that data.split does not name were left out.")
 
-    def _remark_unread(self, table: Path, split: bool) -> None:
+    def _remark_unread(self, table: Path, split: bool, own: str | None) -> None:
         unread = unread_columns(table)
-        for name in () if split else unread:
-            if split_of(name):
+        for name, value in () if split else unread:
+            if split_of(name) or (own is None and SPLIT_VALUE.fullmatch(value) and split_of(value)):
                 raise FerlError(
                     f"{table}: the column {name} looks like a split and is not read. Call it split, with the values "
-                    "train, val and test, or rename it"
+                    "train, val and test, or remove it"
                 )
         if unread:
-            self.remarks.append(f"Columns of {table.name} that were not read: {some(unread)}.")
+            self.remarks.append(f"Columns of {table.name} that were not read: {some([name for name, _ in unread])}.")
 
     def _class(self, label: str, where: str) -> str:
         """The class of a label, empty for none; how the label spells it is kept."""
