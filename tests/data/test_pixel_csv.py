@@ -390,7 +390,7 @@ BAD_HEADERS = {
     "several columns for usage (": [b"emotion,pixels,Usage,Usage\n", b"emotion,pixels,Usage,split\n"],
     "several columns for emotion (": [b"emotion,label,pixels\n"],
     "has no column emotion, but others, such as 'mood'": [b"mood,pixels\n"],
-    "has the column 'usgae': is it misspelt?": [b"emotion,pixels,Usgae\n"],
+    "has the column 'Usgae': is it misspelt?": [b"emotion,pixels,Usgae\n"],
     "is a zip archive": [b"PK\x03\x04abc"],
     "is packed by gzip": [b"\x1f\x8b\x08"],
     "the download failed": [b"<!DOCTYPE html>\n<html>", b"<html>"],
@@ -474,9 +474,28 @@ def test_other_forms_of_the_same_rows(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(text_lines, "BLOCK", 20_001)
     found = read(write(tmp_path / "a.csv", FORMS[kind](plain.read_bytes())))
     assert_equal(found, truth(plain))
-    said = {"no header": "has no header", "more columns": "has columns that are not read: photoby"}
+    said = {"no header": "has no header", "more columns": "has columns that are not read: Photo by"}
     assert len(found.remarks) == (kind.split(",")[0] in said)
     assert not found.remarks or said[kind.split(",")[0]] in found.remarks[0]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_split_under_another_name_is_refused_not_drawn_anew(wide: bool, tmp_path: Path) -> None:
+    pixels = ["8"] * 2304
+    columns, row = "pixels", " ".join(pixels)
+    if wide:
+        columns, row = ",".join(f"pixel{n}" for n in range(2304)), ",".join(pixels)
+    for name, value in (("dataset", "Training"), ("is_train", "1"), ("Is Test", "0")):
+        for header, line in (
+            (f"emotion,{columns},{name}\n", f"3,{row},{value}\n"),
+            (f"{name},emotion,{columns}\n", f"{value},3,{row}\n"),
+        ):
+            said = error_of(write(tmp_path / "a.csv", [header.encode(), line.encode()]))
+            assert f"a.csv: the column {name} looks like a split and is not read. Call it split" in said
+    lines = [f"emotion,{columns},emotion_name,dataset\n".encode(), f"3,{row},happy,FER2013\n".encode()]
+    assert read(write(tmp_path / "a.csv", lines)).remarks == [
+        "a.csv has columns that are not read: emotion_name, dataset."
+    ]
 
 
 def test_labels_that_a_spreadsheet_made_decimal(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 from ferlightning.errors import FerlError, printable
 
@@ -39,6 +40,25 @@ def split_of(name: str) -> str | None:
     if found == {"train", "val"} or whole.startswith("trainval"):
         return "train"
     return found.pop() if len(found) == 1 else None
+
+
+def refuse_unread_split(table: Path, columns: Iterable[tuple[str, str]], decided: bool) -> None:
+    """Refuse a table with a column of splits that is not read: they would be drawn anew, and test images trained on.
+
+    Args:
+        table: its file.
+        columns: those that are not read, with their values in the first row.
+        decided: the name of the file says its split, so that values mean something else.
+
+    Raises:
+        FerlError: the name or the value of a column is one of splits.
+    """
+    for name, value in columns:
+        if split_of(name) or (not decided and re.fullmatch("[A-Za-z_-]{3,}", value) and split_of(value)):
+            raise FerlError(
+                f"{table}: the column {name} looks like a split and is not read. Call it split, with the values train, "
+                "val and test, or remove it"
+            )
 
 
 def splits_by_hand(given: Mapping[str, Names]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.data.sources.names import SPLIT_NAMES
+from ferlightning.data.sources.names import SPLIT_NAMES, refuse_unread_split, split_of
 from ferlightning.data.sources.text_lines import DELIMITERS, decode, first_line, line_blocks, split_cells
 from ferlightning.data.store import UNDECIDED, UNLABELLED
 from ferlightning.emotions import canonical
@@ -65,9 +65,12 @@ def find_form(path: Path) -> Form:
         return form
     tables = [_header_cells(line, delimiter) for delimiter in DELIMITERS]
     delimiter, cells = max(zip(DELIMITERS, tables, strict=True), key=lambda pair: len(pair[1]))
-    plain = [re.sub(r"[\W_]", "", cell).lower() for cell in cells]
-    names = [next((key for key, known in COLUMNS.items() if name in known), name) for name in plain]
-    run = [i for i, name in enumerate(names) if re.fullmatch(r"(pixel|px|p)?[0-9]+", name)]
+    plain = [*map(_plain, cells)]
+    names = [
+        next((key for key, known in COLUMNS.items() if name in known), name if name in INDEX else cell)
+        for name, cell in zip(plain, cells, strict=True)
+    ]
+    run = [i for i, name in enumerate(plain) if re.fullmatch(r"(pixel|px|p)?[0-9]+", name)]
     wide = "pixels" not in names and len(run) >= LEAST**2 and run[-1] - run[0] + 1 == len(run)
     if wide:
         names[run[0] : run[-1] + 1] = ["pixels"]
@@ -83,14 +86,18 @@ def find_form(path: Path) -> Form:
     ]:
         raise FerlError(f"{said}has several columns for {twice[0]}: rename or remove all but one of them")
     others = [name for name in names if name not in COLUMNS and name not in INDEX]
-    known = [name for key in COLUMNS for name in COLUMNS[key]]
-    if unclear := [name for name in others if get_close_matches(name, known, cutoff=0.75)]:
+    missing = [name for key in COLUMNS if key not in names for name in COLUMNS[key]]
+    if unclear := [name for name in others if get_close_matches(_plain(name), missing, cutoff=0.75)]:
         raise FerlError(f"{said}has the column {unclear[0]!r}: is it misspelt? Rename it; expected {expected}")
     if "emotion" not in names and others:
         raise FerlError(
             f"{said}has no column emotion, but others, such as {others[0]!r}; expected {expected}. Rename it"
         )
     return Form(names, delimiter, header=True, one_pixel_a_column=wide)
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"[\W_]", "", cell).lower()
 
 
 def _header_cells(line: str, delimiter: str) -> list[str]:
@@ -136,6 +143,7 @@ def read_pixel_csv(path: Path, classes: Sequence[str]) -> PixelCsv:
     """
     form = find_form(path)
     reader = _Reader(form, classes)
+    others = [name for name in form.names if name not in COLUMNS and name not in INDEX]
     images: NDArray[np.uint8] | None = None
     labels, splits = [], []
     n = 0
@@ -145,6 +153,11 @@ def read_pixel_csv(path: Path, classes: Sequence[str]) -> PixelCsv:
             if images is None:
                 reader.side = reader.first_side(lines[0])
                 images = _room(path, reader.side)
+                if others and "usage" not in form.names:
+                    cells = _header_cells(decode(lines[0]), form.delimiter)
+                    ends = [*range(at := form.names.index("pixels") + 1), *range(at - len(form.names), 0)]
+                    first = [(name, cells[n]) for name, n in zip(form.names, ends, strict=True) if name in others]
+                    refuse_unread_split(path, first, decided=split_of(path.stem) is not None)
             part = reader.parse(lines) or reader.parse_each(lines)
         except _LineError as error:
             last = error.row == len(lines) - 1 and next(blocks, None) is None
@@ -161,7 +174,7 @@ def read_pixel_csv(path: Path, classes: Sequence[str]) -> PixelCsv:
     if images is None:
         raise FerlError(f"{path}: no rows after the header. Fetch the file again")
     remarks = [] if form.header else [f"{path.name} has no header: its columns were taken for {','.join(form.names)}."]
-    if others := [name for name in form.names if name not in COLUMNS and name not in INDEX]:
+    if others:
         remarks.append(f"{path.name} has columns that are not read: {', '.join(others)}.")
     return PixelCsv(images[:n], np.concatenate(labels), np.concatenate(splits).astype(np.int8), remarks)
 

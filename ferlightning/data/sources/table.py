@@ -12,7 +12,7 @@ from ferlightning.data.sources.columns import Row
 from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.folder import odd_names
 from ferlightning.data.sources.layouts import Layout, choose_layout, place
-from ferlightning.data.sources.names import Names, no_such, some, split_of, strict_number
+from ferlightning.data.sources.names import Names, no_such, refuse_unread_split, some, split_of, strict_number
 from ferlightning.data.sources.rows import SUFFIX, has_images, read_rows, unread_columns, vote_columns
 from ferlightning.data.sources.shards import SHARDS
 from ferlightning.data.sources.text_lines import is_utf8
@@ -35,8 +35,6 @@ OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
 UNUSUAL = re.compile(r"\\|//|(^|/)\.{0,2}(/|$)")
 """Paths that are not normal, as others nearly all are."""
-SPLIT_VALUE = re.compile(r"[A-Za-z_-]{3,}")
-"""A value that may be the name of a split, and no text with such a word."""
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
@@ -302,12 +300,8 @@ class Table(OwnImages):
 
     def _remark_unread(self, table: Path, split: bool, own: str | None) -> None:
         unread = unread_columns(table)
-        for name, value in () if split else unread:
-            if split_of(name) or (own is None and SPLIT_VALUE.fullmatch(value) and split_of(value)):
-                raise FerlError(
-                    f"{table}: the column {name} looks like a split and is not read. Call it split, with the values "
-                    "train, val and test, or remove it"
-                )
+        if not split:
+            refuse_unread_split(table, unread, decided=own is not None)
         if unread:
             self.remarks.append(f"Columns of {table.name} that were not read: {some([name for name, _ in unread])}.")
 
