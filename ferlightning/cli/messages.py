@@ -149,7 +149,7 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     names = part_names(slot)
     if name.lower() in ("none", "false", "no", "off", ""):
         return f"{key}: there is no part called {name!r}; --{key}=null leaves it out"
-    if name in names:
+    if name in names or ("," in name and key.split(".")[-1] in LISTS):
         return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
     if "." in name:
         return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"

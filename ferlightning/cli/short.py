@@ -163,7 +163,7 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         if not words:  # else mistakes are told first
             raise FerlError(NO_DATA)
         return words
-    if typed := next((place for place in places if re.match(r"\w+=", place) and not Path(place).exists()), None):
+    if typed := next((place for place in places if re.match(r"[\w.]+=", place) and not Path(place).exists()), None):
         hint = meant(typed.partition("=")[0], ()).removesuffix(" (known: none)")
         raise FerlError(f"{typed!r} is no data set; options begin with two dashes{hint}")
     if len(places) > 1:

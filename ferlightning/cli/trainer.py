@@ -76,7 +76,7 @@ from ferlightning.models.averaging import EMA as EMA  # imported so that its sho
 from ferlightning.models.classifier import Classifier as Classifier
 from ferlightning.models.ensemble import Ensemble
 from ferlightning.models.files import CheckpointFiles
-from ferlightning.models.optim import ReduceLROnPlateau
+from ferlightning.models.optim import ReduceLROnPlateau, better
 from ferlightning.models.sized import at_most_of
 from ferlightning.parts.losses.classification import CrossEntropy
 from ferlightning.signals import HANG_UP, asked_to_end
@@ -433,7 +433,8 @@ class FerlCLI(LightningCLI):
             self.model.check_training()
             options, steps = self.config.fit.model.init_args, steps_of_epoch(self.trainer, self.datamodule)
             note = check_schedule(options, self.trainer, steps, self.ckpt_path)
-            self._check_monitors(["val/loss", *map(str, self.model.val_metrics), "train/loss", "train/accuracy"])
+            scores = [*map(str, self.model.val_metrics)]
+            self._check_monitors(options.scheduler, ["val/loss", *scores, "train/loss", "train/accuracy"])
         keep_freed_memory()
         if not is_first():
             return
@@ -450,12 +451,22 @@ class FerlCLI(LightningCLI):
         if log.exists():  # resumed: the new logger would delete what went before
             log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
 
-    def _check_monitors(self, logged: list[str]) -> None:
-        """Refuse a callback that monitors what is not logged; Lightning would notice only after an epoch."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            name = getattr(callback, "monitor", None)
-            if name is not None and name not in logged and not re.match(r"(val|train)/loss_|lr-", name):
-                raise FerlError(f"trainer.callbacks: {type(callback).__name__} monitors {name!r}{meant(name, logged)}")
+    def _check_monitors(self, schedule: Any, logged: list[str]) -> None:
+        """Refuse to monitor what is not logged, which shows after an epoch, or its worst value, which shows nowhere."""
+        monitors = [("trainer.callbacks", type(x).__name__, vars(x)) for x in self.trainer.callbacks]  # type: ignore[attr-defined]
+        if schedule is not None:
+            monitors.append(("model.scheduler", schedule.class_path.rpartition(".")[2], schedule.get("init_args", {})))
+        for key, kind, options in monitors:
+            name = options.get("monitor")
+            if name is None or name.startswith("lr-"):
+                continue
+            if name not in logged and not re.match(r"(val|train)/loss_", name):
+                raise FerlError(f"{key}: {kind} monitors {name!r}{meant(name, logged)}")
+            if (options.get("mode") or better(name)) != better(name):
+                raise FerlError(
+                    f"{key}: {kind} monitors {name} with mode={options['mode']}, as if it were the better the "
+                    f"{'larger' if better(name) == 'min' else 'smaller'}: give --{key}.mode={better(name)}"
+                )
 
     def after_predict(self) -> None:
         """Fail with the images that could not be read; the others are predicted."""

@@ -1,7 +1,8 @@
 """Learning rates that differ between parameters: ``lr_scale``, a factor for all below a name. And fast updates."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import ReduceLROnPlateau as OfLightning
@@ -18,10 +19,28 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 
 class ReduceLROnPlateau(OfLightning):
-    """The schedule of this name: that of Lightning, and so of torch, with a metric to watch if none is given."""
+    """The schedule of this name: that of Lightning, and so of torch, which need not be told what to watch.
 
-    def __init__(self, optimizer: Optimizer, monitor: str = "val/loss", **options: Any) -> None:
-        super().__init__(optimizer, monitor, **options)
+    Args:
+        optimizer: whose rates are reduced.
+        monitor: the metric that is watched.
+        mode: what is better, ``min`` or ``max``; null: ``min`` of a loss, else ``max``.
+        options: those of torch.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(optimizer, monitor, mode=mode or better(monitor), **options)
+
+
+def better(metric: str) -> Literal["min", "max"]:
+    """Which of two values of a metric is the better one, by its name: the smaller of losses and errors."""
+    return "min" if re.search("/(loss|nll|calibration_error)", metric) else "max"
 
 
 def below(name: str, prefix: str) -> bool:

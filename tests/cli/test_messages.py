@@ -106,14 +106,32 @@ def test_a_working_folder_that_is_gone_is_told(
     assert capsys.readouterr().err == "ferl: error: the working folder: No such file or directory\n"
 
 
-def test_a_monitor_that_is_not_logged_is_refused_before_the_first_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+STOP = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor"]
+PLATEAU = "--model.scheduler=ReduceLROnPlateau"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([STOP[0], f"{STOP[1]}=val_acc"], "EarlyStopping monitors 'val_acc' (did you mean val/accuracy?)"),
+        ([STOP[0], f"{STOP[1]}=val/accuracy"], "monitors val/accuracy with mode=min, as if it were the better the "
+         "smaller: give --trainer.callbacks.mode=max"),
+        ([STOP[0], f"{STOP[1]}=val/loss", "--trainer.callbacks.mode=max"], "give --trainer.callbacks.mode=min"),
+        ([PLATEAU, "--model.scheduler.monitor=val_loss"], "ReduceLROnPlateau monitors 'val_loss' (did you mean val/"),
+        ([PLATEAU, "--model.scheduler.monitor=val/macro_f1", "--model.scheduler.mode=min"],
+         "--model.scheduler.mode=max"),
+        (["--model.losses=FocalLoss,CrossEntropy"], "is a list: give --model.losses=[FocalLoss,CrossEntropy]"),
+        (["trainer.max_epochs=1"], "'trainer.max_epochs=1' is no data set; options begin with two dashes"),
+    ],
+)  # fmt: skip
+def test_habits_that_would_train_otherwise_than_meant_are_refused_before_the_first_epoch(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *TINY, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc"])
+        main(["fit", *TINY, *words])
     assert stop.value.code == 2
-    assert "EarlyStopping monitors 'val_acc' (did you mean val/accuracy?)" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from ferlightning.contracts.modules import Output, Restorer, Stage
 from ferlightning.errors import FerlError
+from ferlightning.models import optim
 from ferlightning.models.classifier import Classifier
 from ferlightning.parts import LSTM, AdditiveAttention, ConvStack, CrossEntropy, FocalLoss, MLPHead, ResNet, SVMHead
 from ferlightning.plugins import parts
@@ -354,6 +355,20 @@ def test_plateau_watches_validation() -> None:
     classifier = model(optimizer=sgd, scheduler=schedule)
     fit(classifier, epochs=3)
     assert rates(classifier)["head.classify.weight"] == pytest.approx(0.025)  # the first value is the best by default
+
+
+def test_plateau_knows_which_values_of_its_metric_are_better() -> None:
+    """Of an accuracy that rises in each step, and a loss that falls, no rate is reduced; the other way all are."""
+    for monitor, mode, rates in (
+        ("val/accuracy", None, [1.0, 0.001]), ("val/nll", None, [0.001, 1.0]), ("val/loss", None, [0.001, 1.0]),
+        ("val/loss", "max", [1.0, 0.001]),
+    ):  # fmt: skip
+        for values, rate in zip(([1, 2, 3, 4], [4, 3, 2, 1]), rates, strict=True):
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            schedule = optim.ReduceLROnPlateau(optimizer, monitor, mode, patience=0, factor=0.1)  # type: ignore[arg-type]
+            for value in values:
+                schedule.step(value)
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
 
 
 def test_plateau_steps_after_validations_alone() -> None:
