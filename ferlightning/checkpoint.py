@@ -35,6 +35,7 @@ HEADER = "ferlightning"
 """Key of the header in a checkpoint, and in the metadata of a safetensors file."""
 CONFIG = "config"
 """Key of the resolved configuration in a checkpoint of the command line."""
+ALONE = "Weights alone are given by --model.init_from, beside the network that they are of: --model.backbone=..."
 ENDS = ("weight", "bias")
 """The tensors of a linear layer, such as an auxiliary head."""
 VALUES = 1_000_000
@@ -119,7 +120,7 @@ def read_checkpoint(path: str | Path, device: Any = "cpu") -> dict[str, Any]:
 def _checked(stored: dict[str, Any], path: str | Path) -> dict[str, Any]:
     state = stored.get("state_dict")
     if not isinstance(state, Mapping):
-        raise FerlError(f"{path} is no checkpoint: it has no state_dict")
+        raise FerlError(f"{path} is no checkpoint: it has no state_dict. {ALONE}")
     kinds = {"callbacks": dict, "training_frames": Tensor}
     named = {name: x for name, x in state.items() if not str(name).endswith("_extra_state")}
     odd = [f"state_dict {name}" for name, x in named.items() if not isinstance(name, str) or not isinstance(x, Tensor)]
@@ -264,7 +265,7 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """
     header = stored.get(HEADER)
     if not isinstance(header, dict) or not {"network", "format"} <= header.keys():
-        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning")
+        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning. {ALONE}")
     header.setdefault("views", {})
     members = header.get("members", [header])
     needed = {"class_names", "head"}

@@ -184,6 +184,9 @@ def test_a_file_that_is_no_checkpoint_is_told(trained: Path, tmp_path: Path) -> 
     torch.save({"state_dict": {}}, damaged)
     with pytest.raises(FerlError, match=r"damaged\.ckpt does not say how its network was built"):
         load(damaged)
+    torch.save({"conv.weight": torch.zeros(3)}, damaged)
+    with pytest.raises(FerlError, match="no state_dict. Weights alone are given by --model.init_from"):
+        load(damaged)
     (tmp_path / "x.safetensors").write_bytes(b"no tensors")
     with pytest.raises(FerlError, match=r"x\.safetensors is no safetensors file"):
         load(tmp_path / "x.safetensors")

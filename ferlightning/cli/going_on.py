@@ -122,16 +122,18 @@ def _new_run(checkpoint: str) -> str:
 
 
 def nothing_left(config: Any, checkpoint: str, folder: Path) -> bool:
-    """Whether the run of a checkpoint has trained all its epochs and made its report; then say so."""
-    done = read_checkpoint(checkpoint, device="meta").get("epoch", -1) + 1
-    most = config.trainer.max_epochs
+    """Whether the run of a checkpoint has trained all its epochs or steps and made its report; then say so."""
+    stored = read_checkpoint(checkpoint, device="meta")
+    done = {"epochs": stored.get("epoch", -1) + 1, "steps": stored.get("global_step", 0)}
+    most = {unit: config.trainer[f"max_{unit}"] for unit in done}
+    over = [unit for unit in done if most[unit] not in (None, -1) and done[unit] >= most[unit]]
     wanted = ["report_val", *(["report"] if config.test_after_fit else [])]
-    if most in (None, -1) or done < most or not all((folder / name / "metrics.json").is_file() for name in wanted):
+    if not over or not all((folder / name / "metrics.json").is_file() for name in wanted):
         return False
     scheduler = config.model.get("init_args", {}).get("scheduler")
     bound = scheduler is not None and scheduler.class_path.endswith(".OneCycleLR")
-    how = _new_run(checkpoint) if bound else "Raise --trainer.max_epochs to go on"
-    print(f"{folder} has finished its {most} epochs: nothing is left to train. {how}")
+    how = _new_run(checkpoint) if bound else f"Raise --trainer.max_{over[0]} to go on"
+    print(f"{folder} has finished its {most[over[0]]} {over[0]}: nothing is left to train. {how}")
     return True
 
 

@@ -64,8 +64,9 @@ def spell_out(args: Sequence[str]) -> Spelled:
     if not named and not any(re.match(r"--(ckpt_path|config|model)\b", word) for word in words):
         what = " FACES" if command == "predict" else ""
         raise FerlError(f"ferl {command} needs a trained model: ferl {command} RUN{what}, {MODEL}")
-    runs = [Path(path, "checkpoints").is_dir() for path in named[:2]]
-    if command == "predict" and runs == [False, True] and Path(named[0]).is_dir():
+    runs = [Path(path, "checkpoints").is_dir() or path in REGISTRY for path in named[:2]]
+    pictures = bool(named) and Path(named[0]).exists() and Path(named[0]).suffix not in WEIGHTS
+    if command == "predict" and runs == [False, True] and pictures:
         raise FerlError(f"the model comes first: ferl predict {named[1]} {named[0]}")
     if named and not values(words, "ckpt_path"):
         model = checkpoint_in(named.pop(0))
@@ -83,6 +84,10 @@ def spell_out(args: Sequence[str]) -> Spelled:
             raise FerlError(f"ferl predict: there is no file or folder {path}")
         if Path(path, "checkpoints").is_dir():
             raise FerlError(f"ferl predict takes one model: {path} is a run folder, and no pictures")
+    if named and values(words, "data.predict_folder"):
+        raise FerlError(
+            f"ferl predict takes pictures by --data.predict_folder or as words, such as {named[0]}, not both"
+        )
     photos = f"[{', '.join(map(_quoted, named))}]" if len(named) > 1 else "".join(map(plain, named))
     return Spelled([command, *words, *([f"--data.predict_folder={photos}"] if named else [])], [])
 

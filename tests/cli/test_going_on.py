@@ -65,6 +65,16 @@ def test_a_finished_run_says_so_and_stays_as_it_is(run: Path, ferl: Ferl, capsys
     assert contents(run) == before
 
 
+def test_a_run_that_has_taken_all_its_steps_says_so(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    ferl("fit", *WORDS, "--trainer.max_epochs=3", "--trainer.max_steps=2")  # of two an epoch
+    before = contents(Path("run"))
+    ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt")
+    assert (
+        "run has finished its 2 steps: nothing is left to train. Raise --trainer.max_steps" in capsys.readouterr().out
+    )
+    assert contents(Path("run")) == before
+
+
 def test_a_finished_run_without_its_report_makes_it(run: Path, ferl: Ferl) -> None:
     """It was killed between its last epoch and its report."""
     shutil.rmtree(run / "report_val")

@@ -109,6 +109,8 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "test begun": ["begun has no checkpoint yet"],
         "test": ["ferl test RUN", "--ckpt_path"],
         "predict photos runs/photos/one": ["ferl predict runs/photos/one photos"],
+        "predict photos ferl-small": ["ferl predict ferl-small photos"],
+        "predict ferl-small photos --data.predict_folder=more": ["photos, not both"],
         "test runs/photos/one/config.yaml": ["give its run folder, runs/photos/one"],
         "fit runs/photos/one": ["no data", "--ckpt_path=runs/photos/one"],
         "fit photos epochs=3": ["--trainer.max_epochs"],
