@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ferlightning.deploy.recognizer import Face
 from ferlightning.deploy.sources import Frame
+from ferlightning.deploy.tracking import KEPT, SHOWN
 from ferlightning.errors import FerlError
 
 How = Literal["box", "blur", "pixelate"]
@@ -22,7 +23,11 @@ SIGMA = 0.2
 CELLS = 8
 """Cells across a pixelated face."""
 DELAY = 0.5
-"""Seconds for which a face is hidden before it is found first and after it is found last."""
+"""Seconds for which a face is hidden before it is found first, and by which a stream is late."""
+SPREAD = 0.5
+"""Share of its width and height by which more is hidden of a face, on each side, for each second that it is lost."""
+NEAR = 3.0
+"""Widths and heights within which a face that appears may be one that was lost."""
 
 
 def hide(image: NDArray[np.uint8], boxes: Iterable[Box], how: How) -> NDArray[np.uint8]:
@@ -65,50 +70,73 @@ def _resized(part: Any, scale: float) -> Any:
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
 
 
-@dataclass
-class _Waiting:
-    frame: Frame
-    faces: list[Face]
-    boxes: list[Box]
+Sighting = tuple[float, NDArray[np.float64]]
+"""The time at which a face was found, and its box."""
 
 
 def hide_stream(stream: Iterable[tuple[Frame, list[Face]]], how: How) -> Iterator[tuple[Frame, list[Face]]]:
     """A stream of frames without their faces, half a second late.
 
-    A face is hidden from half a second before it is found first to half a second after it is found last, and wherever
-    it is lost in between.
+    A face is hidden from half a second before it is found first to a second after it is found last, but at least in the
+    frame before and the frame after, and wherever it is lost in between: over all that lies between where it was found,
+    where it is found next, and where its movement takes it from both, and the more around it the longer it is lost.
 
     Args:
         stream: what ``Recognizer.stream`` yields, best with a search in every frame.
         how: see ``hide``.
     """
-    waiting: deque[_Waiting] = deque()
-    last: dict[int, tuple[float, Box]] = {}
+    waiting: deque[tuple[Frame, list[Face]]] = deque()
+    seen: dict[int, list[Sighting]] = {}
+
+    def oldest() -> tuple[Frame, list[Face]]:
+        nonlocal seen
+        frame, faces = waiting.popleft()
+        boxes = [*(face.box for face in faces), *_places(seen.values(), frame.time)]
+        recent = {number: found for number, found in seen.items() if found[-1][0] >= frame.time - KEPT}
+        seen = {n: [one for one in found if one[0] >= frame.time - 2 * KEPT] for n, found in recent.items()}
+        return replace(frame, image=hide(frame.image, boxes, how)), faces
+
     for frame, faces in stream:
-        now = _Waiting(frame, faces, [face.box for face in faces])
+        waiting.append((frame, faces))
         for face in faces:
             assert face.track is not None
-            before = last.get(face.track)
-            for old in waiting:
-                if before is None or old.frame.time > before[0]:
-                    old.boxes.append(
-                        face.box if before is None else _between(before, (frame.time, face.box), old.frame)
-                    )
-            last[face.track] = frame.time, face.box
-        now.boxes += [box for time, box in last.values() if 0 < frame.time - time <= DELAY]
-        last = {number: seen for number, seen in last.items() if frame.time - seen[0] <= 4 * DELAY}
-        waiting.append(now)
-        while frame.time - waiting[0].frame.time > DELAY:
-            yield _hidden(waiting.popleft(), how)
-    for left in waiting:
-        yield _hidden(left, how)
+            if face.found:
+                seen.setdefault(face.track, []).append((frame.time, np.array(face.box)))
+        while frame.time - waiting[0][0].time > DELAY:
+            yield oldest()
+    while waiting:
+        yield oldest()
 
 
-def _between(one: tuple[float, Box], other: tuple[float, Box], frame: Frame) -> Box:
-    """Where a face was between two times at which it was found."""
-    share = (frame.time - one[0]) / (other[0] - one[0])
-    return [a + share * (b - a) for a, b in zip(one[1], other[1], strict=True)]
+def _places(seen: Iterable[list[Sighting]], time: float) -> Iterator[Box]:
+    """Where the faces may be that are not found at a time, but before or after it."""
+    lost, new = [], []
+    for found in seen:
+        before, after = [one for one in found if one[0] <= time], [one for one in reversed(found) if one[0] > time]
+        if before and before[-1][0] == time:
+            continue
+        ends = [side[-1] for side in (before, after) if side]
+        boxes = [box for _, box in ends] + [_expected(side, time) for side in (before, after) if side]
+        nearest, box = min(ends, key=lambda end: abs(end[0] - time))
+        yield _around(boxes, SPREAD * abs(nearest - time) * (box[2:] - box[:2]))
+        if not after:
+            lost.append(box)
+        if not before:
+            new.append(box)
+    for one in lost:  # a face that moved too far to be known again
+        for other in new:
+            far = np.abs(other[:2] + other[2:] - one[:2] - one[2:]) / 2
+            if (far <= NEAR * np.maximum(one[2:] - one[:2], other[2:] - other[:2])).all():
+                yield _around([one, other], np.zeros(2))
 
 
-def _hidden(item: _Waiting, how: How) -> tuple[Frame, list[Face]]:
-    return replace(item.frame, image=hide(item.frame.image, item.boxes, how)), item.faces
+def _expected(found: list[Sighting], time: float) -> NDArray[np.float64]:
+    """Where a face is that moves on as it did when it was found last, or first."""
+    end, box = found[-1]
+    other, there = next(one for one in found if abs(end - one[0]) <= SHOWN)
+    return box if other == end else box + (box - there) / (end - other) * (time - end)
+
+
+def _around(boxes: list[NDArray[np.float64]], more: NDArray[np.float64]) -> Box:
+    """What is around all of the boxes, and more on each side: x, y."""
+    return [*(np.min(boxes, 0)[:2] - more).tolist(), *(np.max(boxes, 0)[2:] + more).tolist()]

@@ -1,5 +1,6 @@
 """Pictures, folders, videos and cameras, processed one after the other: what ``ferl recognize`` does."""
 
+import math
 import os
 import re
 import shutil
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferlightning.deploy.annotate import VideoFile, draw, write_picture
-from ferlightning.deploy.anonymise import How, hide, hide_stream
+from ferlightning.deploy.anonymise import DELAY, How, hide, hide_stream
 from ferlightning.deploy.output import Output
 from ferlightning.deploy.pictures import as_rgb
 from ferlightning.deploy.places import Source
 from ferlightning.deploy.recognizer import Recognizer
 from ferlightning.deploy.sources import Video, is_live, open_pipe, shown
+from ferlightning.deploy.tracking import KEPT
 from ferlightning.deploy.window import Window
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import FIRST_BYTES
@@ -32,6 +34,8 @@ ANOTHER = re.compile(rb"\xff\xd9\xff\xd8\xff|IEND.{4}\x89PNG", re.DOTALL)
 """The end of a JPEG or PNG image before the beginning of another one."""
 HIDING_SIZE = 640
 """Longer side to which frames are reduced where faces must not be missed."""
+HIDING_RATE = 16
+"""Frames a second from which small faces are hidden that only each eighth search finds, at twice the size."""
 HIDING_SCORE = 0.4
 """How sure a detector must be where faces must not be missed."""
 
@@ -169,12 +173,15 @@ class Job:
             self._video(source, open_pipe(beginning))
 
     def _video(self, source: Source, place: Any) -> None:
-        video = Video(place, self.every, self.start, self.end)
+        start, end = self.start, math.inf if self.end is None else self.end
+        # Where a face is just before and after a part of a video tells where it must be hidden in it.
+        before, after = (KEPT, DELAY) if self.anonymize else (0.0, 0.0)
+        video = Video(place, self.every, max(0.0, start - before), end + after)
         rate = video.rate / self.every
         options: dict[str, Any] = {"every_face": self.every_face}
         sure = self.recognizer.min_score
         if self.anonymize:
-            options |= {"detect_every": 1, "size": HIDING_SIZE}
+            options |= {"detect_every": 1, "size": HIDING_SIZE * (1 if rate > HIDING_RATE else 2)}
             self.recognizer.min_score = min(sure, HIDING_SCORE)
         stream = self.recognizer.stream(video, **options)
         if self.anonymize:
@@ -182,9 +189,12 @@ class Job:
         path = None if self.save is None else self.save / source.saved
         with Window(shown(source.place)) if self.show else nullcontext() as window:
             file = VideoFile(path, rate, video.live) if path else None
-            empty = True
+            taken, empty = False, True
             try:
                 for frame, faces in stream:
+                    if not start - 1e-6 <= frame.time <= end:
+                        continue
+                    taken = True
                     self.output.add(shown(source.place), faces, frame.index, frame.time)
                     self.done += 1
                     empty = empty and not faces
@@ -194,6 +204,8 @@ class Job:
                     if window and not window.show(drawn):
                         break
                     self._tell(frame.index + 1, video.frames, "frame")
+                if not taken:
+                    raise FerlError(f"{shown(source.place)}: has no frame that can be read from {start:g} s on")
                 if empty and self.output.format == "table":
                     self.output.add(shown(source.place), [])
             finally:

@@ -48,11 +48,13 @@ class Face(Detection):
         label: the class; of a followed face the one that was ahead for a while.
         probabilities: of each class; of a followed face smoothed over time.
         track: the number of a followed face, which stays its own; None in single pictures.
+        found: whether a search found it in this frame; a followed face that was not found is where it is expected.
     """
 
     label: str = ""
     probabilities: dict[str, float] = field(default_factory=dict)
     track: int | None = None
+    found: bool = True
 
 
 @dataclass
@@ -229,7 +231,7 @@ class Recognizer:
             for expression, row in zip(due, self._classify([list(e.clip) for e in due]), strict=True):
                 expression.add(row.astype(np.float64), frame.time)
             faces = [
-                replace(self._face(face, e.probabilities, e.label), track=track.number)
+                replace(self._face(face, e.probabilities, e.label), track=track.number, found=track.time == frame.time)
                 for track, face in shown
                 if (e := known[track.number]).probabilities is not None
             ]

@@ -55,31 +55,70 @@ export class Hider {
   constructor(k) {
     this.k = k;
     this.waiting = [];
-    this.last = new Map();
+    this.seen = new Map(); // of each face, when and where it was found: [{time, box}]
   }
 
   /** Takes a frame with its faces; gives those that are now old enough: [{image, time, faces, boxes}]. */
   push(image, time, faces) {
-    const { DELAY } = this.k;
-    const now = { image, time, faces, boxes: faces.map((face) => face.box) };
-    for (const { track, box } of faces) {
-      const before = this.last.get(track);
-      for (const old of this.waiting) {
-        if (!before) old.boxes.push(box);
-        else if (old.time > before.time) {
-          const share = (old.time - before.time) / (time - before.time);
-          old.boxes.push(before.box.map((side, i) => side + share * (box[i] - side)));
-        }
-      }
-      this.last.set(track, { time, box });
+    this.waiting.push({ image, time, faces });
+    for (const { track, box, found } of faces) {
+      if (found) this.seen.set(track, [...(this.seen.get(track) ?? []), { time, box }]);
     }
-    for (const [track, seen] of this.last) {
-      if (time > seen.time && time - seen.time <= DELAY) now.boxes.push(seen.box);
-      if (time - seen.time > 4 * DELAY) this.last.delete(track);
-    }
-    this.waiting.push(now);
     const ready = [];
-    while (time - this.waiting[0].time > DELAY) ready.push(this.waiting.shift());
+    while (time - this.waiting[0].time > this.k.DELAY) ready.push(this.oldest());
     return ready;
   }
+
+  oldest() {
+    const { k, seen } = this;
+    const frame = this.waiting.shift();
+    const boxes = [...frame.faces.map((face) => face.box), ...places([...seen.values()], frame.time, k)];
+    for (const [track, found] of seen) {
+      if (found[found.length - 1].time < frame.time - k.KEPT) seen.delete(track);
+      else seen.set(track, found.filter((one) => one.time >= frame.time - 2 * k.KEPT));
+    }
+    return { ...frame, boxes };
+  }
+}
+
+/** Where the faces may be that are not found at a time, but before or after it. */
+function places(seen, time, k) {
+  const [boxes, lost, fresh] = [[], [], []];
+  for (const found of seen) {
+    const before = found.filter((one) => one.time <= time);
+    const after = found.filter((one) => one.time > time).reverse();
+    if (before.length && before[before.length - 1].time === time) continue;
+    const sides = [before, after].filter((side) => side.length);
+    const ends = sides.map((side) => side[side.length - 1]);
+    const away = ends.map((end) => Math.abs(end.time - time));
+    const nearest = Math.min(...away);
+    const { box } = ends[away.indexOf(nearest)];
+    const more = [0, 1].map((i) => k.SPREAD * nearest * (box[i + 2] - box[i]));
+    boxes.push(around([...ends.map((end) => end.box), ...sides.map((side) => expected(side, time, k))], more));
+    if (!after.length) lost.push(box);
+    if (!before.length) fresh.push(box);
+  }
+  for (const one of lost) // a face that moved too far to be known again
+    for (const other of fresh) if (near(one, other, k)) boxes.push(around([one, other], [0, 0]));
+  return boxes;
+}
+
+/** Where a face is that moves on as it did when it was found last, or first. */
+function expected(found, time, k) {
+  const end = found[found.length - 1];
+  const other = found.find((one) => Math.abs(end.time - one.time) <= k.SHOWN);
+  if (other === end) return end.box;
+  return end.box.map((side, i) => side + ((side - other.box[i]) / (end.time - other.time)) * (time - end.time));
+}
+
+function near(one, other, k) {
+  return [0, 1].every((i) => {
+    const far = Math.abs(other[i] + other[i + 2] - one[i] - one[i + 2]) / 2;
+    return far <= k.NEAR * Math.max(one[i + 2] - one[i], other[i + 2] - other[i]);
+  });
+}
+
+/** What is around all of the boxes, and more on each side. */
+function around(boxes, more) {
+  return [0, 1, 2, 3].map((i) => (i < 2 ? Math.min : Math.max)(...boxes.map((box) => box[i])) + (i < 2 ? -1 : 1) * more[i % 2]);
 }

@@ -111,7 +111,8 @@ export class Recognizer {
     const rows = await this.classify(due.map(({ track }) => track.clip));
     due.forEach(({ track }, i) => smooth(track, rows[i], time, k));
     const faces = shown.map(({ track, box, score }) => {
-      return { box, score, track: track.number, label: track.label, probabilities: track.probabilities };
+      const { number, label, probabilities } = track;
+      return { box, score, track: number, label, probabilities, found: track.time === time };
     });
     return faces.sort((one, other) => one.box[0] - other.box[0]);
   }
