@@ -30,7 +30,7 @@ from ferlightning.images.decode import FIRST_BYTES
 
 MOST_AT_ONCE = 16_000_000
 """Pixels of the pictures that are held at the same time, unless a single one has more."""
-ANOTHER = re.compile(rb"\xff\xd9\xff\xd8\xff|IEND.{4}\x89PNG", re.DOTALL)
+ANOTHER = re.compile(rb"(\xff\xd9|IEND.{4})(\xff\xd8\xff|\x89PNG)", re.DOTALL)
 """The end of a JPEG or PNG image before the beginning of another one."""
 HIDING_SIZE = 640
 """Longer side to which frames are reduced where faces must not be missed."""

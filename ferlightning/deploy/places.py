@@ -112,7 +112,7 @@ def _stream_name(source: str) -> str:
     """A name for what a camera or stream shows: of its path, or of its host, never with a password."""
     if source.isdecimal():
         return f"camera-{source}"
-    host, _, path = re.sub(r"^[^:]+://([^/@]*@)?", "", source).partition("?")[0].partition("/")
+    host, _, path = re.sub(r"^[^:]+://([^/?]*@)?", "", source).partition("?")[0].partition("/")
     return Path(path).stem or re.sub(r"[^\w.-]", "-", host) or "stream"
 
 

@@ -74,10 +74,9 @@ def shown(source: Any) -> str:
     """A source as it may be told: without the passwords that a URL may have, before its host or after a ``?``."""
     if str(source).startswith(PIPE):
         return "standard input"
-    text = re.sub(r"(?<=://)([^/@]*?):[^/@]*@", r"\1:***@", str(source))
-    return (
-        re.sub(r"(?<=[?&/_])((?:pass|pwd|token|key|auth|secret)\w*=)[^&/]*", r"\1***", text) if "://" in text else text
-    )
+    text = re.sub(r"(?<=://)([^/?@:]*):[^/?]*@", r"\1:***@", str(source))  # a password may have an @, too
+    told = r"(?<=[?&/_])((?:pass|pwd|token|key|auth|secret)\w*=)[^&/]*"
+    return re.sub(told, r"\1***", text, flags=re.IGNORECASE) if "://" in text else text
 
 
 def require(**numbers: Any) -> None:

@@ -277,7 +277,7 @@ def _header(content: bytes) -> tuple[float | None, str, bool]:
     try:
         with (
             _one_at_a_time,  # the filter of warnings is that of all threads
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(content)) as image,
         ):
             return image.width * image.height, image.mode, getattr(image, "is_animated", False)

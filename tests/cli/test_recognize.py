@@ -255,7 +255,9 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
         (["a.png", "--model=ferl-smal"], "did you mean ferl-small"),
         (["a.png", "--model=a.png"], "no ONNX file"),
         (["a.png", "--save=a.png/out"], "a.png is no folder that can be written to"),
-        (["a.png", "--model=broken.onnx"], "what it tells of itself is damaged"),
+        (["a.png", "--model=class_nymes.onnx"], "what it tells of itself is damaged"),
+        (["a.png", "--model=twice.onnx"], "two classes have one name"),
+        (["a.png", "--model=margin.onnx"], "margin is nan"),
         (["a.png", "--view=imagenet"], "no view 'imagenet'; it has fer2013"),
         ([], "SOURCE"),
     ],
@@ -263,7 +265,9 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("a.png", face())
     content = find_weights("ferl-small.onnx").read_bytes()
-    Path("broken.onnx").write_bytes(content.replace(b'"class_names"', b'"class_nymes"'))
+    Path("class_nymes.onnx").write_bytes(content.replace(b'"class_names"', b'"class_nymes"'))
+    Path("twice.onnx").write_bytes(content.replace(b'"contempt"', b'"surprise"'))
+    Path("margin.onnx").write_bytes(content.replace(b'"margin": 0.0', b'"margin": NaN'))
     assert message in run(capsys, *words, CROPPED, status=2)[1]
 
 
@@ -274,6 +278,19 @@ def test_a_line_stays_one_and_a_pipe_is_named(capsys: pytest.CaptureFixture[str]
     out, err = run(capsys, "two\nlines.png", "a.pbm", "pipe", CROPPED, status=1)
     assert [line.split("  ")[0] for line in out.splitlines()] == [r"two\nlines.png", "a.pbm"]
     assert "pipe: is a pipe or device: give what it sends to `ferl recognize -`" in err
+
+
+def test_what_a_name_may_do_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Too long a name for a file, or for its copy, and one that would colour the terminal."""
+    longest = f"{'n' * 251}.avi"
+    write_video("a.avi", 3)
+    Path("a.avi").rename(longest)
+    Path("\x1b[31mred.png").write_bytes(b"nothing")
+    words = ["x" * 5000, f"{'y' * 300}*.png", "\x1b[31mred.png", longest]
+    _, err = run(capsys, *words, CROPPED, "--save=out", status=1)
+    assert "4 of 4 sources" in err and err.count("there is no such file") == 2 and "\x1b" not in err
+    assert "red.png: cannot be read" in err and "cannot be written: File name too long" in err
+    assert [*Path("out").iterdir()] == []
 
 
 # --- in a process of its own ------------------------------------------------------------------------------------------
@@ -294,6 +311,24 @@ def test_standard_input_is_a_picture_or_a_video(suffix: str) -> None:
         write_video("a.mkv", 8)
     out, err = start("-", "--format=jsonl", stdin=subprocess.PIPE).communicate(Path(f"a{suffix}").read_bytes())
     assert len(out.splitlines()) == (1 if suffix == ".png" else 8), err
+
+
+@pytest.mark.parametrize("first", [".jpg", ".png"])
+@pytest.mark.parametrize("second", [".jpg", ".png"])
+def test_of_several_pictures_on_standard_input_none_is_taken_for_all(
+    first: str, second: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (cv2.imencode(suffix, face())[1].tobytes() for suffix in (first, second))
+
+    def read(content: bytes, status: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return run(capsys, "-", CROPPED, status=status)
+
+    assert "has several pictures, one after the other" in read(one + other, status=1)[1]
+    assert "face 1" in read(one)[0]
+    if first == ".jpg":
+        phone = one[:2] + b"\xff\xe2\0\x06MPF\0" + one[2:]  # with a second picture that is not meant for the eye
+        assert "face 1" in read(phone + other)[0]
 
 
 def test_no_copy_replaces_another_of_the_same_call() -> None:
@@ -327,6 +362,41 @@ def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
     else:
         assert path.name == "film.partial.mkv"
         assert len(frames_of(str(path))) >= len(lines) - 155  # Matroska is written in pieces of five seconds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are locked by fcntl")
+def test_two_processes_do_not_write_one_video() -> None:
+    write_video("film.mkv", 600, 96)
+    first = start("film.mkv", "--format=jsonl", "--save=out")
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = start("film.mkv", "--save=out")
+    assert b"film.partial.mkv: another process writes it: give another folder" in second.communicate()[1]
+    assert first.poll() is None, "which is what this test is about"
+    first.communicate()
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert len(frames_of("out/film.mkv")) == 600 and [*Path("out").iterdir()] == [Path("out/film.mkv")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_an_interrupted_film_that_cannot_be_ended_is_told_and_no_other_begun() -> None:
+    import resource
+
+    write_video("film.mkv", 1500, 96)
+    shutil.copy("film.mkv", "next.mkv")
+    with pytest.MonkeyPatch.context() as patched:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))  # which the process inherits
+        patched.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        process = start("film.mkv", "next.mkv", "--format=jsonl", "--save=out")
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert process.stdout is not None
+    for _ in range(250):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130 and b"film.partial.mkv: the end could not be written" in err, err
+    assert b"next.mkv" not in out
 
 
 def test_neither_torch_nor_anything_large_is_needed() -> None:
@@ -397,12 +467,14 @@ def test_a_camera_that_hangs_up_is_asked_again(camera: str, capsys: pytest.Captu
 
 
 def test_no_password_of_a_stream_is_told_or_becomes_a_name() -> None:
-    urls = ["http://me:secret@10.0.0.7:8080/", "rtsp://10.0.0.7/live/door?user=me&pwd=secret", "rtsp://me:secret@hall"]
-    found, _ = find_sources(urls)
-    assert [source.saved for source in found] == ["10.0.0.7-8080.mkv", "door.mkv", "hall.mkv"]
-    assert not any("secret" in shown(url) for url in urls) and shown(urls[1]).startswith(
-        "rtsp://10.0.0.7/live/door?user=me"
-    )
+    for url, told, name in (
+        ("http://me:secret@10.0.0.7:8080/", "http://me:***@10.0.0.7:8080/", "10.0.0.7-8080.mkv"),
+        ("rtsp://hall/live/door?user=me&pwd=secret", "rtsp://hall/live/door?user=me&pwd=***", "door.mkv"),
+        ("rtsp://me:p@secret@hall", "rtsp://me:***@hall", "hall.mkv"),
+        ("HTTPS://hall/yard?Password=secret&x=1", "HTTPS://hall/yard?Password=***&x=1", "yard.mkv"),
+    ):
+        (source,), _ = find_sources([url])
+        assert source.video and (shown(url), source.saved) == (told, name)
 
 
 @needs_yunet
@@ -463,6 +535,10 @@ def test_no_face_that_is_cut_out_replaces_another(capsys: pytest.CaptureFixture[
     assert len([*Path("out").iterdir()]) == 2 and "2 of 2" in capsys.readouterr().out
     main(["data", "align", "in/a_b.png", "alone", "--detector=none"])
     assert Path("alone/a_b.png.png").read_bytes() == Path("out/a_b.png.png").read_bytes()
+    os.mkfifo("pipe")
+    with pytest.raises(SystemExit):
+        main(["data", "align", "pipe", "out", "--detector=none"])
+    assert "pipe is a pipe or device, expected a picture or a folder" in capsys.readouterr().err
     Path("in/broken.png").write_text("")
     with pytest.raises(SystemExit, match="1"):
         main(["data", "align", "in", "out", "--detector=none"])

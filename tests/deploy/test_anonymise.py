@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL.Image import fromarray
 
+from ferlightning import FerlError
 from ferlightning.cli.main import main
 from ferlightning.contracts import Detection, FaceDetector
 from ferlightning.deploy.anonymise import hide, hide_stream
@@ -153,6 +154,11 @@ def test_the_box_is_larger_than_the_face_by_15_percent_on_each_side() -> None:
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (85, 215, 88, 192)
     assert image.min() == 255
     assert hide(image, [(-50, -50, 20, 20), (400, 400, 500, 500)], "box")[:30, :30].max() == 0  # beyond the border
+
+
+def test_there_is_no_other_way_to_hide() -> None:
+    with pytest.raises(FerlError, match="by box or blur or pixelate, not by 'Box'"):
+        hide(np.zeros((9, 9, 3), np.uint8), [], "Box")  # type: ignore[arg-type]
 
 
 def test_pixels_are_few() -> None:

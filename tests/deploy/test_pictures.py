@@ -110,6 +110,11 @@ def test_what_is_no_picture_is_refused_in_words(picture: object, message: str) -
         as_rgb(picture)
 
 
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match=f"there is no picture in {tmp_path}"):
+        Recognizer(Brightness(), detector=Blobs()).predict(tmp_path)
+
+
 def test_too_large_a_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FERL_MAX_PIXELS", "1000000")  # which arrays and files go by alike
     with pytest.raises(FerlError, match="1100 x 1000 pixels, more than 1,000,000"):

@@ -1,5 +1,7 @@
 """Who is who, and what is told of each face, over a stream whose faces are drawn."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,10 +61,25 @@ def test_what_detectors_and_models_of_ones_own_give_is_checked() -> None:
         def __call__(self, image: Image, size: int, min_score: float) -> list[Detection]:
             return [Detection((0.0, 0.0, float("nan"), 9.0), 1.0)]
 
+    class Damaged(Brightness):
+        def __call__(self, faces: list[list[Image]]) -> np.ndarray:
+            return super().__call__(faces) * np.float32("nan")
+
+    with pytest.raises(FerlError, match="the model gave probabilities that are no numbers"):
+        Recognizer(Damaged(), detector=Blobs())(dots((50, 50)))
     with pytest.raises(FerlError, match=r"the shape \(1, 2\), expected one row for each of the 1 faces and 3 classes"):
         Recognizer(Wrong(), detector=Blobs())(dots((50, 50)))
     with pytest.raises(FerlError, match="found a face at .*nan.*, expected left"):
         next(Recognizer(Brightness(), detector=Nowhere()).stream([Frame(dots(), 0, 0.0)]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc counts the threads")
+def test_no_more_threads_are_begun_than_there_are_cores() -> None:
+    code = """from ferlightning import Recognizer
+    recognizer = Recognizer(detector="none", threads=1000)
+    print(open("/proc/self/status").read().split("Threads:")[1].split()[0])""".replace("    ", "")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 500
 
 
 def test_numbers_go_from_left_to_right_and_stay() -> None:

@@ -1,6 +1,7 @@
 """Detectors find a real face, YuNet as OpenCV's own reader of it does, and the fallback says that it is one."""
 
 import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -51,6 +52,18 @@ def test_what_is_used_without_yunets_file_is_said(
         build_detector("yunet")
     monkeypatch.setenv("FERL_CACHE", f"{__file__}/no-folder")  # nor can it be stored
     assert type(build_detector()).__name__ == "Haar"
+
+
+@needs_yunet
+def test_a_file_of_yunet_that_takes_one_size_alone_is_refused(tmp_path: Path) -> None:
+    """As OpenCV's model zoo had it in 2023."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(YUNET)
+    for side, pixels in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], (480, 640), strict=True):
+        side.dim_value = pixels
+    onnx.save(model, tmp_path / "fixed.onnx")
+    with pytest.raises(FerlError, match="takes pictures of 480 x 640 pixels alone, .* expected one of any size"):
+        build_detector("yunet", tmp_path / "fixed.onnx")
 
 
 def test_mistakes_are_named(tmp_path: object) -> None:
