@@ -38,6 +38,10 @@ VIDEOS = {
 }
 LEAST_SHARE = 0.9
 """Of the frames that a file tells of, from which it is whole; it counts what it lacks by its length and rate."""
+PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""What an MP4 or MOV file may begin with, after four bytes."""
+TEXT = cv2.VideoWriter.fourcc(*"ansi")
+"""What FFmpeg calls a text, which it draws."""
 PIPE = "/dev/fd/"
 """Where a system shows the open files of a process."""
 REOPENED = 30.0
@@ -188,7 +192,7 @@ class Video:
             capture = cv2.VideoCapture(text, cv2.CAP_FFMPEG, PATIENCE)
         else:  # the whole name, since FFmpeg takes what is before a colon for a protocol
             capture = cv2.VideoCapture(text if is_live(text) else str(Path(text).absolute()))
-        return capture if capture.isOpened() else None
+        return capture if capture.isOpened() and capture.get(cv2.CAP_PROP_FOURCC) != TEXT else None
 
     def _all(self) -> Iterator[Frame]:
         """The frames of a file, each later than the one before, whatever times the file tells.
@@ -216,11 +220,10 @@ class Video:
         if first:
             later = f" from {self.start:g} s on" if self.start else ""
             raise FerlError(f"{shown(self.source)}: has no frame that can be read{later}")
-        if index < LEAST_SHARE * self.frames:
-            log.warning(
-                "%s: ends after %d of the %d frames that it tells of: is it cut off?",
-                shown(self.source), index, self.frames,
-            )  # fmt: skip
+        cut = None if is_live(self.source) else _is_cut(Path(self.source))
+        if index < LEAST_SHARE * self.frames if cut is None else cut:
+            of = f" of {self.frames}" if index < self.frames else ""
+            log.warning("%s: ends after %d%s frames: is it cut off?", shown(self.source), index, of)
 
     def _newest(self) -> Iterator[Frame]:
         """The newest frame of a camera, read in a separate thread."""
@@ -268,6 +271,25 @@ class Video:
         finally:
             over.set()
             reader.join(5)
+
+
+def _is_cut(path: Path) -> bool | None:
+    """Tell whether the end of an MP4, MOV or GIF file is missing; None of another format, or of what is no file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        beginning, place, end = file.read(8), 0, path.stat().st_size
+        if beginning.startswith(b"GIF8"):
+            file.seek(end - 1)
+            return file.read() != b";"
+        if beginning[4:] not in PARTS:  # and not by its frames, of which an edit list may hide most
+            return None
+        while place < end:
+            file.seek(place)
+            head = file.read(16)
+            size = int.from_bytes(head[:4])
+            place += max(8, int.from_bytes(head[8:]) if size == 1 else size or end - place)
+        return place > end
 
 
 def open_pipe(beginning: bytes) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -46,7 +47,8 @@ def face(n: int = 0) -> Image:
 
 
 def write_video(path: str, frames: int = 30, size: int = 160) -> None:
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (size, size))
+    code = cv2.VideoWriter.fourcc(*("mp4v" if path.endswith(".mp4") else "MJPG"))
+    writer = cv2.VideoWriter(path, code, 30, (size, size))
     for n in range(frames):
         writer.write(np.full((size, size, 3), n * 255 // frames, np.uint8))
     writer.release()
@@ -222,6 +224,36 @@ def test_a_video_that_is_cut_off_or_has_no_face_is_told_and_a_moving_gif_is_one(
     assert rows.pop("cut.avi") in range(15, 25) and rows == {"20:30.avi": 40, "moving.gif": 3, "still.gif": 1}
     assert "cut.avi: ends after" in caplog.text and "20:30" not in caplog.text
     assert run(capsys, "20:30.avi", "--detector=haar")[0] == "20:30.avi  no face\n"
+
+
+def test_a_film_that_is_trimmed_is_whole_and_one_that_ends_in_a_part_is_not(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By MP4's edit list twenty frames of forty are shown; the moving GIF lacks its last frames."""
+    write_video("whole.mp4", 40)
+    content = bytearray(Path("whole.mp4").read_bytes())
+    edit, track, film = (content.index(name) for name in (b"elst", b"mdhd", b"mvhd"))
+    (of_track,), (of_film,) = (struct.unpack_from(">I", content, place + 16) for place in (track, film))
+    struct.pack_into(">Ii", content, edit + 12, of_film * 20 // 30, of_track * 10 // 30)
+    Path("trimmed.mp4").write_bytes(content)
+    Path("cut.mp4").write_bytes(Path("whole.mp4").read_bytes() + struct.pack(">I4s", 1000, b"mdat"))
+    pictures = [fromarray(face(n)) for n in range(6)]
+    pictures[0].save("whole.gif", save_all=True, append_images=pictures[1:], duration=100)
+    Path("cut.gif").write_bytes(Path("whole.gif").read_bytes()[: Path("whole.gif").stat().st_size // 2])
+    out, _ = run(capsys, "whole.mp4", "trimmed.mp4", "cut.mp4", "whole.gif", "cut.gif", CROPPED, "--format=csv")
+    rows = Counter(row["source"] for row in csv.DictReader(out.splitlines()))
+    assert rows.pop("cut.gif") < 6
+    assert rows == {"whole.mp4": 40, "trimmed.mp4": 20, "cut.mp4": 40, "whole.gif": 6}
+    told = [record.getMessage().partition(":")[0] for record in caplog.records if "is it cut off" in record.message]
+    assert told == ["cut.mp4", "cut.gif"]
+
+
+def test_a_text_is_no_film(capsys: pytest.CaptureFixture[str]) -> None:
+    """FFmpeg would draw it."""
+    for name in ("a.nfo", "a.txt"):
+        Path(name).write_text("Some words that are no picture.\n" * 200)
+    out, err = run(capsys, "a.*", CROPPED, status=1)
+    assert not out and err.count("cannot be read as a picture or video") == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes files")
