@@ -141,7 +141,7 @@ class _Check:
         if "dict_kwargs" in path:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
-        kinds = int | float | str | list if head == "trainer" else int | float
+        kinds = int | float | str | list | None if head == "trainer" else int | float
         if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, kinds):
             first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
             self.fail(f"{head} is {value!r}, expected its options, such as {head}.{first}")
@@ -193,8 +193,7 @@ class _Check:
         elif isinstance(value, dict):
             if "class_path" in value:
                 self.hold(key, slot, value["class_path"])
-                if stray := {*value} - {"class_path", "init_args", "dict_kwargs"}:
-                    self.fail(f"{key}: {min(map(str, stray))!r} is beside class_path; options are below init_args")
+                self.flat(key, value)
             elif len(value) == 1 and (name := next(iter(value))) in index.parts(slot.name):
                 self.fail(f"{key}: write the part as class_path: {name}, and its options below init_args")
             inside = value.get("init_args") or {} if {"class_path", "init_args"} & {*value} else value
@@ -207,6 +206,11 @@ class _Check:
             self.hold(key, slot, value)
             if value in index.parts(slot.name) and slot.many and not append:
                 self.fail(f"{key} is a list: give --{key}=[{value}], or --{key}+={value} to add to it")
+
+    def flat(self, key: str, value: dict[str, Any]) -> None:
+        """Look whether options of a class are beside its name."""
+        if stray := {*value} - {"class_path", "init_args", "dict_kwargs"}:
+            self.fail(f"{key}: {min(map(str, stray))!r} is beside class_path; options are below init_args")
 
     def hold(self, key: str, slot: Slot, name: Any) -> None:
         """Put the part of a name into a slot; None makes it null."""
@@ -257,6 +261,9 @@ class _Check:
         """Look at a number, a truth value, a list or a path."""
         if value is None or value is ...:
             return
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and "class_path" in one:  # such as an optimizer or a callback
+                self.flat(key, one)
         words = re.findall(r"\w+", option.annotation)
         kinds = [word for word in words if word not in ("None", "Optional", "Union")]
         if kinds and {*kinds} <= {"int", "float", "bool"}:

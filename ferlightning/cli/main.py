@@ -34,7 +34,8 @@ COMMANDS = {
 CALLED = {
     "fit": "train trainer training finetune", "test": "eval evaluate evaluation score", "validate": "val valid",
     "predict": "infer inference classify prediction", "recognize": "detect demo recognise webcam camera video photo",
-    "data inspect": "inspect info describe dataset", "data align": "align crop", "bench": "benchmark suite",
+    "data inspect": "inspect info describe dataset", "data align": "align crop", "data audit": "audit",
+    "data verify": "verify", "bench": "benchmark suite",
     "sweep": "tune hpo search optimize", "export": "convert onnx", "components": "list models parts show plugins",
     "new plugin": "init create plugin scaffold", "--version": "version -v -V", "--help": "help",
 }  # fmt: skip

@@ -110,7 +110,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     if found := re.search(r"does not accept option '([^']+)'|[Uu]nrecognized arguments?: (?:--)?(\S+)", message):
         return _unknown_option((found[1] or found[2]).partition("=")[0], known)
     if found := re.search(r"Option '([^']+)' is not accepted", reasons):
-        return f"{key} has no option {found[1]!r}{_hint(found[1], _option_names(key))}"
+        bare = "; it is one of ReduceLROnPlateau by its bare name" if found[1] == "monitor" else ""
+        return f"{key} has no option {found[1]!r}{bare or _hint(found[1], _option_names(key))}"
     if found := re.search(r"argument --(\S+): expected one argument", message):
         return f"--{found[1]} has no value: give one, --{found[1]}=VALUE, or --{found[1]}=true if it is a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):

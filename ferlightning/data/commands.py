@@ -77,6 +77,8 @@ def verify(path: str | None = None) -> None:
     if not place.is_dir():
         raise FerlError(f"there is no cache {place}; it is made when data are first read")
     folders = [place] if (place / MANIFEST).is_file() else stores(place)
+    if path is not None and not folders:
+        raise FerlError(f"{place} is no cache and no store of one; to look at data: ferl data inspect {place}")
     found = {folder: what for folder in folders if (what := damage(folder))}
     print(f"{place}: {len(folders)} stores, {len(found)} damaged")
     if found:

@@ -341,9 +341,11 @@ class FaceData(LightningDataModule):
         missing = [name for name, n in zip(self.class_names, self.class_counts, strict=True) if not n]
         if missing:
             meant = [hint for name in missing if (hint := probably_meant(name))]
+            left = [name for name in self.class_names if name not in missing]
             raise FerlError(
                 f"{type(self).__name__} has no training image of {', '.join(map(repr, missing))}: add some"
                 + (f"; did you mean {', '.join(meant)}?" if meant else "")
+                + (f"; or tell the others apart by --data.classes='[{', '.join(left)}]'" if len(left) > 1 else "")
             )
         self._check_items("val")
 

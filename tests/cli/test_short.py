@@ -116,6 +116,8 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "fit photos epochs=3": ["--trainer.max_epochs"],
         "train photos": ["did you mean ferl fit?"],
         "photos": ["did you mean ferl fit photos?"],
+        "audit photos": ["did you mean ferl data audit?"],
+        "data verify photos": ["photos is no cache", "ferl data inspect photos"],
         "data photos": ["did you mean ferl data inspect photos?"],
         "test small.onnx": ["export", "predict"],
         "test runs/photos/one runs/photos/one": ["one model"],
