@@ -496,13 +496,16 @@ class FaceData(LightningDataModule):
     def _groups(self) -> tuple[NDArray[np.str_], bool]:
         """What a drawn split keeps together, (N,), and whether it is subjects; else copies and frames of recordings.
 
-        Faces of one picture, which are items of one name, stay together either way.
+        Faces of one picture, which are items of one name, stay together either way. Who is unknown is someone else,
+        where most are known; where few are, classes are dealt as for items, and those few stay together.
         """
         subject = self.raw.subject
-        if (subject != "").all() and len(np.unique(subject)) > 1:
-            return _linked(subject, self.raw.name), True
-        content = item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
-        return _linked(content, self.raw.sequence, self.raw.name), False
+        known, content = subject != "", item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
+        several = len(np.unique(subject[known])) > 1
+        if several and known.mean() >= 0.5:
+            return _linked(np.where(known, subject, content), self.raw.name), True
+        groups = (self.raw.sequence, self.raw.name, *([subject] if several else []))
+        return _linked(content, *groups), False
 
     @cached_property
     def _pixel_moments(self) -> tuple[list[float], list[float]]:

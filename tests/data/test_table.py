@@ -367,6 +367,18 @@ def test_a_column_is_a_split_by_its_values_too(column: str, values: list[str], r
     assert np.bincount(Table(str(tmp_path)).raw.split).tolist() == [9, 0, 9]
 
 
+@pytest.mark.parametrize(("column", "unknown"), [("participant_id", 1), ("Speaker", 20), ("subj", 40)])
+def test_who_is_known_stays_on_one_side_where_some_are_not(column: str, unknown: int, tmp_path: Path) -> None:
+    """Sixty images of all different pixels, of people with three each, but for some of whom nothing is said."""
+    paths = write_images(tmp_path, 60)
+    rows = [f"{path},{NAMES[i % 3]},{f'P{i // 3}' if i >= unknown else ''}\n" for i, path in enumerate(paths)]
+    (tmp_path / "labels.csv").write_text(f"path,label,{column}\n" + "".join(rows))
+    data = Table(str(tmp_path), size=8)
+    sides = [{*data.raw.subject[data.split() == split]} - {""} for split in range(3)]
+    assert np.bincount(data.split(), minlength=3).min() >= 3
+    assert sum(map(len, sides)) == len(set.union(*sides)) == len({i // 3 for i in range(unknown, 60)})
+
+
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     rows = [f"{file},{i % 3},{NAMES[i % 3]},30\n" for i, file in enumerate(write_images(tmp_path))]
     (tmp_path / "labels.csv").write_text("path,label,emotion,age\n" + "".join(rows))
