@@ -23,7 +23,7 @@ from ferlightning.data.sources.fer2013 import FER2013
 from ferlightning.data.sources.ferplus import FERPlus
 from ferlightning.data.sources.files import ImageFiles
 from ferlightning.data.sources.folder import ImageFolder, list_classes
-from ferlightning.data.sources.layouts import find_layouts, unread_folders
+from ferlightning.data.sources.layouts import find_layouts, unpack, unread_folders
 from ferlightning.data.sources.names import readable
 from ferlightning.data.sources.patterns import recognise_pattern
 from ferlightning.data.sources.rafdb import RAFDB
@@ -99,8 +99,8 @@ def recognise(path: Path) -> list[Source]:
             for name, looks in module.LAYOUTS.items()
         )
         raise FerlError(
-            f"{path}: no data set is recognised there or in the folders directly below. {error}\nKnown layouts:\n"
-            f"  ImageFolder: <class>/*.png or train/<class>/*.png{known}"
+            f"{path}: no data set is recognised there or in the folders directly below.{unpack(path)} {error}\n"
+            f"Known layouts:\n  ImageFolder: <class>/*.png or train/<class>/*.png{known}"
         ) from None
 
     return [_class_folders(path, pattern)]

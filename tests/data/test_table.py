@@ -379,6 +379,20 @@ def test_who_is_known_stays_on_one_side_where_some_are_not(column: str, unknown:
     assert sum(map(len, sides)) == len(set.union(*sides)) == len({i // 3 for i in range(unknown, 60)})
 
 
+def test_what_is_no_table_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    for name, content, message in (
+        ("a.csv", b"sep=;\npath;label\n", "not found; looked in .*a.csv, a file that begins with 'sep=;', for table"),
+        ("a.xlsx", b"PK\x03\x04", "a.xlsx: is a zip archive, or a sheet of Excel: unpack it, or save it as csv"),
+        ("a.csv.gz", b"\x1f\x8b\x08", "a.csv.gz: is packed by gzip: unpack it"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FerlError, match=message):
+            Table(str(tmp_path / name))
+    for look in (lambda: Table(str(tmp_path)), lambda: recognise(tmp_path)):
+        with pytest.raises(FerlError, match="Unpack a.csv.gz first"):
+            look()
+
+
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     rows = [f"{file},{i % 3},{NAMES[i % 3]},30\n" for i, file in enumerate(write_images(tmp_path))]
     (tmp_path / "labels.csv").write_text("path,label,emotion,age\n" + "".join(rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ferlightning.data.sources.names import readable, some, split_of
+from ferlightning.data.sources.text_lines import first_line
 from ferlightning.data.store import Store, open_store
 from ferlightning.emotions import EMOTIONS, canonical
 from ferlightning.errors import FerlError
@@ -74,6 +75,7 @@ def _facts(name: str) -> tuple[str, int, int]:
     return name, stat.st_size, stat.st_mtime_ns
 
 
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 DRAWN = "Without the data, --data=SyntheticFaces tries the same model on drawn faces"
 
 Find = Callable[[Path], list[Layout]]
@@ -106,6 +108,12 @@ def place(path: Path) -> str:
     if not other or at_home(other) == path:
         return where
     return f"{where} (data.root goes before FERL_DATA, so {other} is not used: give it by --data.root)"
+
+
+def unpack(root: Path) -> str:
+    """Say which archives in a folder may hold its data."""
+    names = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in PACKED] if root.is_dir() else []
+    return f" Unpack {some(names)} first." if names else ""
 
 
 def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | None, name: str | None) -> Layout:
@@ -143,7 +151,9 @@ def choose_layout(data_set: str, find: Find, known: dict[str, str], root: str | 
             return replace(layout, unread=unread)
     others = f" Found there: {', '.join(layout.name for layout in found)}." if found else ""
     what = "and the folders directly below it" if path.is_dir() else "which is neither a file of it nor a folder"
+    if path.is_file():  # a text, or it says what else it is, such as a zip
+        what = f"a file that begins with {first_line(path)[:80]!r}"
     raise FerlError(
         f"{data_set}: not found; looked in {place(path)}, {what}, for {shown if name is None else known[name]}."
-        f"{others} Set the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
+        f"{others}{unpack(path)} Set the environment variable FERL_DATA or --data.root to its folder. {DRAWN}"
     )
