@@ -87,16 +87,17 @@ def import_installed() -> None:
 def parts(slot: str) -> list[type]:
     """All imported classes that fit a slot, or ``callback``, by name; a leading underscore makes a base, not a part."""
     module, name = (SLOTS | CALLBACK)[slot].rsplit(".", 1)
-    found: set[type] = set(_subclasses(getattr(import_module(module), name)))
+    found: set[type] = set(subclasses(getattr(import_module(module), name)))
     return sorted(found, key=lambda part: (part.__name__, part.__module__))
 
 
-def _subclasses(base: type) -> Iterator[type]:
-    subclasses: list[type] = base.__subclasses__()
-    for part in subclasses:
+def subclasses(base: type) -> Iterator[type]:
+    """The imported classes below a class, at any depth, without bases."""
+    below: list[type] = base.__subclasses__()
+    for part in below:
         if not part.__name__.startswith("_") and not inspect.isabstract(part):
             yield part
-        yield from _subclasses(part)
+        yield from subclasses(part)
 
 
 def _path(part: type) -> str:

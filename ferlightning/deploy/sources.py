@@ -159,7 +159,10 @@ class Video:
         if self.capture is None:
             text = str(source)
             if not is_live(source):
-                raise FerlError(f"{shown(text)}: cannot be read as a picture or video")
+                allowed = os.access(source, os.R_OK)
+                raise FerlError(
+                    f"{shown(text)}: cannot be read{' as a picture or video' if allowed else ': Permission denied'}"
+                )
             if text.isdecimal():
                 raise FerlError(f"camera {text}: cannot be opened: is it connected, and not used by another program?")
             raise FerlError(f"{shown(text)}: cannot be opened: does it send, and are its path and password right?")

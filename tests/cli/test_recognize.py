@@ -396,6 +396,16 @@ def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
         assert len(frames_of(str(path))) >= len(lines) - 155  # Matroska is written in pieces of five seconds
 
 
+def test_a_reader_that_has_seen_enough_ends_the_film_properly() -> None:
+    write_video("film.mkv", 1500, 96)
+    process = start("film.mkv", "--format=jsonl", "--save=out", "--anonymize")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait() == 141 and process.stderr.read() == b""
+    assert [*Path("out").iterdir()] == [Path("out/film.mkv")] and 0 < len(frames_of("out/film.mkv")) < 1500
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="files are locked by fcntl")
 def test_two_processes_do_not_write_one_video() -> None:
     write_video("film.mkv", 600, 96)

@@ -9,6 +9,7 @@ import pytest
 
 from ferlightning import FerlError, Recognizer
 from ferlightning.images.detectors import build_detector
+from ferlightning.images.detectors.haar import Haar
 from ferlightning.weights import find_weights
 from tests.deploy.common import HOPPER, YUNET, Blobs, Brightness, hopper, needs_yunet, overlap
 
@@ -64,6 +65,13 @@ def test_a_file_of_yunet_that_takes_one_size_alone_is_refused(tmp_path: Path) ->
     onnx.save(model, tmp_path / "fixed.onnx")
     with pytest.raises(FerlError, match="takes pictures of 480 x 640 pixels alone, .* expected one of any size"):
         build_detector("yunet", tmp_path / "fixed.onnx")
+
+
+def test_a_detector_of_a_plug_in_may_build_on_another_one() -> None:
+    class OfHaar(Haar):
+        """Is there for its name."""
+
+    assert type(build_detector("OfHaar")) is OfHaar
 
 
 def test_mistakes_are_named(tmp_path: object) -> None:

@@ -61,7 +61,7 @@ def build_detector(name: str | None = None, path: str | Path | None = None, thre
     known = dict(DETECTORS)
     if name not in known:
         plugins.import_installed()
-        known |= {part.__name__: part for part in FaceDetector.__subclasses__() if part not in known.values()}
+        known |= {part.__name__: part for part in plugins.subclasses(FaceDetector) if part not in known.values()}
     if name not in known:
         raise FerlError(f"there is no face detector {name!r}; there are {', '.join(known)}")
     return known[name](threads)
