@@ -165,10 +165,7 @@ class Job:
                 file.write(beginning)
                 shutil.copyfileobj(sys.stdin.buffer, file)
                 file.flush()
-                try:
-                    self._video(source, file.name)
-                except FerlError as error:
-                    raise FerlError(str(error).replace(file.name, "standard input")) from error.__context__
+                self._video(source, file.name)
         else:
             self._video(source, open_pipe(beginning))
 
@@ -176,7 +173,8 @@ class Job:
         start, end = self.start, math.inf if self.end is None else self.end
         # Where a face is just before and after a part of a video tells where it must be hidden in it.
         before, after = (KEPT, DELAY) if self.anonymize else (0.0, 0.0)
-        video = Video(place, self.every, max(0.0, start - before), end + after)
+        name = "standard input" if source.place == "-" else shown(source.place)
+        video = Video(place, self.every, max(0.0, start - before), end + after, name)
         rate = video.rate / self.every
         options: dict[str, Any] = {"every_face": self.every_face}
         sure = self.recognizer.min_score
@@ -205,7 +203,7 @@ class Job:
                         break
                     self._tell(frame.index + 1, video.frames, "frame")
                 if not taken:
-                    raise FerlError(f"{shown(source.place)}: has no frame that can be read from {start:g} s on")
+                    raise FerlError(f"{name}: has no frame that can be read from {start:g} s on")
                 if empty and self.output.format == "table":
                     self.output.add(shown(source.place), [])
             finally:

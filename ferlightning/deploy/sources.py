@@ -42,8 +42,6 @@ PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 """What an MP4 or MOV file may begin with, after four bytes."""
 TEXT = cv2.VideoWriter.fourcc(*"ansi")
 """What FFmpeg calls a text, which it draws."""
-PIPE = "/dev/fd/"
-"""Where a system shows the open files of a process."""
 REOPENED = 30.0
 """Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
 PATIENCE = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
@@ -76,8 +74,6 @@ def is_live(source: Any) -> bool:
 
 def shown(source: Any) -> str:
     """A source as it may be told: without the passwords that a URL may have, before its host or after a ``?``."""
-    if str(source).startswith(PIPE):
-        return "standard input"
     text = re.sub(r"(?<=://)([^/?@:]*):[^/?]*@", r"\1:***@", str(source))  # a password may have an @, too
     told = r"(?<=[?&/_])((?:pass|pwd|token|key|auth|secret)\w*=)[^&/]*"
     return re.sub(told, r"\1***", text, flags=re.IGNORECASE) if "://" in text else text
@@ -129,6 +125,7 @@ class Video:
         every: take every nth frame.
         start: seconds to skip, from 0.
         end: seconds after which to stop, after ``start``; None for the end of the source.
+        name: what it is called in messages; None for the source itself.
 
     Attributes:
         live: whether the source has no end of its own.
@@ -139,12 +136,15 @@ class Video:
         FerlError: the source cannot be opened.
     """
 
-    def __init__(self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None) -> None:
+    def __init__(
+        self, source: Any, every: int = 1, start: float = 0.0, end: float | None = None, name: str | None = None
+    ) -> None:
         self.source, self.every, self.start, self.end = source, every, start, end
+        self.name = name or shown(source)
         require(every=every)
-        for name, seconds in (("start", start), ("end", math.inf if end is None else end)):
+        for option, seconds in (("start", start), ("end", math.inf if end is None else end)):
             if not isinstance(seconds, Real) or not seconds >= 0:
-                raise FerlError(f"{name} is {seconds!r}, expected seconds from 0")
+                raise FerlError(f"{option} is {seconds!r}, expected seconds from 0")
         if end is not None and end <= start:
             raise FerlError(f"end is {end:g}, expected a time after start, {start:g}")
         if not isinstance(source, str | os.PathLike) and (not isinstance(source, int) or not is_live(source)):
@@ -161,11 +161,11 @@ class Video:
             if not is_live(source):
                 allowed = os.access(source, os.R_OK)
                 raise FerlError(
-                    f"{shown(text)}: cannot be read{' as a picture or video' if allowed else ': Permission denied'}"
+                    f"{self.name}: cannot be read{' as a picture or video' if allowed else ': Permission denied'}"
                 )
             if text.isdecimal():
                 raise FerlError(f"camera {text}: cannot be opened: is it connected, and not used by another program?")
-            raise FerlError(f"{shown(text)}: cannot be opened: does it send, and are its path and password right?")
+            raise FerlError(f"{self.name}: cannot be opened: does it send, and are its path and password right?")
         self.frames = max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.live = is_live(source) and not self.frames
         rate = float(self.capture.get(cv2.CAP_PROP_FPS))
@@ -175,7 +175,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         if self.capture is None:
-            raise FerlError(f"{shown(self.source)}: was closed, open another Video")
+            raise FerlError(f"{self.name}: was closed, open another Video")
         try:
             yield from self._newest() if self.live else self._all()
         finally:
@@ -222,11 +222,11 @@ class Video:
             index += 1
         if first:
             later = f" from {self.start:g} s on" if self.start else ""
-            raise FerlError(f"{shown(self.source)}: has no frame that can be read{later}")
+            raise FerlError(f"{self.name}: has no frame that can be read{later}")
         cut = None if is_live(self.source) else _is_cut(Path(self.source))
         if index < LEAST_SHARE * self.frames if cut is None else cut:
             of = f" of {self.frames}" if index < self.frames else ""
-            log.warning("%s: ends after %d%s frames: is it cut off?", shown(self.source), index, of)
+            log.warning("%s: ends after %d%s frames: is it cut off?", self.name, index, of)
 
     def _newest(self) -> Iterator[Frame]:
         """The newest frame of a camera, read in a separate thread."""
@@ -264,7 +264,7 @@ class Video:
                     found = box.pop() if box else None
                 if found is None:
                     if over.is_set():
-                        raise FerlError(f"{shown(self.source)}: has sent nothing for {REOPENED:.0f} seconds")
+                        raise FerlError(f"{self.name}: has sent nothing for {REOPENED:.0f} seconds")
                     continue
                 index, seconds, image = found
                 if self.end is not None and seconds > self.end:
@@ -310,4 +310,4 @@ def open_pipe(beginning: bytes) -> str:
                 pass
 
     threading.Thread(target=feed, daemon=True).start()
-    return f"{PIPE}{read}"
+    return f"/dev/fd/{read}"

@@ -363,6 +363,16 @@ def test_of_several_pictures_on_standard_input_none_is_taken_for_all(
         assert "face 1" in read(phone + other)[0]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_film_on_standard_input_is_called_so(suffix: str) -> None:
+    write_video(f"a{suffix}", 40)
+    content = Path(f"a{suffix}").read_bytes()
+    cut = content + struct.pack(">I4s", 1000, b"mdat") if suffix == ".mp4" else content[: len(content) // 2]
+    out, err = start("-", "--format=csv", stdin=subprocess.PIPE).communicate(cut)
+    assert out.count(b"\n-,") > 10
+    assert err.startswith(b"standard input: ends after"), err
+
+
 def test_no_copy_replaces_another_of_the_same_call() -> None:
     """Sources of one name, or whose copies have one: standard input, another case, and a video's until it is whole."""
     for n, name in enumerate(("x/a.png", "y/a.png", "y/A.PNG", "stdin.png")):
