@@ -188,7 +188,7 @@ def _new(runs: Path, name: str) -> Path:
 def _runs(args: Sequence[str], checkpoint: str | None = None) -> Path:
     """The folder of the runs of a configuration."""
     name = next(reversed(values(args, "name")), None)
-    if name is not None and (not name or Path(name).name != name):
+    if name is not None and (name in ("", "..") or Path(name).name != name):
         raise FerlError(f"--name is {name!r}; give the name of a folder in runs/, without slashes")
     configs = [value for value in values(args, "config", "c") if not value.startswith("{")]
     # Of all of them, names would be long; a plug-in's is config.yaml, in a folder that says more.

@@ -245,6 +245,12 @@ def test_a_command_that_comes_to_nothing_leaves_no_folder(ferl: Ferl, capsys: py
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_name_is_that_of_a_folder_in_runs(ferl: Ferl, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert "without slashes" in refused(ferl, capsys, "fit", *TINY, *SMALL, f"--name={name}")
+    assert not [*Path().glob("*")]
+
+
 def test_folders_chosen_at_the_same_moment_differ(ferl: Ferl) -> None:
     """Eight processes wait for a word each, and then choose within the same second."""
     code = "from ferlightning.cli.run_folder import choose; print(flush=True); input(); print(choose(['fit'], None)[0])"
