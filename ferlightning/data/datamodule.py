@@ -500,8 +500,11 @@ class FaceData(LightningDataModule):
         where most are known; where few are, classes are dealt as for items, and those few stay together.
         """
         subject = self.raw.subject
-        known, content = subject != "", item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
+        known = subject != ""
         several = len(np.unique(subject[known])) > 1
+        if several and known.all():  # no image has to be read
+            return _linked(subject, self.raw.name), True
+        content = item_hashes(self.raw, np.arange(len(self.raw))).astype(np.str_)
         if several and known.mean() >= 0.5:
             return _linked(np.where(known, subject, content), self.raw.name), True
         groups = (self.raw.sequence, self.raw.name, *([subject] if several else []))

@@ -1,6 +1,7 @@
 """Pictures and videos with the faces drawn into them, written to files that appear whole."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,16 +65,17 @@ def place_labels(
         columns = [min(max(x, 0), max(0, width - w)) for x in (left, right - w)]
         below = min(bottom, height - line)
         above, quarter = top - line if top > line else below, max(1, line // 4)
-        nearby = [y for step in range(quarter, height, quarter) for y in (above - step, below + step)]
-        inside = [y for y in [*nearby, *range(above, below, quarter)] if 0 <= y <= height - line]  # last, on the face
-        possible = [(x, y) for y in [above, below, *inside] for x in columns]
+        # Made as they are looked at, since the first is free most often, in every frame; those on the face are last.
+        nearby = (y for step in range(quarter, height, quarter) for y in (above - step, below + step))
+        inside = (y for y in chain(nearby, range(above, below, quarter)) if 0 <= y <= height - line)
         taken = list(zip(places, widths, strict=False))
         free = (
             (x, y)
-            for x, y in possible
+            for y in chain((above, below), inside)
+            for x in columns
             if all(x + w <= a or a + wide <= x or abs(y - b) >= line for (a, b), wide in taken)
         )
-        places.append(next(free, possible[0]))
+        places.append(next(free, (columns[0], above)))
     return places
 
 
