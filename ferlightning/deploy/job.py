@@ -99,25 +99,20 @@ class Job:
         if self.show and not any(source.video for source in sources):
             raise FerlError("--show is for videos, cameras and streams: give --save=DIR to see pictures")
         pictures: list[tuple[Source, NDArray[np.uint8]]] = []
-        held = 0
         for n, source in enumerate(sources):
             try:
                 if source.place == "-":
                     self._standard_input(source)
                 elif source.video:
                     self._flush(pictures)
-                    held = 0
                     self._video(source, source.place)
                 else:
                     image = as_rgb(source.place)
-                    if pictures and held + image.size // 3 > MOST_AT_ONCE:
+                    if sum(held.size for _, held in pictures) + image.size > 3 * MOST_AT_ONCE:
                         self._flush(pictures)
-                        held = 0
-                    held += image.size // 3
                     pictures.append((source, image))
                     if len(pictures) == self.batch:
                         self._flush(pictures)
-                        held = 0
             except FerlError as error:
                 self.unreadable.append(str(error))
                 if isinstance(error.__context__, KeyboardInterrupt | BrokenPipeError):  # and then a file was not ended
@@ -177,10 +172,9 @@ class Job:
         video = Video(place, self.every, max(0.0, start - before), end + after, name)
         rate = video.rate / self.every
         options: dict[str, Any] = {"every_face": self.every_face}
-        sure = self.recognizer.min_score
         if self.anonymize:
             options |= {"detect_every": 1, "size": HIDING_SIZE * (1 if rate > HIDING_RATE else 2)}
-            self.recognizer.min_score = min(sure, HIDING_SCORE)
+            options["min_score"] = min(self.recognizer.min_score, HIDING_SCORE)
         stream = self.recognizer.stream(video, **options)
         if self.anonymize:
             stream = hide_stream(stream, self.anonymize)
@@ -207,7 +201,6 @@ class Job:
                 if empty and self.output.format == "table":
                     self.output.add(shown(source.place), [])
             finally:
-                self.recognizer.min_score = sure
                 video.close()
                 if file:
                     file.close()

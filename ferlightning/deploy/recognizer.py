@@ -5,7 +5,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,14 @@ class _Expression:
     """The state of a followed face."""
 
     clip: deque[Image]
-    probabilities: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     time: float = 0.0
     label: int = 0
     ahead: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     """How far each class has been ahead of the label, times the seconds: the cumulative sum of Page 1954."""
 
     def add(self, new: NDArray[np.float64], time: float) -> None:
-        if self.probabilities is None:
+        if not self.probabilities.size:
             self.probabilities, self.label = new, int(new.argmax())
         else:
             seconds = max(time - self.time, 0.0)
@@ -190,7 +190,13 @@ class Recognizer:
         return found
 
     def stream(
-        self, source: Any, *, detect_every: int = 3, size: int = 320, every_face: int = 1
+        self,
+        source: Any,
+        *,
+        detect_every: int = 3,
+        size: int = 320,
+        every_face: int = 1,
+        min_score: float | None = None,
     ) -> Iterator[tuple[Frame, list[Face]]]:
         """Follow the faces of a video, a camera or a stream; each frame with its faces, from left to right.
 
@@ -203,12 +209,14 @@ class Recognizer:
             detect_every: search for faces in every nth frame, but at least every 0.125 s.
             size: longer side, in pixels, to which a frame is reduced to find faces.
             every_face: classify each face in every nth frame only, which makes its label late by up to that.
+            min_score: how sure the detector must be of a new face, from 0 to 1; None for the recogniser's own.
 
         Raises:
             FerlError: the source cannot be opened, or gives what is no frame.
         """
         require(detect_every=detect_every, size=size, every_face=every_face)
-        tracker = Tracker(self.min_score)
+        least = self.min_score if min_score is None else min_score
+        tracker = Tracker(least)
         searched = 0.0
         known: dict[int, _Expression] = {}
         opened = isinstance(source, Iterable) and not isinstance(source, str | bytes)
@@ -217,7 +225,7 @@ class Recognizer:
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1
-                tracker.update(self.detect(frame.image, closer * size, UNSURE * self.min_score), frame.time)
+                tracker.update(self.detect(frame.image, closer * size, UNSURE * least), frame.time)
             shown = tracker.shown(frame.time)
             numbers = {track.number for track in tracker.tracks}
             known = {number: expression for number, expression in known.items() if number in numbers}
@@ -230,11 +238,10 @@ class Recognizer:
                     due.append(expression)
             for expression, row in zip(due, self._classify([list(e.clip) for e in due]), strict=True):
                 expression.add(row.astype(np.float64), frame.time)
-            faces = [
-                replace(self._face(face, e.probabilities, e.label), track=track.number, found=track.time == frame.time)
-                for track, face in shown
-                if (e := known[track.number]).probabilities is not None
-            ]
+            faces = []
+            for track, face in shown:
+                e = known[track.number]
+                faces.append(self._face(face, e.probabilities, e.label, track.number, track.time == frame.time))
             yield frame, sorted(faces, key=lambda face: face.box[0])
 
     def _crop(self, image: Image, face: Detection) -> Image:
@@ -248,18 +255,20 @@ class Recognizer:
         """Shape: N clips -> (N, K)."""
         found = np.zeros((len(clips), len(self.class_names)), np.float32)
         for i in range(0, len(clips), self.batch_size):
-            rows = np.asarray(self.model(clips[i : i + self.batch_size]))
-            if rows.shape != found[i : i + self.batch_size].shape:
+            batch = clips[i : i + self.batch_size]
+            rows = np.asarray(self.model(batch))
+            if rows.shape != (len(batch), len(self.class_names)):
                 raise FerlError(
-                    f"the model gave the shape {rows.shape}, expected one row for each of the "
-                    f"{len(clips[i : i + self.batch_size])} faces and {len(self.class_names)} classes in it"
+                    f"the model gave the shape {rows.shape}, expected one row for each of the {len(batch)} faces and "
+                    f"{len(self.class_names)} classes in it"
                 )
             if not np.isfinite(rows).all():
                 raise FerlError("the model gave probabilities that are no numbers: its weights are damaged")
-            found[i : i + self.batch_size] = rows
+            found[i : i + len(batch)] = rows
         return found
 
-    def _face(self, face: Detection, row: NDArray[Any] | None, label: int) -> Face:
-        assert row is not None
+    def _face(
+        self, face: Detection, row: NDArray[Any], label: int, track: int | None = None, found: bool = True
+    ) -> Face:
         probabilities = dict(zip(self.class_names, map(float, row), strict=True))
-        return Face(face.box, face.score, face.landmarks, self.class_names[label], probabilities)
+        return Face(face.box, face.score, face.landmarks, self.class_names[label], probabilities, track, found)

@@ -156,6 +156,29 @@ def test_the_box_is_larger_than_the_face_by_15_percent_on_each_side() -> None:
     assert hide(image, [(-50, -50, 20, 20), (400, 400, 500, 500)], "box")[:30, :30].max() == 0  # beyond the border
 
 
+class Faint(FaceDetector):
+    """Finds one face, of which it is less sure than it wants to be."""
+
+    min_score = 0.8
+
+    def __call__(self, image: Image, size: int, min_score: float) -> list[Detection]:
+        return [Detection((0.0, 0.0, 32.0, 32.0), 0.6)] if min_score <= 0.6 else []
+
+
+def test_a_video_that_cannot_be_shown_changes_nothing_for_the_next_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for screen in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(screen, raising=False)
+    write_film("film.gif", EVEN[:5], [sways])
+    cv2.imwrite("still.png", np.full((64, 64, 3), 130, np.uint8))
+    with pytest.raises(SystemExit):
+        main(["recognize", "film.gif", "still.png", "--detector=Faint", "--anonymize", "--show", "--format=jsonl"])
+    said = capsys.readouterr()
+    assert "--show: " in said.err and '"faces": []' in said.out
+
+
 def test_there_is_no_other_way_to_hide() -> None:
     with pytest.raises(FerlError, match="by box or blur or pixelate, not by 'Box'"):
         hide(np.zeros((9, 9, 3), np.uint8), [], "Box")  # type: ignore[arg-type]
