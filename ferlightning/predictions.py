@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +90,32 @@ def write_predictions(path: Path, names: Array, label: Array | None, probs: Arra
         table = csv.writer(file)
         known = [] if label is None else ["label"]
         table.writerow(["name", *known, "prediction", "confidence", *(f"p_{name}" for name in class_names)])
-        for i, (name, p) in enumerate(zip(names, probs, strict=True)):
+        best = probs.argmax(1).tolist()
+        for i, (name, k, p) in enumerate(zip(names, best, probs.tolist(), strict=True)):
             true = [] if label is None else [classes[label[i]]]
-            row = [plain_text(str(name)), *true, classes[p.argmax()], f"{p.max():.6g}"]
-            table.writerow(row + [f"{x:.6g}" for x in p])
+            table.writerow([plain_text(str(name)), *true, classes[k], f"{p[k]:.6g}", *(f"{x:.6g}" for x in p)])
+
+
+class Prediction(NamedTuple):
+    """What a report says of an item."""
+
+    name: str
+    label: str
+    prediction: str
+    confidence: float
+    """In [0, 1]."""
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """Read the predictions of a report; none where they were not kept. Several items may have one name."""
+    path = folder / "predictions.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Prediction(row["name"], row["label"], row["prediction"], float(row["confidence"]))
+            for row in csv.DictReader(file)
+        ]
 
 
 def plain_text(name: str) -> str:

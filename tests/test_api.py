@@ -88,10 +88,10 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
     assert [row["name"] for row in found.differences] == ["2.png", "3.png", "4.png", "5.png", "6.png"]
     assert found.differences[0] == {"name": "2.png", "label": "a", "one": "b", "two": "a"}
     assert str(ferl.compare(ferl.Run(one), two)) == str(found)
-    main(["compare", "runs/x/one/", "runs/x/two", "--csv=differ.csv"])
+    main(["compare", "runs/x/one/", "runs/x/two", "--csv=new/differ.csv"])
     shown = capsys.readouterr().out
     assert "one minus two: -37.50 points" in shown and "p 0.375: too few images to tell" in shown
-    assert Path("differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
+    assert Path("new/differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
 
 
 def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> None:

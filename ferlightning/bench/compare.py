@@ -14,6 +14,8 @@ from ferlightning.bench.statistics import Counts, accuracy_difference, holm, mcn
 from ferlightning.bench.suite import read_json
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Interval, design_effect, share_interval
+from ferlightning.files import replacing
+from ferlightning.predictions import read_predictions
 
 FEWEST = 6
 """Images on which one model alone is right, below which McNemar's exact test cannot find a difference at 5 %."""
@@ -85,7 +87,7 @@ class Comparison:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the images on which the models differ."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ["name", "label", *self.accuracy])
             table.writeheader()
             table.writerows(self.differences)
@@ -160,10 +162,9 @@ def _read(folder: Path) -> tuple[Predicted, dict[tuple[str, int], int] | None]:
     """Predictions of a report, and the number of the person in each item; None if that is unknown."""
     said: Predicted = {}
     times: dict[str, int] = {}
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            n = times[row["name"]] = times.get(row["name"], -1) + 1
-            said[row["name"], n] = row["label"], row["prediction"]
+    for name, label, prediction, _ in read_predictions(folder):
+        n = times[name] = times.get(name, -1) + 1
+        said[name, n] = label, prediction
     person = ((read_json(folder / "metrics.json") or {}).get("items") or {}).get("person")
     numbers: list[int] = [] if person is None else [int(x) for x in str(person).split()]
     return said, dict(zip(said, numbers, strict=True)) if len(numbers) == len(said) else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlightning.bench.statistics import Estimate, Friedman
+from ferlightning.evaluation.curves import Curves
 from ferlightning.evaluation.statistics import Array
 
 if TYPE_CHECKING:  # matplotlib is imported late: it takes a second
@@ -135,11 +136,11 @@ def robustness(curves: dict[tuple[str, str], dict[str, list[float]]], rows: list
     return figure
 
 
-def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]], rows: list[str]) -> "Figure":
+def learning_curves(curves: dict[str, dict[str, list[Curves]]], rows: list[str]) -> "Figure":
     """Draw loss and accuracy by epoch, the mean of the repeats: validation solid, training dashed.
 
     Args:
-        curves: by column and row, of each repeat the values of each metric by epoch.
+        curves: by column and row, those of each repeat.
         rows: names of the systems.
     """
     figure, panels = _panels(len(curves), 2, 4.2, 2.6)
@@ -151,7 +152,8 @@ def learning_curves(curves: dict[str, dict[str, list[dict[str, dict[int, float]]
                     epochs = sorted({epoch for repeat in repeats for epoch in repeat})
                     mean = [np.mean([repeat[epoch] for repeat in repeats if epoch in repeat]) for epoch in epochs]
                     marker = "o" if len(epochs) == 1 else None
-                    axes.plot(epochs, mean, style, marker=marker, color=_colour(i, len(rows)), linewidth=1)
+                    colour, shown = _colour(i, len(rows)), [epoch + 1 for epoch in epochs]
+                    axes.plot(shown, mean, style, marker=marker, color=colour, linewidth=1)
             axes.set(xlabel="epoch", ylabel=metric)
             _whole_numbers(axes)
             _finish(axes, column)

@@ -1,7 +1,6 @@
 """``ferl bench report``: from the results of a suite to tables and a page."""
 
 import base64
-import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ferlightning.bench.suite import Shares
 from ferlightning.bench.tables import Entry, Section, Table, latex, markdown, markdown_table, number, to_csv
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
+from ferlightning.predictions import read_predictions
 
 MISTAKES = 5
 """Listed for each system on each data set."""
@@ -93,28 +93,11 @@ def _confusions(results: Results) -> list[dict[str, Any]]:
 def _mistakes(results: Results) -> Table:
     rows = []
     for row, column, found in results.places:
-        predictions = read_predictions(found[0].folder) or {}
-        wrong = [(name, *rest) for name, rest in predictions.items() if rest[0] != rest[1]]
-        for name, true, predicted, confidence in sorted(wrong, key=lambda item: -item[3])[:MISTAKES]:
-            line = [Entry(row), Entry(column), Entry(name), Entry(true), Entry(predicted)]
-            rows.append([*line, number(100 * confidence, 1)])
+        wrong = [item for item in read_predictions(found[0].folder / "report") if item.label != item.prediction]
+        for name, true, predicted, confidence in sorted(wrong, key=lambda item: -item.confidence)[:MISTAKES]:
+            rows.append([*map(Entry, (row, column, name, true, predicted)), number(100 * confidence, 1)])
     head = ["system", "data", "image", "true", "predicted", "confidence, %"]
     return Table("mistakes", "Most confident mistakes", head, rows, "Of the first repeat.")
-
-
-def read_predictions(folder: Path) -> dict[str, tuple[str, str, float]] | None:
-    """Read the true class, predicted class and confidence in [0, 1] of each item; None where they were not kept.
-
-    Args:
-        folder: run folder of a test.
-    """
-    path = folder / "report" / "predictions.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        next(rows)  # name, label, prediction, confidence and the probabilities
-        return {row[0]: (row[1], row[2], float(row[3])) for row in rows}
 
 
 def _overlays(results: Results) -> list[tuple[str, str]]:

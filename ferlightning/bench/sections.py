@@ -1,6 +1,5 @@
 """The sections of a report on a suite, made from its results."""
 
-import csv
 from collections import Counter
 from json import loads
 from pathlib import Path
@@ -13,6 +12,7 @@ from ferlightning.bench.results import Corruption, Results
 from ferlightning.bench.statistics import NOISE, estimate, mean_over_repeats
 from ferlightning.bench.suite import SEVERITIES, TRAINING
 from ferlightning.bench.tables import Entry, Section, Table, interval, mean_score, metric_name, number, percent
+from ferlightning.evaluation.curves import Curves, read_curves
 
 ABOUT_INTERVALS = (
     "Intervals are at 95 %. Over repeats (folds and seeds): Student's t; folds share training images, so its "
@@ -240,7 +240,7 @@ def _robustness(results: Results, metric: str, folder: Path) -> Section | None:
 
 
 def _curves(results: Results, folder: Path) -> Section | None:
-    curves: dict[str, dict[str, list[dict[str, dict[int, float]]]]] = {}
+    curves: dict[str, dict[str, list[Curves]]] = {}
     for row, column, repeats in results.places:
         if found := [curve for result in repeats if (curve := read_curves(result.folder))]:
             curves.setdefault(column, {})[row] = found
@@ -249,22 +249,6 @@ def _curves(results: Results, folder: Path) -> Section | None:
     plots.save(plots.learning_curves(curves, results.rows), folder / "learning_curves.png")
     caption = "Mean of the repeats that lasted to an epoch. Solid: validation; dashed: training."
     return Section("Learning curves", pictures=[("learning_curves.png", caption)])
-
-
-def read_curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Read the values of each metric of a training by epoch; empty where they were not kept.
-
-    Args:
-        folder: run folder of the training.
-    """
-    curves = dict[str, dict[int, float]]()
-    for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and row["epoch"] and "/" in name:
-                        curves.setdefault(name, {})[int(row["epoch"])] = float(value)
-    return curves
 
 
 def _provenance(results: Results) -> Section:

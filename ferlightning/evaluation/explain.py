@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ferlightning.contracts.modules import Backbone, Output, Stage
 from ferlightning.evaluation.statistics import Array
-from ferlightning.models.network import spelled_names
+from ferlightning.models.network import Network, spelled_names
 
 STILLS, CLIPS = 6, 3
 """How many right and how many wrong predictions are shown."""
@@ -57,6 +57,12 @@ class Explanations(NamedTuple):
 
     method: str
     items: list[Explanation]
+
+
+def as_pixels(frames: Tensor) -> Array:
+    """Frames (T, C, H, W) as images: (T, H, W, 3) RGB if there are three channels, else the first one, (T, H, W)."""
+    pixels: Array = (frames.movedim(1, 3) if frames.shape[1] == 3 else frames[:, 0]).numpy()
+    return pixels
 
 
 def png_source(image: Array) -> str:
@@ -123,7 +129,7 @@ def explain_items(
         cells = maps[i][real].float().cpu().numpy()
         items.append(
             Explanation(
-                (frames.movedim(1, 3) if frames.shape[1] == 3 else frames[:, 0]).numpy(),
+                as_pixels(frames),
                 cells.sum((1, 2)) / max(cells.sum(), TINY),
                 None if cells[0].size == 1 else heat_map(cells, frames.shape[2:]),
                 class_names[label[n]],
@@ -136,17 +142,16 @@ def explain_items(
 
 def explain_image(network: nn.Module, image: Tensor) -> Explanation | None:
     """Where a network looks in one still, (1, 1, C, H, W) in [0, 1]; None if it has no part that tells."""
-    model: Any = network
-    if not isinstance(part(model, "backbone"), Backbone):
+    if not isinstance(network, Network):
         return None
     with torch.no_grad():
-        probs = model(image).logits.softmax(1)[0].numpy()
-        _, maps = _maps(model, image, None, torch.tensor([int(probs.argmax())]))
+        probs = network(image).logits.softmax(1)[0].numpy()
+        _, maps = _maps(network, image, None, torch.tensor([int(probs.argmax())]))
     if maps is None or maps[0].numel() == 1:
         return None
-    frames, cells, predicted = image[0], maps[0].numpy(), spelled_names(model)[probs.argmax()]
-    pixels = (frames.movedim(1, 3) if frames.shape[1] == 3 else frames[:, 0]).numpy()
-    return Explanation(pixels, np.ones(1), heat_map(cells, frames.shape[2:]), "", predicted, float(probs.max()))
+    frames, cells, predicted = image[0], maps[0].numpy(), spelled_names(network)[probs.argmax()]
+    heat = heat_map(cells, frames.shape[2:])
+    return Explanation(as_pixels(frames), np.ones(1), heat, "", predicted, float(probs.max()))
 
 
 def choose(label: Array, probs: Array, n: int) -> Array:
@@ -187,7 +192,7 @@ def heat_map(cells: Array, size: tuple[int, ...]) -> Array:
     return (heat / max(1.0, float(above.max()))).clamp(0, 1).numpy()
 
 
-def _maps(model: LightningModule, image: Tensor, mask: Tensor | None, target: Tensor) -> tuple[str, Tensor | None]:
+def _maps(model: nn.Module, image: Tensor, mask: Tensor | None, target: Tensor) -> tuple[str, Tensor | None]:
     """Return the name of the method, and the weights of cells or frames (B, T, H', W') >= 0."""
     attention = part(model, "attention")
     if isinstance(attention, Stage):
@@ -209,7 +214,7 @@ def part(model: nn.Module, slot: str) -> Any:
     return getattr(getattr(model, "network", model), slot, None)
 
 
-def grad_cam(model: LightningModule, image: Tensor, mask: Tensor | None, target: Tensor) -> Tensor:
+def grad_cam(model: nn.Module, image: Tensor, mask: Tensor | None, target: Tensor) -> Tensor:
     """Compute Grad-CAM of the backbone's feature map A: relu(sum over channels of A * the mean over cells of dy/dA).
 
     Selvaraju et al. 2017, eq. 1-2, https://arxiv.org/abs/1610.02391; y is the logit of the class, and each frame of a

@@ -6,14 +6,16 @@ the functions that draw import it.
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torchmetrics.functional.classification import binary_average_precision, binary_precision_recall_curve
 
+from ferlightning.evaluation.curves import Curves
 from ferlightning.evaluation.explain import Explanations
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import BINS, Array, Counts, scores
@@ -38,7 +40,7 @@ def save_plots(
     label: Array,
     probs: Array,
     class_names: list[str],
-    logs: list[Path],
+    curves: Curves,
     explanations: Explanations | None,
     faces: dict[str, Array] | None,
 ) -> list[Path]:
@@ -49,7 +51,7 @@ def save_plots(
         label: (N,) class index.
         probs: (N, K) in [0, 1].
         class_names: K names.
-        logs: the ``metrics.csv`` files of the training, oldest first; without any there are no learning curves.
+        curves: of the training; without any there is no picture of them.
         explanations: where the model looked at some items; None if that is not known.
         faces: from ``restoration.restored_faces``; None without a restorer.
 
@@ -65,7 +67,7 @@ def save_plots(
             "confusion_matrix": confusion_matrix(counts.confusion, class_names),
             "reliability": reliability(counts),
             "precision_recall": precision_recall(label, probs, class_names) if len(class_names) <= LINES else None,
-            "learning_curves": learning_curves(logs, counts.confusion.sum(1).max() / max(len(label), 1)),
+            "learning_curves": learning_curves(curves, counts.confusion.sum(1).max() / max(len(label), 1)),
             "attention": attention(explanations) if explanations else None,
             "restoration": restoration(faces) if faces else None,
         }
@@ -180,15 +182,15 @@ def precision_recall(label: Array, probs: Array, class_names: list[str]) -> Figu
         class_names: K names.
     """
     from matplotlib import colormaps
-    from sklearn.metrics import average_precision_score, precision_recall_curve
 
     longest = max(map(len, class_names))
     figure = _figure(5 + 0.085 * longest, 4.2, right=1.3 + 0.075 * longest)
     axes = figure.subplots()
     for k, name in enumerate(class_names):
         if (own := label == k).any():
-            precision, recall, _ = precision_recall_curve(own, probs[:, k])
-            area = average_precision_score(own, probs[:, k])
+            of_class = torch.from_numpy(probs[:, k]), torch.from_numpy(own).int()
+            precision, recall, _ = binary_precision_recall_curve(*of_class, validate_args=False)
+            area = binary_average_precision(*of_class, validate_args=False)
             colour = colormaps["tab10" if len(class_names) <= 10 else "tab20"](k)
             axes.plot(recall, precision, color=colour, linewidth=1.2, label=f"{name} ({area:.2f})")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
@@ -198,38 +200,28 @@ def precision_recall(label: Array, probs: Array, class_names: list[str]) -> Figu
     return figure
 
 
-def learning_curves(logs: list[Path], guess: float | None = None) -> Figure | None:
+def learning_curves(curves: Curves, guess: float | None = None) -> Figure | None:
     """Draw loss and accuracy of training and validation over epochs.
 
     Args:
-        logs: of a fit and, if it was resumed, of those before it, in the format of Lightning's CSVLogger: columns
-            epoch, step, train/loss, val/accuracy, ...; a row fills only the columns that were logged together.
+        curves: from ``read_curves``.
         guess: accuracy of who always says the most frequent class; None draws no line there.
 
     Returns:
         The figure; None if there is nothing to draw.
     """
-    rows: list[dict[str, str]] = []
-    for log in logs:
-        with log.open(newline="", encoding="utf-8") as file:
-            rows += csv.DictReader(file)
     panels = {"loss": ["loss"], "accuracy": ["accuracy", "balanced_accuracy"]}
     figure = _figure(9, 3.6)
     drawn = False
     for axes, (panel, metrics) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for metric in metrics:
             for split, colour in (("train", BLUE), ("val", ORANGE)):
-                # Of several rows of one epoch, logged by step, the last one is drawn.
-                values = {
-                    int(row["epoch"]) + 1: float(row[f"{split}/{metric}"])
-                    for row in rows
-                    if row.get("epoch") and row.get(f"{split}/{metric}")
-                }
-                if values:
+                if values := curves.get(f"{split}/{metric}"):
                     style = "--" if metric == "balanced_accuracy" else "-"
                     label = f"{split} {metric.replace('_', ' ')}"
                     marker = "o" if len(values) == 1 else None
-                    axes.plot(*zip(*values.items(), strict=True), style, color=colour, label=label, marker=marker)
+                    epochs = [epoch + 1 for epoch in values]
+                    axes.plot(epochs, [*values.values()], style, color=colour, label=label, marker=marker)
                     drawn = True
         axes.set(xlabel="epoch", ylabel=panel)
         axes.xaxis.set_major_locator(_whole_numbers())

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.curves import Curves
 from ferlightning.evaluation.explain import Explanations, png_source
 from ferlightning.evaluation.plots import save_plots
 from ferlightning.evaluation.statistics import Array, has_width
@@ -44,7 +45,7 @@ def write_report(
     label: Array,
     probs: Array,
     class_names: list[str],
-    logs: list[Path],
+    curves: Curves,
     explanations: Explanations | None,
     faces: dict[str, Array] | None,
     mistakes: dict[int, Array | None] | None = None,
@@ -59,7 +60,7 @@ def write_report(
         label: (N,) class index.
         probs: (N, K) in [0, 1].
         class_names: K names.
-        logs: the ``metrics.csv`` files of the training, oldest first.
+        curves: of the training.
         explanations: where the model looked at some items; None if that is not known.
         faces: from ``restoration.restored_faces``; None without a restorer.
         mistakes: positions of items to show as mistakes, with their pictures, (H, W[, 3]) uint8, where there are any.
@@ -78,7 +79,7 @@ def write_report(
             text = json.dumps(report, indent=2, allow_nan=False) + "\n"
             (temporary / "metrics.json").write_text(text, encoding="utf-8")
             write_predictions(temporary / "predictions.csv", names, label, probs, class_names)
-            pictures = save_plots(temporary, label, probs, class_names, logs, explanations, faces)
+            pictures = save_plots(temporary, label, probs, class_names, curves, explanations, faces)
             shown = [
                 {
                     "name": names[n], "true": class_names[label[n]], "predicted": class_names[probs[n].argmax()],

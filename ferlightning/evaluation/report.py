@@ -20,7 +20,8 @@ from ferlightning.contracts.modules import class_index
 from ferlightning.emotions import as_written
 from ferlightning.errors import FerlError, printable
 from ferlightning.evaluation import statistics
-from ferlightning.evaluation.explain import explain_items
+from ferlightning.evaluation.curves import read_curves
+from ferlightning.evaluation.explain import as_pixels, explain_items
 from ferlightning.evaluation.metrics import count_items, measure
 from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import label_of, print_report, write_report
@@ -64,6 +65,10 @@ class Report(Callback):
         """Collect a batch."""
         self._collect(*args)
 
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Collect a batch."""
+        self._collect(*args)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``report_val/``, unless fit is running."""
         if trainer.state.fn == TrainerFn.VALIDATING:
@@ -72,10 +77,6 @@ class Report(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``report/``."""
         self._write(trainer, pl_module, "test")
-
-    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Collect a batch."""
-        self._collect(*args)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``predictions.csv``."""
@@ -161,8 +162,9 @@ class Report(Callback):
         root = Path(trainer.default_root_dir)
         folder = root / ("report" if split == "test" else f"report_{split}")
         self.written = folder = folder.with_name(folder.name + self.suffix)
-        logs = sorted(root.glob("metrics*.csv"))  # metrics.001.csv of a fit that was resumed comes before metrics.csv
-        pictures = write_report(folder, report, names, label, probs, class_names, logs, explanations, faces, mistakes)
+        pictures = write_report(
+            folder, report, names, label, probs, class_names, read_curves(root), explanations, faces, mistakes
+        )
         print_report(report, folder)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -199,9 +201,9 @@ def _worst_mistakes(trainer: Trainer, split: str, index: Array, label: Array, pr
     for n in sure[probs[sure].argmax(1) != label[sure]][:MISTAKES].tolist():
         try:
             clip = dataset[int(index[n])]["image"]
-            frame = clip[len(clip) // 2]
+            frame = clip[len(clip) // 2][None]
             frame = frame if frame.dtype == torch.uint8 else (255 * frame.float().clamp(0, 1)).byte()
-            found[n] = frame.movedim(0, 2).numpy() if len(frame) == 3 else frame[0].numpy()
+            found[n] = as_pixels(frame)[0]
         except (AttributeError, IndexError, KeyError, TypeError):  # data of another kind
             found[n] = None
     return found
@@ -226,7 +228,7 @@ def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
 def _no_better_than_guessing(report: dict[str, Any]) -> list[str]:
     """Return a sentence if the accuracy may be no better than always saying the most frequent class."""
     accuracy, guess = report["metrics"]["accuracy"], report["guessing"]
-    if accuracy["low"] is None or accuracy["low"] > guess["majority"]:
+    if accuracy["low"] > guess["majority"]:
         return []
     return [
         f"The accuracy, {100 * accuracy['value']:.1f} %, cannot be told from guessing: always saying {guess['class']} "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlightning.contracts.modules import Restorer
-from ferlightning.evaluation.explain import part
+from ferlightning.evaluation.explain import as_pixels, part
 from ferlightning.evaluation.statistics import Array
 from ferlightning.parts.restorers import EVAL_SEED, DenoisingAutoencoder
 
@@ -37,10 +37,4 @@ def restored_faces(model: nn.Module, image: Tensor) -> dict[str, Array] | None:
             stages["restored"] = restorer.restore(stages["corrupted"])
         else:
             stages["restored"] = restorer(clean)
-    return {name: _shown(faces.float().cpu()) for name, faces in stages.items()}
-
-
-def _shown(faces: Tensor) -> Array:
-    """Convert (M, C, H, W) to (M, H, W, 3) RGB if there are three channels, else to the first channel, (M, H, W)."""
-    shown: Array = (faces.movedim(1, 3) if faces.shape[1] == 3 else faces[:, 0]).numpy()
-    return shown
+    return {name: as_pixels(faces.float().cpu()) for name, faces in stages.items()}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from ferlightning.bench.report import read_predictions
 from ferlightning.bench.results import Results, collect, read_results
-from ferlightning.bench.sections import read_curves
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.curves import read_curves
 from ferlightning.evaluation.report import summarise
+from ferlightning.predictions import read_predictions
 from tests.bench.written import CLASSES, CONFIG, finish, finish_all, predictions_of, report_of, start, suite_of
 
 LABEL = np.array([0, 1, 2, 2, 1, 0])
@@ -135,15 +135,15 @@ def test_predictions_and_curves(tmp_path: Path) -> None:
     (cell,) = start(tmp_path, suite_of(["A"], ["X"]))
     finish_all([cell], {"A": 0.5}, n=4, curves=True)
     result = collected(tmp_path).of("A", "X")[None, 42]
-    predictions = read_predictions(result.folder)
-    assert predictions is not None and list(predictions)[1] == "fold None/item 1, of <person>"
-    right = [true == predicted for true, predicted, _ in predictions.values()]
+    predictions = read_predictions(result.folder / "report")
+    assert predictions[1].name == "fold None/item 1, of <person>"
+    right = [item.label == item.prediction for item in predictions]
     assert np.mean(right) == result.score("accuracy")
-    assert all(1 / 3 < confidence <= 1 for *_, confidence in predictions.values())
+    assert all(1 / 3 < item.confidence <= 1 for item in predictions)
     curves = read_curves(result.folder)
     assert curves["val/accuracy"] == pytest.approx({epoch: epoch / 10 for epoch in range(5)})
     assert curves["train/loss"][4] == pytest.approx(1 / 6) and "lr" not in curves
-    assert read_predictions(tmp_path) is None and read_curves(tmp_path) == {}
+    assert read_predictions(tmp_path) == [] and read_curves(tmp_path) == {}
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 import ferlightning
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.curves import read_curves
 from ferlightning.evaluation.render import print_report, write_report
 from ferlightning.evaluation.report import summarise
-from ferlightning.predictions import write_predictions
+from ferlightning.predictions import read_predictions, write_predictions
 from tests.bench.test_page import CHROMIUM
 
 LABEL, PROBS = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
@@ -27,8 +28,8 @@ def write(folder: Path, names: tuple[str, ...] = ("a", "b")) -> list[Path]:
     report["provenance"] = PROVENANCE | {"versions": {}, "data_set": "Grimaces", "network": "ResNet → LinearHead"}
     print_report(report, folder)
     items, wrong = np.array(["x", "y", "ärger/z.png"]), {2: np.full((48, 48), 90, np.uint8)}
-    logs = [*folder.parent.glob("metrics.csv")]
-    return write_report(folder, report, items, LABEL, PROBS, list(names), logs, None, None, wrong)
+    curves = read_curves(folder.parent)
+    return write_report(folder, report, items, LABEL, PROBS, list(names), curves, None, None, wrong)
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
@@ -43,6 +44,13 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     cells = [cell for row in rows for pair in row.items() for cell in pair]
     assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and not re.fullmatch(r"-?[\d.]+", cell)]
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_predictions_are_read_as_they_were_written_also_of_items_of_one_name(tmp_path: Path) -> None:
+    """Such as two faces of one picture, of which the second must not hide the first."""
+    write_predictions(tmp_path / "predictions.csv", np.array(["x.png", "x.png", "y"]), LABEL, PROBS, ["a", "b"])
+    expected = [("x.png", "a", "a", 0.9), ("x.png", "b", "b", 0.8), ("y", "b", "a", 0.7)]
+    assert [tuple(item) for item in read_predictions(tmp_path)] == expected
 
 
 def test_class_names_are_shown_as_they_are(tmp_path: Path, capsys) -> None:
