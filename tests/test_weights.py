@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -136,6 +138,31 @@ def server() -> Iterator[str]:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}/file"
         http.shutdown()
+
+
+def test_two_processes_that_fetch_one_file_do_not_disturb_each_other(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a distributed training do at its first start; here they are threads."""
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path))
+
+    def slow(handler: Server) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(Server.content)))
+        handler.end_headers()
+        handler.wfile.write(Server.content[:50_000])
+        time.sleep(0.5)
+        handler.wfile.write(Server.content[50_000:])
+
+    monkeypatch.setattr(Server, "do_GET", slow)
+    entry = weights.Weights("file", server, _sha(Server.content))
+
+    def fetch(seconds: float) -> bytes:
+        time.sleep(seconds)
+        return weights.find_file(entry, "file").read_bytes()
+
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(fetch, (0, 0.2))] == [Server.content] * 2
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -10,6 +10,11 @@ from pathlib import Path
 from ferlightning.errors import FerlError
 from ferlightning.files import cache_dir
 
+try:
+    from filelock import FileLock
+except ModuleNotFoundError:  # the recogniser alone needs no more than NumPy, OpenCV and ONNX Runtime
+    from contextlib import nullcontext as FileLock  # type: ignore[assignment]
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -105,16 +110,19 @@ def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
     for url in urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, part)
+            with FileLock(f"{path.parent}.lock"):  # the processes of a training fetch it at the same time
+                if path.is_file():
+                    return
+                _download(url, part)
+                found = hashlib.sha256(part.read_bytes()).hexdigest()
+                if found == entry.sha256:
+                    part.replace(path)
+                    return
+                part.unlink()
         except OSError as error:
             failures.append(f"cannot fetch {url}: {error}")
-            continue
-        found = hashlib.sha256(part.read_bytes()).hexdigest()
-        if found == entry.sha256:
-            part.replace(path)
-            return
-        part.unlink()
-        failures.append(f"{url} is not the file that it should be (its SHA-256 is {found})")
+        else:
+            failures.append(f"{url} is not the file that it should be (its SHA-256 is {found})")
     raise FerlError(f"{name}: {'; '.join(failures)}. Put {path.name} into a folder that FERL_WEIGHTS names")
 
 
