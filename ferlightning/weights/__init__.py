@@ -3,17 +3,13 @@
 import hashlib
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from ferlightning.errors import FerlError
 from ferlightning.files import cache_dir
-
-try:
-    from filelock import FileLock
-except ModuleNotFoundError:  # the recogniser alone needs no more than NumPy, OpenCV and ONNX Runtime
-    from contextlib import nullcontext as FileLock  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
     for url in urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path.parent}.lock"):  # the processes of a training fetch it at the same time
+            with _alone(path.parent):
                 if path.is_file():
                     return
                 _download(url, part)
@@ -124,6 +120,15 @@ def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
         else:
             failures.append(f"{url} is not the file that it should be (its SHA-256 is {found})")
     raise FerlError(f"{name}: {'; '.join(failures)}. Put {path.name} into a folder that FERL_WEIGHTS names")
+
+
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    """Keep others from fetching into a folder meanwhile: the processes of a training start at the same time."""
+    try:
+        from filelock import FileLock  # late: most commands fetch nothing
+    except ModuleNotFoundError:  # the recogniser alone needs no more than NumPy, OpenCV and ONNX Runtime
+        return nullcontext()
+    return FileLock(f"{folder}.lock")
 
 
 def _download(url: str, part: Path) -> None:
