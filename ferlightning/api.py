@@ -21,6 +21,7 @@ from ferlightning.bench.compare import Comparison, by_place
 from ferlightning.bench.compare import compare as compare_folders
 from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
+from ferlightning.cli.configs import expand
 from ferlightning.cli.main import run_trainer
 from ferlightning.cli.messages import meant
 from ferlightning.cli.saved import training_data
@@ -64,13 +65,13 @@ class Scores:
     Attributes:
         items: how many were evaluated.
         metrics: by name, such as ``accuracy`` or ``macro_f1``.
-        per_class: recall, precision, F1 and more of each class.
+        per_class: recall, precision, F1 and more of each class; None for the recall of a class without items.
         report: the page.
     """
 
     items: int
     metrics: dict[str, Score]
-    per_class: dict[str, dict[str, float]]
+    per_class: dict[str, dict[str, float | None]]
     report: Path
 
     def to_pandas(self) -> Any:
@@ -190,7 +191,7 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
 
 
 def embed(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:
-    """What the last layer of a network, as of ``prepare``, sees of faces that were cut out: (N, E)."""
+    """The embeddings of faces that were cut out, (N, E); arguments as of ``prepare``."""
     network = _network(network)
     with torch.inference_mode():
         embedding: NDArray[np.float32] = network(prepare(network, crops, order)).embedding.numpy()
@@ -198,7 +199,7 @@ def embed(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb")
 
 
 def explain(network: str | Path | Run | Trained, crop: Any, order: Order = "rgb") -> Explanation:
-    """Where a network, as of ``prepare``, looks in a face that was cut out: its attention, or Grad-CAM of the class.
+    """Where a network looks in a face that was cut out: its attention, or Grad-CAM; arguments as of ``prepare``.
 
     Raises:
         FerlError: the network is an ensemble, or has no part that tells.
@@ -297,8 +298,6 @@ def fit(
         whole = options if "class_path" in options else {"class_path": "Classifier", "init_args": options}
         given.append("--model=" + json.dumps(whole))
     given += [*_data_words(data), *([f"--name={name}"] if name else []), *_more_words(words, trainer)]
-    from ferlightning.cli.configs import expand
-
     folder = run_trainer(expand(["fit", *given]))
     assert folder is not None
     return Run(folder)

@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ferlightning.bench.results import Repeat, Result
-from ferlightning.evaluation.statistics import Array, Interval
+from ferlightning.evaluation.statistics import LEVEL, Array, Interval
 
-LEVEL = 0.95
 EXACT_BELOW = 25
 """From this number of discordant items on, McNemar's chi-squared approximation is good enough."""
 REPEATS = 3

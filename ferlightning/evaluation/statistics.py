@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Interval = tuple[float, float]
 
+LEVEL = 0.95
+"""Confidence of every interval."""
 BINS = 15
 RESAMPLES = 1000
 SCORES = (
@@ -113,7 +115,7 @@ def calibration_error(gap: Array, n: Array) -> Array:
     return _divide(np.abs(gap).sum(-1), n)
 
 
-def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval:
+def wilson_interval(successes: float, n: float) -> Interval:
     """Return the Wilson score interval of a proportion, without continuity correction.
 
     Unlike the normal approximation it stays in [0, 1] and has a width at 0 and at n successes.
@@ -122,12 +124,11 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval
     Args:
         successes: 0 to n.
         n: above 0.
-        level: confidence, in (0, 1).
 
     Returns:
         (low, high).
     """
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    z2 = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
     p, scale = successes / n, 1 + z2 / n
     centre, half = (p + z2 / (2 * n)) / scale, (z2 * (p * (1 - p) + z2 / (4 * n)) / n) ** 0.5 / scale
     return max(centre - half, 0.0), min(centre + half, 1.0)
@@ -173,7 +174,7 @@ def sum_groups(values: Array, group: Array | None) -> Array:
     return sums
 
 
-def bootstrap_intervals(confusion: Array, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
+def bootstrap_intervals(confusion: Array, seed: int = 0) -> dict[str, Interval]:
     """Return the percentile bootstrap interval of every score of ``confusion_scores``.
 
     An image matters to these scores only through its cell of the confusion matrix. To draw N images with replacement
@@ -183,7 +184,6 @@ def bootstrap_intervals(confusion: Array, level: float = 0.95, seed: int = 0) ->
 
     Args:
         confusion: (K, K) counts; or (G, K, K), those of each group, of which whole ones are drawn.
-        level: confidence, in (0, 1).
         seed: of the resampling.
 
     Returns:
@@ -196,18 +196,16 @@ def bootstrap_intervals(confusion: Array, level: float = 0.95, seed: int = 0) ->
     else:
         n = int(confusion.sum())
         draws = rng.multinomial(n, confusion.ravel() / n, size=RESAMPLES)
-    return {name: _percentiles(x, level) for name, x in confusion_scores(draws.reshape(shape)).items()}
+    return {name: _percentiles(x) for name, x in confusion_scores(draws.reshape(shape)).items()}
 
 
-def bootstrap_mean(values: Array, group: Array | None = None, level: float = 0.95, seed: int = 0) -> Interval:
+def bootstrap_mean(values: Array, group: Array | None = None) -> Interval:
     """Return the percentile bootstrap interval of a mean, such as the negative log-likelihood. Shapes: (N,), (N,)."""
-    total, n = _resampled_sums(np.stack([values, np.ones(len(values))], 1), group, seed).T
-    return _percentiles(total / n, level)
+    total, n = _resampled_sums(np.stack([values, np.ones(len(values))], 1), group).T
+    return _percentiles(total / n)
 
 
-def bootstrap_calibration_error(
-    bins: Array, gap: Array, group: Array | None = None, level: float = 0.95, seed: int = 0
-) -> Interval:
+def bootstrap_calibration_error(bins: Array, gap: Array, group: Array | None = None) -> Interval:
     """Return the bootstrap interval of the expected calibration error, corrected for bias.
 
     The absolute value turns the noise of each bin into error, so resamples lie above the sample on average. The
@@ -217,23 +215,21 @@ def bootstrap_calibration_error(
         bins: (N,) index of each image's bin of confidence.
         gap: (N,) 1 for a correct prediction, else 0, less the confidence.
         group: (N,) number of each image's group; None if all images are independent.
-        level: confidence, in (0, 1).
-        seed: of the resampling.
 
     Returns:
         (low, high), in [0, 1].
     """
     by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))  # (N, BINS)
-    drawn = _resampled_sums(np.column_stack([by_bin, np.ones(len(gap))]), group, seed)  # (R, BINS + 1)
+    drawn = _resampled_sums(np.column_stack([by_bin, np.ones(len(gap))]), group)  # (R, BINS + 1)
     samples = calibration_error(drawn[:, :-1], drawn[:, -1])
     bias = samples.mean() - calibration_error(by_bin.sum(0), np.asarray(len(gap)))
-    low, high = _percentiles(samples - bias, level)
+    low, high = _percentiles(samples - bias)
     return max(low, 0.0), min(high, 1.0)
 
 
-def _resampled_sums(values: Array, group: Array | None, seed: int) -> Array:
+def _resampled_sums(values: Array, group: Array | None) -> Array:
     """Sum images or groups drawn with replacement, as many as there are, R times. Shape: (N, ...) -> (R, ...)."""
-    values, rng = sum_groups(values, group), np.random.default_rng(seed)
+    values, rng = sum_groups(values, group), np.random.default_rng(0)
     # One resample at a time: all at once would hold R * N indices in memory.
     times = (np.bincount(rng.integers(len(values), size=len(values)), minlength=len(values)) for _ in range(RESAMPLES))
     return np.array([drawn.astype(np.float64) @ values for drawn in times])
@@ -244,7 +240,7 @@ def has_width(low: float, high: float) -> bool:
     return high - low > 1e-12
 
 
-def _percentiles(samples: Array, level: float) -> Interval:
-    """Return the central interval that holds ``level`` of the samples. Shape: (R,)."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+def _percentiles(samples: Array) -> Interval:
+    """Return the central interval that holds ``LEVEL`` of the samples. Shape: (R,)."""
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
