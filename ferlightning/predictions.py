@@ -121,7 +121,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
 def plain_text(name: str) -> str:
     """Keep spreadsheets from running a name as a formula: a photo may be called ``=HYPERLINK("x").png``.
 
-    It gets an apostrophe in front, unless it is a number, or a lone - for what comes by standard input.
+    It gets an apostrophe in front, unless it is a number, or the lone - of standard input.
     """
     harmless = re.fullmatch(r"-|[-+]?\d+(\.\d*)?", name)
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) and not harmless else name

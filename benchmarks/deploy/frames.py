@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ferlightning.images.decode import reduced
 from ferlightning.images.detectors.yunet import YuNet
 
 Image = NDArray[np.uint8]
@@ -84,9 +85,7 @@ def photographs(folder: Path) -> dict[str, tuple[Image, int]]:
     for name, faces in {**FACES, **dict.fromkeys(EMPTY, 0)}.items():
         image = cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB)
         if image is not None:
-            scale = min(1.0, 1280 / max(image.shape[:2]))
-            size = [round(scale * side) for side in image.shape[1::-1]]
-            found[name] = cv2.resize(image, size, interpolation=cv2.INTER_AREA), faces
+            found[name] = reduced(image, 1280)[0], faces
     return found
 
 

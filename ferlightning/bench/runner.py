@@ -39,7 +39,7 @@ GRACE = 10
 MARGIN = GRACE + 5
 """Seconds of ``--minutes`` that are kept for the end."""
 COLLECTING = 0.05
-"""Share of the time that may go into the csv, whose making takes longer with each cell."""
+"""Share of the time that may go into writing the csv, which takes longer with each cell."""
 
 BUSY = "skipped, another run is working on it"
 STOPPED = "stopped"

@@ -20,9 +20,9 @@ except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)]
-"""Of boxes, RGB, told apart by colour-blind people too: Okabe and Ito 2008."""
+"""Colours of boxes, RGB, which colour-blind people can tell apart too: Okabe and Ito 2008."""
 MOST_COPIES = 250
-"""Frames by which a video of a camera that stood still is filled at most."""
+"""The most copies of a frame that fill the time for which a camera sent none."""
 
 
 def draw(image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.uint8]:

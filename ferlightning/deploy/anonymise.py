@@ -17,15 +17,15 @@ from ferlightning.errors import FerlError
 How = Literal["box", "blur", "pixelate"]
 Box = Sequence[float]
 GROWN = 0.15
-"""How much a box is larger than the face, as a share of its width and height, on each side."""
+"""How much larger than the face a box is on each side, as a share of its width and height."""
 SIGMA = 0.2
 """Standard deviation of the blur, as a share of the face's width."""
 CELLS = 8
 """Cells across a pixelated face."""
 DELAY = 0.5
-"""Seconds for which a face is hidden before it is found first, and by which a stream is late."""
+"""Seconds for which a face is hidden before it is first found; the stream is late by as much."""
 SPREAD = 0.5
-"""Share of its width and height by which more is hidden of a face, on each side, for each second that it is lost."""
+"""How much more is hidden on each side for each second that a face is lost, as a share of its width and height."""
 NEAR = 3.0
 """Widths and heights within which a face that appears may be one that was lost."""
 
@@ -77,9 +77,9 @@ Sighting = tuple[float, NDArray[np.float64]]
 def hide_stream(stream: Iterable[tuple[Frame, list[Face]]], how: How) -> Iterator[tuple[Frame, list[Face]]]:
     """A stream of frames without their faces, half a second late.
 
-    A face is hidden from half a second before it is found first to a second after it is found last, but at least in the
-    frame before and the frame after, and wherever it is lost in between: over all that lies between where it was found,
-    where it is found next, and where its movement takes it from both, and the more around it the longer it is lost.
+    A face is hidden from half a second before it is first found to a second after it is last found, and at least in the
+    frame before and the frame after. While it is lost in between, all is hidden that lies between the last place where
+    it was found, the next one, and those to which its movement takes it from both; the longer it is lost, the more.
 
     Args:
         stream: what ``Recognizer.stream`` yields, best with a search in every frame.
@@ -109,7 +109,7 @@ def hide_stream(stream: Iterable[tuple[Frame, list[Face]]], how: How) -> Iterato
 
 
 def _places(seen: Iterable[list[Sighting]], time: float) -> Iterator[Box]:
-    """Where the faces may be that are not found at a time, but before or after it."""
+    """Where faces may be that are found before or after a time, but not at it."""
     lost, new = [], []
     for found in seen:
         before, after = [one for one in found if one[0] <= time], [one for one in reversed(found) if one[0] > time]
@@ -131,7 +131,7 @@ def _places(seen: Iterable[list[Sighting]], time: float) -> Iterator[Box]:
 
 
 def _expected(found: list[Sighting], time: float) -> NDArray[np.float64]:
-    """Where a face is that moves on as it did when it was found last, or first."""
+    """Where a face is if it moves as it did when it was last, or first, found."""
     end, box = found[-1]
     other, there = next(one for one in found if abs(end - one[0]) <= SHOWN)
     return box if other == end else box + (box - there) / (end - other) * (time - end)

@@ -18,7 +18,7 @@ from ferlightning.weights import REGISTRY, find_file, find_weights, meant_weight
 
 Image = NDArray[np.uint8]
 MOST_MARGIN = 10.0
-"""Around a face, as a share of its side; of more, nothing of the face would be left."""
+"""The largest margin around a face, as a share of its side; with more, nothing of the face would be left."""
 
 
 class FaceModel(Protocol):
@@ -124,8 +124,9 @@ class OnnxModel:
 
     def _prepare(self, face: Image) -> Image:
         """One face as the network takes it. Shape: (S, S, 3), or (S, S) if it is grey already -> (C, H, W)."""
-        grey = face if face.ndim == 2 else cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
-        image = face if self.color else grey[:, :, None].astype(np.uint8, copy=False)
+        if not self.color and face.ndim == 3:
+            face = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+        image = face if face.ndim == 3 else face[:, :, None]
         for part in self.preprocess:
             image = part(image)
         if list(image.shape[:2]) != self.size:

@@ -35,7 +35,7 @@ ANOTHER = re.compile(rb"(\xff\xd9|IEND.{4})(\xff\xd8\xff|\x89PNG)", re.DOTALL)
 HIDING_SIZE = 640
 """Longer side to which frames are reduced where faces must not be missed."""
 HIDING_RATE = 16
-"""Frames a second from which small faces are hidden that only each eighth search finds, at twice the size."""
+"""Frames a second above which every eighth search at twice the size is enough for small faces; else all are so."""
 HIDING_SCORE = 0.4
 """How sure a detector must be where faces must not be missed."""
 

@@ -32,9 +32,9 @@ STEADY = 0.3
 RARELY = 0.125
 """Seconds after which faces are searched for again, however few frames have passed."""
 CLOSER = 8
-"""Every so many searches of a stream one is at twice the size, for faces that are small or hard to see."""
+"""One of so many searches of a stream is at twice the size, for faces that are small or hard to see."""
 UNSURE = 0.5
-"""Share of the least score of a new face that is enough for one that is followed."""
+"""Score at which a followed face is still found, as a share of the least score of a new one."""
 CLIP = 16
 """Frames of a followed face that a model of clips sees."""
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Recognizer:
         return [[self._face(face, row := next(rows), int(row.argmax())) for face in faces] for faces in found]
 
     def predict(self, crops: Any, order: Order = "rgb") -> Predictions:
-        """What faces express that were cut out already, as ``ferl predict`` tells it of their files.
+        """Classify faces that are already cut out, as ``ferl predict`` does with files.
 
         Args:
             crops: a picture as of ``__call__``, a folder, or several in a list or an array (N, H, W[, C]); of any size.

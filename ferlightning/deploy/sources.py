@@ -37,7 +37,7 @@ VIDEOS = {
     ".wmv",
 }
 LEAST_SHARE = 0.9
-"""Of the frames that a file tells of, from which it is whole; it counts what it lacks by its length and rate."""
+"""Least share of the frames that a whole file has of those it declares, which it computes from its length and rate."""
 PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 """What an MP4 or MOV file may begin with, after four bytes."""
 TEXT = cv2.VideoWriter.fourcc(*"ansi")
@@ -45,7 +45,7 @@ TEXT = cv2.VideoWriter.fourcc(*"ansi")
 REOPENED = 30.0
 """Seconds for which a camera or stream that stopped is opened again and again before it is given up."""
 PATIENCE = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
-"""How long a stream may be silent before it counts as stopped; 30 seconds by default."""
+"""How long a stream may be silent before it counts as stopped; OpenCV itself waits for 30 seconds."""
 log = logging.getLogger(__name__)
 
 

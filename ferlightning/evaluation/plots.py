@@ -75,7 +75,7 @@ def save_plots(
             if figure is not None:
                 paths.append(folder / f"{name}.png")
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Glyph .* missing")  # which was said
+                    warnings.filterwarnings("ignore", "Glyph .* missing")  # _fonts has said so
                     figure.savefig(paths[-1], dpi=110)
     return paths
 
@@ -174,7 +174,7 @@ def reliability(counts: Counts) -> Figure:
 
 
 def precision_recall(label: Array, probs: Array, class_names: list[str]) -> Figure:
-    """Draw precision over recall of each class against all others, as the probability that is asked for falls.
+    """Draw precision over recall of each class against all others, for every threshold of its probability.
 
     Args:
         label: (N,) class index.
@@ -205,7 +205,7 @@ def learning_curves(curves: Curves, guess: float | None = None) -> Figure | None
 
     Args:
         curves: from ``read_curves``.
-        guess: accuracy of who always says the most frequent class; None draws no line there.
+        guess: accuracy of always saying the most frequent class; None draws no line there.
 
     Returns:
         The figure; None if there is nothing to draw.

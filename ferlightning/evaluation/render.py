@@ -23,8 +23,8 @@ from ferlightning.predictions import write_predictions
 
 CAPTIONS = {
     "confusion_matrix": "Counts, and shares of the true class.",
-    "precision_recall": "Each class against all others, as the probability asked for falls; in brackets the area "
-    "below. A guess has the share of the class as its precision at every recall.",
+    "precision_recall": "Each class against all others, for every threshold of its probability; in brackets the "
+    "average precision. Guessing has the share of the class as its precision at every recall.",
     "reliability": "Orange, above the blue: over-confident; brown, within it: under-confident. Lower panel: images.",
     "learning_curves": "Training and validation by epoch.",
     "attention": "Where the model looked: the most confident right predictions, then wrong ones, one of each class "

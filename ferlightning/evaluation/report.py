@@ -262,10 +262,10 @@ def summarise(label: Array, probs: Array, class_names: list[str], group: Array |
         group: (N,) who is shown; None if that is unknown. Intervals are by people where one has several images.
 
     Returns:
-        n, people (null if unknown), guessing {chance, majority, class: of the majority}, the accuracy of who does not
-        look at the images, metrics {name: {value, low, high}}, per_class {name: {support, recall, low, high,
-        precision, f1}} with null for what a class without labels has no value of, confusion_matrix (rows are true
-        classes).
+        n; people (null if unknown); guessing {chance, majority, class}, the accuracy of guessing without a look at the
+        images, at random or always the most frequent class; metrics {name: {value, low, high}}; per_class {name:
+        {support, recall, low, high, precision, f1}}, with null for the recall of a class without labels; and
+        confusion_matrix (rows are true classes).
     """
     counts = count_items(label, probs)
     people = None if group is None else len(np.unique(group))

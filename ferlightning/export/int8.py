@@ -1,4 +1,4 @@
-"""ONNX files whose convolutions compute in 8-bit integers: a quarter of the size, and faster where the processor is."""
+"""ONNX files whose convolutions compute in 8-bit integers: a quarter of the size, and faster on most processors."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -119,7 +119,7 @@ def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[
         known: as for ``write_onnx``.
 
     Raises:
-        FerlError: it is above ``TOLERANCE``, or the network does not run.
+        FerlError: a probability differs by more than ``TOLERANCE``, or the network does not run.
     """
     worst = 0.0
     for b, t in SHAPES:

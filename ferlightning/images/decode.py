@@ -379,6 +379,15 @@ def read_image(
     return resize_to_square(image, size)
 
 
+def reduced(image: NDArray[np.uint8], size: float) -> tuple[NDArray[np.uint8], float]:
+    """Shrink (H, W[, C]) until its longer side is at most ``size`` pixels; also the scale, at most 1."""
+    scale = min(1.0, size / max(image.shape[:2]))
+    if scale < 1:
+        width, height = (max(1, round(scale * side)) for side in image.shape[1::-1])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return image, scale
+
+
 def resize_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resize (H, W[, C]) to (size, size[, C]), whatever its shape."""
     shrinks = max(image.shape[:2]) > size

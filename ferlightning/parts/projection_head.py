@@ -12,7 +12,7 @@ from ferlightning.parts.heads import mean_over_frames, require_two_items
 
 
 class LinearProjection(Projection):
-    """Learned axes, as many as LDA has: what it adds to them is that it solves for them. (B, D) -> (B, K - 1).
+    """Learned axes, as many as LDA has: what LDA adds is that it solves for its axes. (B, D) -> (B, K - 1).
 
     Args:
         in_features: D, comes from the head.

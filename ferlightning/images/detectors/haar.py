@@ -8,6 +8,7 @@ from cv2.data import haarcascades
 from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
+from ferlightning.images.decode import reduced
 
 
 class Haar(FaceDetector):
@@ -20,12 +21,7 @@ class Haar(FaceDetector):
         self.cascade: Any = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
 
     def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
-        scale = min(1.0, size / 2 / max(image.shape[:2]))
-        width, height = (max(1, round(scale * side)) for side in image.shape[1::-1])
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        grey = cv2.equalizeHist(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA))
-        boxes = self.cascade.detectMultiScale(grey, 1.1, 4, minSize=(20, 20))
-        found = []
-        for x, y, w, h in (np.array(boxes, float).reshape(-1, 4) / scale).tolist():
-            found.append(Detection((x, y, x + w, y + h), 1.0))
-        return found
+        grey, scale = reduced(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False), size / 2)
+        boxes = self.cascade.detectMultiScale(cv2.equalizeHist(grey), 1.1, 4, minSize=(20, 20))
+        rows = (np.array(boxes, float).reshape(-1, 4) / scale).tolist()
+        return [Detection((x, y, x + w, y + h), 1.0) for x, y, w, h in rows]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.errors import FerlError
+from ferlightning.images.decode import reduced
 from ferlightning.runtime import open_session
 
 Array = NDArray[Any]
@@ -46,15 +47,14 @@ class MTCNN(FaceDetector):
         self.nets = [open_session(folder / f"{name}.onnx", threads) for name in ("pnet", "rnet", "onet")]
 
     def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
-        scale = min(1.0, size / max(image.shape[:2]))
-        width, height = (max(1, round(scale * side)) for side in image.shape[1::-1])
-        reduced = (cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) - np.float32(127.5)) / 128
-        boxes = self._propose(reduced)
+        seen, scale = reduced(image, size)
+        picture = (seen - np.float32(127.5)) / 128
+        boxes = self._propose(picture)
         for net, side, least in ((1, 24, THRESHOLDS[1]), (2, 48, min_score)):
             if not len(boxes):
                 return []
             boxes = _square(boxes)
-            outputs = self._run(net, np.stack([_cut(reduced, box, side) for box in boxes]))
+            outputs = self._run(net, np.stack([_cut(picture, box, side) for box in boxes]))
             score = outputs[-1][:, 1]
             kept = score >= least
             boxes, score, outputs = boxes[kept], score[kept], [output[kept] for output in outputs]

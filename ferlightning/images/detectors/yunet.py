@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ferlightning.contracts.images import Detection, FaceDetector
 from ferlightning.errors import FerlError
+from ferlightning.images.decode import reduced
 from ferlightning.runtime import open_session
 from ferlightning.weights import YUNET, find_file
 
@@ -50,11 +51,8 @@ class YuNet(FaceDetector):
             )
 
     def __call__(self, image: NDArray[np.uint8], size: int, min_score: float) -> list[Detection]:
-        scale = min(1.0, size / max(image.shape[:2]))
-        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
-        if scale < 1:
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        bottom, right = -height % 32, -width % 32
+        image, scale = reduced(image, size)
+        bottom, right = (-side % 32 for side in image.shape[:2])
         padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         outputs = self.session.run(self.names, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
         parts = [

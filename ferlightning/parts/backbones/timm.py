@@ -56,7 +56,7 @@ class Timm(Backbone):
         drop_path_rate: stochastic depth of models that have it, in [0, 1).
 
     Raises:
-        FerlError: timm cannot build the model or get its weights; the images have not the size that the model is for.
+        FerlError: timm cannot build the model or get its weights; the images are not of the size that the model is for.
     """
 
     def __init__(
