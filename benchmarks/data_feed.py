@@ -15,12 +15,9 @@ many random images. Writes ``runs/data_feed.json``.
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 from jsonargparse import auto_cli
-from lab import machine, save, spread
+from lab import ROOT, machine, print_result, result_of, save, spread
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +37,6 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.fer2013 import CLASSES, FER2013
 from ferlightning.data.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
 BATCH = 128
 WARM_UP = 10  # steps of a fit
 SECONDS = 4.0  # at least, of whole epochs
@@ -168,7 +164,7 @@ class Waiting(Callback):
             self.before = self.spent(trainer)
         if batch_idx + 1 == self.steps:
             after = self.spent(trainer)
-            print(f"\nresult {json.dumps({part: after[part] - self.before[part] for part in after})}", flush=True)
+            print_result({part: after[part] - self.before[part] for part in after})
 
 
 def fit(model: str, steps: int) -> None:
@@ -191,19 +187,13 @@ def run_arm(arm: str, cores: int, steps: int) -> None:
     if arm in MODELS:
         fit(arm, steps)
     else:
-        print(f"\nresult {rate(Ours() if arm == 'ours' else usual(2 if cores > 1 else 0))}", flush=True)
+        print_result(rate(Ours() if arm == "ours" else usual(2 if cores > 1 else 0)))
 
 
 def measure(arm: str, cores: int, steps: int) -> Any:
     """What an arm prints, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, f"--arm={arm}", f"--cores={cores}", f"--steps={steps}"]
-        environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(cores)}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
-    found = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith("result ")]
-    if not found:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(found[0])
+    command = [sys.executable, __file__, f"--arm={arm}", f"--cores={cores}", f"--steps={steps}"]
+    return result_of(command, env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(cores)})
 
 
 def data_feed(

@@ -10,10 +10,8 @@ bytes of images and labels. The csv is that in FERL_DATA, or as many random imag
 ``runs/data_open.json``.
 """
 
-import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,11 +21,10 @@ from typing import Any, Literal
 
 import numpy as np
 from jsonargparse import auto_cli
-from lab import machine, save, spread
+from lab import ROOT, machine, print_result, result_of, save, spread
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
 USAGES = {"Training": 28709, "PublicTest": 3589, "PrivateTest": 3589}
 ARMS = ("torchvision", "first", "later")
 Content = tuple[int, int, int]
@@ -90,20 +87,10 @@ def run_arm(arm: str, root: Path) -> None:
     sum_up = way()
     seconds = time.perf_counter() - start
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
-    print(f"\nresult {json.dumps({'seconds': seconds, 'grown': grown, 'content': sum_up()})}", flush=True)
+    print_result({"seconds": seconds, "grown": grown, "content": sum_up()})
 
 
 # --- turns ----------------------------------------------------------------------------------------------------------
-
-
-def measure(arm: str, root: Path, cache: Path) -> dict[str, Any]:
-    """What an arm prints, in a process of its own."""
-    command = [sys.executable, __file__, f"--arm={arm}", f"--root={root}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FERL_CACHE": str(cache)})
-    found = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith("result ")]
-    if not found:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(found[0])  # type: ignore[no-any-return]
 
 
 def take_turns(pairs: int) -> tuple[list[dict[str, dict[str, Any]]], dict[str, Any]]:
@@ -119,7 +106,15 @@ def take_turns(pairs: int) -> tuple[list[dict[str, dict[str, Any]]], dict[str, A
                 pass
         for pair in range(pairs):
             cache = Path(name, f"cache {pair}")
-            turns.append({arm: measure(arm, root, cache) for arm in ARMS})
+            turns.append(
+                {
+                    arm: result_of(
+                        [sys.executable, __file__, f"--arm={arm}", f"--root={root}"],
+                        env=os.environ | {"FERL_CACHE": str(cache)},
+                    )
+                    for arm in ARMS
+                }
+            )
         contents = {tuple(turn[arm]["content"]) for turn in turns for arm in ARMS}
         if len(contents) != 1:
             raise SystemExit(f"the arms disagree on the images, or the sums of pixels or labels: {contents}")

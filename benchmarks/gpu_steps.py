@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from lab import machine, save
+from lab import ROOT, machine, save
 from lightning.pytorch import Callback, Trainer, seed_everything
 from rich.console import Console
 from rich.table import Table
@@ -373,7 +373,7 @@ def gpu_steps(parts: Sequence[str] = ("equal", "refused", "times", "quick"), rec
                 print(f"=== {name}: {time.time() - begin:.0f} s", flush=True)
         os.chdir(root)
     about = machine("torch", "lightning", "timm") | {"gpu": torch.cuda.get_device_name()}
-    save(Path(__file__).resolve().parent.parent / "runs" / "gpu_steps.json", {"machine": about} | results)
+    save(ROOT / "runs" / "gpu_steps.json", {"machine": about} | results)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,39 @@
-"""Shared by the benchmarks: facts about the machine, spreads, and writing of results."""
+"""Shared by the benchmarks: facts about the machine, processes that measure, spreads, and writing of results."""
 
 import json
 import os
 import platform
 import re
 import statistics
-from collections.abc import Iterable
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = "result "
+
+
+def print_result(result: Any) -> None:
+    """Print what an arm of a benchmark has measured, for ``result_of``."""
+    print(f"\n{RESULT}{json.dumps(result)}", flush=True)
+
+
+def result_of(command: Sequence[str], **options: Any) -> Any:
+    """Run an arm of a benchmark, in an empty folder, and return what it printed by ``print_result``.
+
+    Args:
+        command: the words of the command.
+        options: more of ``subprocess.run``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, **options)
+    found = [line.removeprefix(RESULT) for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    if not found:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(found[0])
 
 
 def machine(*packages: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from deploy.compress import measure, table
 
 from ferlightning.checkpoint import HEADER, read_checkpoint
+from ferlightning.files import replacing
 from ferlightning.weights import REGISTRY, find_weights
 
 CORRUPTIONS = (
@@ -184,6 +185,5 @@ def card(weights: str) -> str:
 
 if __name__ == "__main__":
     name, place = sys.argv[1:]
-    temporary = Path(place).with_suffix(".tmp")
-    temporary.write_text(card(name), encoding="utf-8")
-    temporary.rename(place)
+    with replacing(Path(place)) as temporary:
+        temporary.write_text(card(name), encoding="utf-8")

@@ -10,21 +10,18 @@ drawn. On the CPU. Writes ``runs/overhead.json``.
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli
-from lab import machine, save
+from lab import ROOT, machine, print_result, result_of, save, spread
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "runs" / "overhead.json"
 WARM_UP = 10  # steps
 CPU = "--trainer.accelerator=cpu"
@@ -41,7 +38,7 @@ class Stopwatch(Callback):
         if batch_idx + 1 == WARM_UP:
             self.start = time.perf_counter()
         if batch_idx + 1 == self.steps:
-            print(f"\nseconds {time.perf_counter() - self.start}", flush=True)
+            print_result(time.perf_counter() - self.start)
 
 
 def fit(words: list[str], steps: int) -> None:
@@ -78,19 +75,15 @@ def bare(words: list[str], steps: int) -> None:
         if step == WARM_UP:
             start = time.perf_counter()
         if step == steps:
-            print(f"\nseconds {time.perf_counter() - start}", flush=True)
+            print_result(time.perf_counter() - start)
             return
 
 
 def measure(kind: str, words: list[str], steps: int) -> float:
     """Seconds a step in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, f"--arm={kind}", f"--words={json.dumps(words)}", f"--steps={steps}"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    seconds = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("seconds ")]
-    if not seconds:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return float(seconds[0]) / (steps - WARM_UP)
+    words = [f"--arm={kind}", f"--words={json.dumps(words)}", f"--steps={steps}"]
+    seconds: float = result_of([sys.executable, __file__, *words])
+    return seconds / (steps - WARM_UP)
 
 
 def overhead(
@@ -121,17 +114,17 @@ def overhead(
     results = {}
     for name, (case, n) in cases.items():
         times = [(measure("fit", case, n), measure("bare", case, n)) for _ in range(pairs)]
-        ratios = sorted(b / f for f, b in times)
+        ratio = spread(b / f for f, b in times)
         fitted, plain = (statistics.median(column) for column in zip(*times, strict=True))
-        ratio = statistics.median(ratios)
         results[name] = {
             "images_per_second": {"bare": batch / plain, "ferl fit": batch / fitted},
-            "ratio": {"median": ratio, "min": ratios[0], "max": ratios[-1], "pairs": ratios},
+            "ratio": ratio,
             "milliseconds_a_step_more": statistics.median(1000 * (f - b) for f, b in times),
         }
         table.add_row(
-            name, f"{batch / plain:.0f}", f"{batch / fitted:.0f}", f"{ratio:.3f}", f"{ratios[0]:.3f}",
-            f"{ratios[-1]:.3f}", f"{results[name]['milliseconds_a_step_more']:.2f}",
+            name, f"{batch / plain:.0f}", f"{batch / fitted:.0f}",
+            *(f"{ratio[key]:.3f}" for key in ("median", "min", "max")),
+            f"{results[name]['milliseconds_a_step_more']:.2f}",
         )  # fmt: skip
     Console().print(table)
     about = machine("torch", "lightning", "ferlightning") | {"threads": torch.get_num_threads()}

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 import yaml
 from jsonargparse import auto_cli
-from lab import machine, save
+from lab import ROOT, machine, save
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from ferlightning import FER2013, load, parts
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 TARGETS = (60, 65, 68, 70)
 EVERY = [
     "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.every_n_epochs=1",
@@ -230,7 +230,7 @@ def speedrun(
             ]
             results[side.name] = rows
             show(side.name, rows)
-    save(Path(__file__).resolve().parent.parent / "runs" / "speedrun.json", results)
+    save(ROOT / "runs" / "speedrun.json", results)
 
 
 def show(name: str, rows: Sequence[dict[str, float]]) -> None:

@@ -11,21 +11,18 @@ without the first ten. In float32, on the CPU; FER2013, FER+ and CK+ come from F
 
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
-from lab import machine, save, spread
+from lab import ROOT, machine, print_result, result_of, save, spread
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 10  # steps
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 AT_48 = "--data.preprocess=[MedianFilter,GlobalContrast]"
@@ -51,7 +48,7 @@ class Stopwatch(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         seconds = [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)]
         rate = trainer.datamodule.batch_size / statistics.median(seconds[WARM_UP:])
-        print(f"\nrate {rate} {float(trainer.callback_metrics['train/loss'])}", flush=True)
+        print_result([rate, float(trainer.callback_metrics["train/loss"])])
 
 
 def rate(checkout: Path, recipe: str, words: Sequence[str], steps: int) -> tuple[float, float]:
@@ -63,13 +60,8 @@ def rate(checkout: Path, recipe: str, words: Sequence[str], steps: int) -> tuple
         "--trainer.callbacks+=steps.Stopwatch",
     ]  # fmt: skip
     path = os.pathsep.join([str(checkout), str(ROOT / "benchmarks")])
-    with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | ONE_THREAD | {"PYTHONPATH": path}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
-    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("rate ")]
-    if not found:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return float(found[0][0]), float(found[0][1])
+    found, loss = result_of(command, env=os.environ | ONE_THREAD | {"PYTHONPATH": path})
+    return found, loss
 
 
 def steps(other: Path, pairs: int = 5, steps: int = 40, recipes: Sequence[str] = tuple(RECIPES)) -> None:

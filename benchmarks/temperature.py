@@ -22,6 +22,7 @@ from torch.nn.functional import nll_loss
 
 from ferlightning import FER2013, FERPlus, load
 from ferlightning.checkpoint import HEADER, digest, read_checkpoint
+from ferlightning.contracts.modules import class_index
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import scores
 from ferlightning.files import replacing
@@ -46,8 +47,7 @@ def fitted(path: str, data: FER2013 | FERPlus) -> dict[str, Any]:
     whole = isinstance(network, NetworkEnsemble)
     found = torch.cat([output.embedding if whole else output.logits for output in outputs]).cpu()
     logits = found.reshape(len(found), -1, len(network.class_names))
-    label = torch.cat([batch["label"] for batch in batches])
-    label = label if label.ndim == 1 else label.argmax(1)
+    label = class_index(torch.cat([batch["label"] for batch in batches]))
     order = [network.class_names.index(name) for name in data.class_names]
     own = torch.from_numpy(~data.copied_from_training("val"))
     logits, label = logits[own][:, :, order], label[own]

@@ -9,7 +9,7 @@ has accuracy over time, with the interval, and a dot as large as the file.
 """
 
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from ferlightning import FER2013, FERPlus
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import scores, wilson_interval
+from ferlightning.export.traced import timed
 from ferlightning.runtime import open_session
 
 HEADER = """| file | MB | FER2013 | balanced | FER+ | balanced | ms at batch 1 | ms at batch 64 |
@@ -55,15 +56,10 @@ def measure(paths: list[Path]) -> list[dict[str, Any]]:
         for path, session in zip(paths, sessions, strict=True)
     ]
     for b, repeats in REPEATS.items():
-        image = sets["fer2013"][0][:b]
-        taken: list[list[float]] = [[] for _ in paths]
-        for _ in range(repeats):
-            for session, times in zip(sessions, taken, strict=True):
-                start = time.process_time()
-                session.run(None, {"image": image})
-                times.append(time.process_time() - start)
-        for row, times in zip(rows, taken, strict=True):
-            row["ms"][b] = 1000 * float(np.median(times)) / b
+        batch = {"image": sets["fer2013"][0][:b]}
+        seconds = timed([partial(session.run, None, batch) for session in sessions], repeats)
+        for row, taken in zip(rows, seconds, strict=True):
+            row["ms"][b] = 1000 * taken / b
     return rows
 
 
