@@ -203,7 +203,7 @@ def print_comparison(runs: list[str], csv: str | None = None, shown: int = 20) -
     names = by_place(runs)
     found = compare(names)
     print(found)
-    table = Table("image", "label", *names)
+    table = Table("image", "label", *map(escape, names))
     for row in found.differences[:shown]:
         said = [row[name] if row[name] == row["label"] else f"[red]{escape(row[name])}[/red]" for name in names]
         table.add_row(escape(row["name"]), escape(row["label"]), *said)

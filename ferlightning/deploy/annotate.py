@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -112,7 +112,7 @@ class VideoFile:
     def __init__(self, path: Path, rate: float, live: bool = False) -> None:
         self.path, self.rate, self.live = path, rate, live
         self.partial = partial_name(path)
-        self.writer: Any = None
+        self.writer: cv2.VideoWriter | None = None
         self.lock: BinaryIO | None = None
         self.size = (0, 0)
         self.written = 0
@@ -129,12 +129,13 @@ class VideoFile:
             self.size = image.shape[1], image.shape[0]
             code = cv2.VideoWriter.fourcc(*"MJPG")
             # The whole name, since FFmpeg takes what is before a colon for a protocol.
-            self.writer = cv2.VideoWriter(str(self.partial.absolute()), code, self.rate, self.size)
-            if not self.writer.isOpened():
+            writer = cv2.VideoWriter(str(self.partial.absolute()), code, self.rate, self.size)
+            if not writer.isOpened():
                 self.partial.unlink(missing_ok=True)
                 raise FerlError(
                     f"{self.partial}: a video of {self.size[0]} x {self.size[1]} pixels cannot be written here"
                 )
+            self.writer = writer
         if (image.shape[1], image.shape[0]) != self.size:
             image = cv2.resize(image, self.size).astype(np.uint8, copy=False)
         copies = min(MOST_COPIES, round(time * self.rate) + 1 - self.written) if self.live else 1

@@ -164,7 +164,7 @@ class Job:
         else:
             self._video(source, open_pipe(beginning))
 
-    def _video(self, source: Source, place: Any) -> None:
+    def _video(self, source: Source, place: str) -> None:
         start, end = self.start, math.inf if self.end is None else self.end
         # Where a face is just before and after a part of a video tells where it must be hidden in it.
         before, after = (KEPT, DELAY) if self.anonymize else (0.0, 0.0)

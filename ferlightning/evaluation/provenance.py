@@ -31,7 +31,7 @@ def provenance(
     seconds: float,
     n: int,
     config: dict[str, Any] | None,
-) -> Any:
+) -> dict[str, Any]:
     """Return everything that the protocol asks of a result file, as values for JSON.
 
     Args:

@@ -178,7 +178,7 @@ class Report(Callback):
                     logger.experiment.add_image(f"{split}/{path.stem}", imread(path), dataformats="HWC")
 
 
-def _keep_in_wandb(logger: WandbLogger, split: str, folder: Path, checkpoint: Any) -> None:
+def _keep_in_wandb(logger: WandbLogger, split: str, folder: Path, checkpoint: str | Path | None) -> None:
     """Give W&B the report as an artifact and, with that of validation, the best checkpoint."""
     from wandb import Artifact
 

@@ -1,9 +1,13 @@
-"""Labels that are drawn into pictures."""
+"""Labels that are drawn into pictures, and the videos of these."""
+
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from ferlightning.deploy.annotate import COLORS, draw, place_labels
+from ferlightning.deploy.annotate import COLORS, VideoFile, draw, place_labels
 from ferlightning.deploy.recognizer import Face
+from ferlightning.errors import FerlError
 
 
 def test_a_label_is_above_its_face_else_below() -> None:
@@ -40,3 +44,14 @@ def test_two_faces_beside_each_other_have_whole_labels_in_a_picture() -> None:
 
     for n in (0, 1):
         assert abs(of(n, faces) - of(n, [faces[n]])) <= 31  # a side of a box may lie under its own label
+
+
+@pytest.mark.parametrize("shape", [(8, 70_000, 3), (1, 1, 3)])
+def test_a_video_of_a_size_that_cannot_be_written_says_so(shape: tuple[int, ...], tmp_path: Path) -> None:
+    file = VideoFile(tmp_path / "film.mkv", 25.0)
+    with pytest.raises(FerlError, match=f"{shape[1]} x {shape[0]} pixels cannot be written"):
+        try:
+            file.add(np.zeros(shape, np.uint8), 0.0)
+        finally:
+            file.close()
+    assert not [*tmp_path.iterdir()]
