@@ -18,7 +18,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -93,12 +92,11 @@ class Ours:
 
     def __init__(self) -> None:
         self.data = faces(batch_size=BATCH, augment=[Warp(crop=AREA), Erase(area=ERASED)])
-        self.data.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0)  # type: ignore[assignment]
         self.loader = self.data.train_dataloader()
 
     def __iter__(self) -> Any:
         for batch in self.loader:
-            batch = self.data.on_after_batch_transfer(batch, 0)
+            batch = self.data.augment_batch(batch | {"image": batch["image"].float() / 255})
             yield (batch["image"] - 0.5) / 0.25, batch["label"]
 
 
