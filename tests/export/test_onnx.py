@@ -16,11 +16,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ferlightning import Network, load, weights
+from ferlightning import Network, SyntheticFaces, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
+from ferlightning.export.int8 import training_inputs
 from ferlightning.export.traced import write_onnx
 from ferlightning.parts import (
     CBAM,
@@ -242,6 +243,17 @@ def test_int8_keeps_the_probabilities(
     assert kinds.count("Conv") == 4 and kinds.count("QuantizeLinear") > 3
     assert metadata(Path("small.onnx")) == metadata(Path("whole.onnx")) | {"int8": True}
     assert re.search(r"is \d+\.\d\d times as fast at batch 1, \d+\.\d\d at 64", said)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used before"])
+def test_int8_sees_training_images_and_leaves_the_data_as_they_are(used: bool) -> None:
+    faces = SyntheticFaces(items_per_class=10, size=24)
+    if used:
+        assert len(faces.items["test"])
+    batches = training_inputs(faces, {"channels": 1, "size": [24, 24], "clips": False})
+    seen = {image.tobytes() for batch in batches for image in batch["image"]}
+    train, test = (set(map(bytes, faces.store.images[faces.items[split]])) for split in ("train", "test"))
+    assert seen == train and not seen & test
 
 
 def test_int8_builds_no_data_of_a_stranger(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
