@@ -9,7 +9,6 @@ from ferlightning.errors import printable
 from ferlightning.predictions import plain_text
 
 Format = Literal["table", "jsonl", "csv", "json"]
-FORMATS = ("table", "jsonl", "csv", "json")
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """Landmarks, as the picture shows them: the left eye is the one on the left."""
 

@@ -3,7 +3,7 @@
 Nothing here imports torch, so that a recogniser in use can prepare images as the training did.
 """
 
-from ferlightning.images.align import AlignEyes, align_eyes, find_eyes, read_eyes
+from ferlightning.images.align import AlignEyes
 from ferlightning.images.corruptions import (
     JPEG,
     EyesOcclusion,
@@ -14,7 +14,6 @@ from ferlightning.images.corruptions import (
     MouthOcclusion,
     Rotation,
 )
-from ferlightning.images.decode import decode_image, list_images, read_image
 from ferlightning.images.preprocess import (
     CLAHE,
     CannyEdges,
@@ -48,10 +47,4 @@ __all__ = [
     "Resize",
     "Rotation",
     "SobelEdges",
-    "align_eyes",
-    "decode_image",
-    "find_eyes",
-    "list_images",
-    "read_eyes",
-    "read_image",
 ]
