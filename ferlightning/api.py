@@ -25,6 +25,7 @@ from ferlightning.cli.configs import expand
 from ferlightning.cli.main import run_trainer
 from ferlightning.cli.messages import meant
 from ferlightning.cli.saved import training_data
+from ferlightning.contracts.modules import Output
 from ferlightning.data.audit.checks import audit as audit_data
 from ferlightning.data.datamodule import FaceData
 from ferlightning.data.inspection import describe as describe_data
@@ -181,21 +182,28 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
         order: of the colours of arrays; OpenCV's are ``bgr``.
         batch: most faces that are classified at once.
     """
-    if batch < 1:
-        raise FerlError(f"batch is {batch}, expected a number from 1")
     network = _network(model)
     names, images = _prepared(network, crops, order)
-    with torch.inference_mode():
-        parts = [network(images[i : i + batch]).logits.softmax(1) for i in range(0, len(images), batch)]
-    return Predictions(names, spelled_names(network), torch.cat(parts).numpy())
+    probabilities = [output.logits.softmax(1) for output in _outputs(network, images, batch)]
+    return Predictions(names, spelled_names(network), torch.cat(probabilities).numpy())
 
 
-def embed(network: str | Path | Run | Trained, crops: Any, order: Order = "rgb") -> NDArray[np.float32]:
-    """The embeddings of faces that were cut out, (N, E); arguments as of ``prepare``."""
+def embed(
+    network: str | Path | Run | Trained, crops: Any, order: Order = "rgb", batch: int = 64
+) -> NDArray[np.float32]:
+    """The embeddings of faces that were cut out, (N, E); arguments as of ``predict``."""
     network = _network(network)
+    embeddings = [output.embedding for output in _outputs(network, prepare(network, crops, order), batch)]
+    found: NDArray[np.float32] = torch.cat(embeddings).numpy()
+    return found
+
+
+def _outputs(network: Trained, images: Tensor, batch: int) -> list[Output]:
+    """What a network returns for images as of ``prepare``, so many at once."""
+    if batch < 1:
+        raise FerlError(f"batch is {batch}, expected a number from 1")
     with torch.inference_mode():
-        embedding: NDArray[np.float32] = network(prepare(network, crops, order)).embedding.numpy()
-    return embedding
+        return [network(part) for part in images.split(batch)]
 
 
 def explain(network: str | Path | Run | Trained, crop: Any, order: Order = "rgb") -> Explanation:

@@ -94,6 +94,21 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
     assert Path("new/differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
 
 
+def test_many_faces_go_through_the_network_in_batches() -> None:
+    network, faces = ferl.load("ferl-nano"), np.random.default_rng(0).integers(0, 256, (7, 48, 48), np.uint8)
+    sizes: list[int] = []
+    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    found = ferl.embed(network, faces, batch=3)
+    assert sizes == [3, 3, 1]
+    with torch.inference_mode():
+        assert_allclose(found, network(ferl.prepare(network, faces)).embedding, atol=1e-4)
+    ferl.predict(network, faces, batch=4)
+    assert sizes[4:] == [4, 3]
+    for function in (ferl.embed, ferl.predict):
+        with pytest.raises(ferl.FerlError, match="batch is 0"):
+            function(network, faces, batch=0)
+
+
 def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> None:
     network, path = ferl.load("ferl-small"), photos / "FACES" / "happy" / "1.png"
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
