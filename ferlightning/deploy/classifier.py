@@ -27,7 +27,7 @@ class FaceModel(Protocol):
     Attributes:
         class_names: the K classes.
         read_size: side of the faces that it takes, in pixels.
-        color: whether its network sees colours.
+        color: whether its network sees colours; a model without this attribute gets colours.
         margin: how much more of a face's surroundings it was trained on than FER2013 has, as a share of the side.
         clips: whether it takes clips of several frames instead of stills.
     """
