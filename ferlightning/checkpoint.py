@@ -161,8 +161,8 @@ class Start(NamedTuple):
     tensors: dict[str, Tensor]
     class_names: list[str]
     """The classes that it tells apart; empty if it does not say."""
-    training_frames: Any
-    """Hashes of the frames that it was trained on; None if it does not say."""
+    training_frames: Tensor | None
+    """Hashes of the frames that it was trained on; None if neither it nor a checkpoint beside it says."""
 
 
 def read_start(path: str | Path, class_names: Sequence[str]) -> Start:
@@ -172,23 +172,30 @@ def read_start(path: str | Path, class_names: Sequence[str]) -> Start:
     """
     path = find_weights(path)
     stored = _read(path, "cpu")
-    header, frames = stored.get(HEADER), stored.get("training_frames")
+    header = stored.get(HEADER)
     if not isinstance(header, dict) or "network" not in header:
         # The names of other code's safetensors are its own.
         foreign = read_state(path) if path.suffix == ".safetensors" else _tensors_in(stored, path)
-        return Start(foreign, [], frames)
+        return Start(foreign, [], None)
     read_header(_checked(stored, path), path)
     take_view(stored, class_names)
-    return Start(stored["state_dict"], stored[HEADER]["network"]["class_names"], frames)
+    return Start(stored["state_dict"], stored[HEADER]["network"]["class_names"], frames_of(stored, path))
+
+
+def frames_of(stored: Mapping[str, Any], path: Path) -> Tensor | None:
+    """The hashes of the frames that a model was trained on: of its checkpoint, which lies beside weights alone."""
+    if path.suffix == ".safetensors" and (beside := path.with_suffix(".ckpt")).is_file():
+        stored = read_checkpoint(beside)
+    return stored.get("training_frames")
 
 
 def _read(path: str | Path, device: Any) -> dict[str, Any]:
     path = find_weights(path)
     if not path.is_file():
-        run = Path(path).parent.parent
-        if Path(path).parts[-2:] == ("checkpoints", "best.ckpt") and run.is_dir():
+        run = path.parent.parent
+        if path.parts[-2:-1] == ("checkpoints",) and run.is_dir() and not any(path.parent.glob("*.ckpt")):
             begun = (run / "config.yaml").is_file()
-            what = NONE_YET if begun else f"is no run folder: it has no {Path(path).relative_to(run)}"
+            what = NONE_YET if begun else f"is no run folder: it has no {path.relative_to(run)}"
             raise FerlError(f"{run} {what}")
         raise FerlError(f"there is no checkpoint {path}{meant_weights(str(path))}")
     with path.open("rb") as file:

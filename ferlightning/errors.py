@@ -4,7 +4,10 @@ import re
 
 UNSEEN = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, what turns the direction of writing, and halves of characters."""
-NONE_YET = "has no checkpoint yet: its training has just begun, or ended before its first epoch"
+NONE_YET = (
+    "has no checkpoint yet: its training has just begun, or ended before its first epoch. If it has ended, give its "
+    "first command again"
+)
 """What is said of the run folder of such a run."""
 
 

@@ -12,10 +12,11 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ferlightning.checkpoint import read_checkpoint
-from ferlightning.cli.run_folder import slurm_job
+from ferlightning.cli.run_folder import run_of, slurm_job
 from ferlightning.errors import FerlError
 from ferlightning.files import remove_unfinished
 
@@ -121,19 +122,31 @@ def _new_run(checkpoint: str) -> str:
     )
 
 
-def nothing_left(config: Any, checkpoint: str, folder: Path) -> bool:
-    """Whether the run of a checkpoint has trained all its epochs or steps and made its report; then say so."""
+def early_stopped(callback: object, waited: int) -> bool:
+    """Whether a callback is an ``EarlyStopping`` that has waited for too many validations."""
+    return isinstance(callback, EarlyStopping) and waited >= max(callback.patience, 1)
+
+
+def nothing_left(config: Any, trainer: Trainer, checkpoint: str, folder: Path) -> bool:
+    """Whether a checkpoint's run has trained to its end and made its report, or lies elsewhere; then say so."""
     stored = read_checkpoint(checkpoint, device="meta")
     done = {"epochs": stored.get("epoch", -1) + 1, "steps": stored.get("global_step", 0)}
     most = {unit: config.trainer[f"max_{unit}"] for unit in done}
     over = [unit for unit in done if most[unit] not in (None, -1) and done[unit] >= most[unit]]
-    wanted = ["report_val", *(["report"] if config.test_after_fit else [])]
-    if not over or not all((folder / name / "metrics.json").is_file() for name in wanted):
+    states, callbacks = stored.get("callbacks", {}), trainer.callbacks  # type: ignore[attr-defined]
+    early = any(early_stopped(x, states.get(x.state_key, {}).get("wait_count", 0)) for x in callbacks)
+    at_home = run_of(checkpoint) == folder
+    wanted = ["report_val", *(["report"] if config.test_after_fit else [])] if at_home else []
+    if not (over or early) or not all((folder / name / "metrics.json").is_file() for name in wanted):
         return False
     scheduler = config.model.get("init_args", {}).get("scheduler")
-    bound = scheduler is not None and scheduler.class_path.endswith(".OneCycleLR")
-    how = _new_run(checkpoint) if bound else f"Raise --trainer.max_{over[0]} to go on"
-    print(f"{folder} has finished its {most[over[0]]} {over[0]}: nothing is left to train. {how}")
+    if scheduler is not None and scheduler.class_path.endswith(".OneCycleLR"):
+        how = _new_run(checkpoint)
+    else:
+        raised = [f"--trainer.max_{unit}" for unit in over] + ["the patience of EarlyStopping"] * early
+        how = f"Raise {' and '.join(raised)} to go on"
+    end = f"has finished its {most[over[0]]} {over[0]}" if over else f"was ended early after {done['epochs']} epochs"
+    print(f"{folder if at_home else checkpoint} {end}: nothing is left to train. {how}")
     return True
 
 

@@ -31,6 +31,8 @@ class Progress(RichProgressBar):
         self._told = False
         self._start = 0.0  # after the first batch, which takes longer than those that follow
         self._batches = 0
+        # Here, too: an epoch that is gone on with does not start.
+        self._in_epoch, self._epoch_start, self._trained_for = 0, time.perf_counter(), 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer)  # first: the bar asks for the metrics at once

@@ -56,8 +56,9 @@ def go_on(args: Sequence[str]) -> list[str] | None:
     named = next(reversed(values(args, "trainer.default_root_dir")), chosen)
     if named is None and (job := _job(words)) is not None:
         named = str(_runs(words) / job)
-    # ferl fit --ckpt_path=last, and nothing that says of which runs
-    runs = Path("runs").glob("*/*") if asked == LAST and len(words) == 1 else _runs(words).glob("*")
+    which = "name|config|data" if args[0] == "fit" else "name|config"
+    of_all = asked == LAST and not any(re.match(rf"--({which})\b", word) for word in words)
+    runs = Path("runs").glob("*/*") if of_all else _runs(words).glob("*")
     folders = [Path(named)] if named is not None else [path for path in runs if not path.is_symlink()]
     found = [path for folder in folders if (path := last_checkpoint(folder))]
     if found:

@@ -16,7 +16,7 @@ from ferlightning.cli.words import values
 from ferlightning.data.classes import OTHERS
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
-from ferlightning.weights import find_weights, meant_weights
+from ferlightning.weights import find_weights
 
 GENTLE = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}
 """A tenth of the usual learning rate keeps what weights know: on 400 faces in poor light it is worth 9 points."""
@@ -35,8 +35,6 @@ def read_saved(checkpoint: str, args: Sequence[str]) -> tuple[dict[str, Any], di
         FerlError: there is no such file, or it does not fit the command.
     """
     path, fit, trust = find_weights(checkpoint), args[0] == "fit", "--trust" in args
-    if not path.is_file():
-        raise FerlError(f"--ckpt_path: there is no file {path}{meant_weights(str(path))}")
     stored = read_checkpoint(path, device="meta")
     header = read_header(stored, path) if HEADER in stored else {}
     if not trust:

@@ -41,6 +41,7 @@ from ferlightning.cli.configs import read
 from ferlightning.cli.going_on import (
     EndAlone,
     check_schedule,
+    early_stopped,
     nothing_left,
     own,
     put_back,
@@ -89,9 +90,11 @@ warnings.filterwarnings("ignore", ".*LeafSpec.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists.*")  # an older log is renamed, not deleted
 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")  # a run that goes on
+warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what lr_scale freezes
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
 NOISE = (
     "GPU available: False",
+    "💡 Tip: ",
     "TPU available",
     "Restoring states",
     "Loaded model",
@@ -140,17 +143,24 @@ class SaveConfig(SaveConfigCallback):
         checkpoint[CONFIG] = self.resolved  # so that a checkpoint needs no folder around it
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a moved run find its best epoch, which Lightning knows by the old path."""
-        now = Path(trainer.default_root_dir, "checkpoints")
-        for name, state in checkpoint.get("callbacks", {}).items():
-            if name.startswith("ModelCheckpoint") and (now / Path(state["best_model_path"]).name).exists():
-                checkpoint["callbacks"][name] = _moved(state, str(state["dirpath"]), str(now))
+        """Let a moved run find its best epoch, which Lightning knows by the old path, and take a new patience."""
+        now, states = Path(trainer.default_root_dir, "checkpoints"), checkpoint.get("callbacks", {})
+        for name, state in [*states.items()]:
+            if not name.startswith("ModelCheckpoint"):
+                continue
+            if (now / Path(state["best_model_path"]).name).exists():
+                states[name] = _moved(state, str(state["dirpath"]), str(now))
+            elif trainer.state.fn == "fit":  # it goes on in another folder, which has none of those epochs
+                del states[name]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.state_key in states:
+                states[callback.state_key]["patience"] = callback.patience
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train no more epochs if early stopping had ended the resumed run."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= max(callback.patience, 1):
-                trainer.should_stop = True
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if any(early_stopped(callback, getattr(callback, "wait_count", 0)) for callback in callbacks):
+            trainer.should_stop = True
 
 
 class FerlParser(Refusing, LightningArgumentParser):
@@ -378,9 +388,10 @@ class FerlCLI(LightningCLI):
         if subcommand != "fit":
             super()._run_subcommand(subcommand)
             return
-        if self.ckpt_path and nothing_left(self.config.fit, self.ckpt_path, self.run_folder):
+        if self.ckpt_path and nothing_left(self.config.fit, self.trainer, self.ckpt_path, self.run_folder):
             return
         self.lock: FileLock | None = None
+        self.earlier_log: Path | None = None
         if self.trainer.world_size > 1:
             self.trainer.callbacks.insert(0, EndAlone())  # type: ignore[attr-defined]
         with (
@@ -397,6 +408,9 @@ class FerlCLI(LightningCLI):
                     stopped(self.run_folder, signal.SIGINT)
                 raise
             finally:
+                log = self.run_folder / "metrics.csv"
+                if self.earlier_log and not log.exists():  # nothing was trained
+                    self.earlier_log.rename(log)
                 if self.lock:
                     self.lock.release()
 
@@ -431,6 +445,8 @@ class FerlCLI(LightningCLI):
         note = ""
         if isinstance(self.model, Classifier):  # what other models log is not known before they do
             self.model.check_training()
+            if self.ckpt_path:  # before anything of the run is changed
+                self.model.on_load_checkpoint(read_checkpoint(self.ckpt_path, device="meta"))
             options, steps = self.config.fit.model.init_args, steps_of_epoch(self.trainer, self.datamodule)
             note = check_schedule(options, self.trainer, steps, self.ckpt_path)
             scores = [*map(str, self.model.val_metrics)]
@@ -449,7 +465,8 @@ class FerlCLI(LightningCLI):
             draw_graph(self.trainer.loggers, self.model.network, torch.zeros(1, 1, shape["channels"], *shape["size"]))
         log = self.run_folder / "metrics.csv"
         if log.exists():  # resumed: the new logger would delete what went before
-            log.rename(next(path for n in count(1) if not (path := log.with_name(f"metrics.{n:03}.csv")).exists()))
+            self.earlier_log = next(x for n in count(1) if not (x := log.with_name(f"metrics.{n:03}.csv")).exists())
+            log.rename(self.earlier_log)
 
     def _check_monitors(self, schedule: Any, logged: list[str]) -> None:
         """Refuse to monitor what is not logged, which shows after an epoch, or its worst value, which shows nowhere."""
@@ -487,9 +504,11 @@ class FerlCLI(LightningCLI):
         # After a fit, weight averaging replaces the averaged weights of a loaded checkpoint by those it was training.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [x for x in callbacks if not isinstance(x, WeightAveraging)]  # type: ignore[attr-defined]
-        trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
-        if self.config[self.command].test_after_fit:
-            trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # it misses that one
+            trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
+            if self.config[self.command].test_after_fit:
+                trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if best and is_first():
             tested, whole = self.config[self.command].test_after_fit, not isinstance(self.model, Classifier)
             print(next_commands(self.run_folder, tested, " --trust" if self._needs_trust() else "", whole))

@@ -531,7 +531,7 @@ class Classifier(LightningModule):
             stored, names, frames = read_start(path, self.class_names)
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
-        if path.suffix == ".ckpt" and isinstance(frames, Tensor):
+        if frames is not None:
             self._init_frames = frames.numpy().view("uint64")
         own = self.state_dict()
         fitting = what_fits(by_class(stored, own, names, self.class_names) if names else stored, own)

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from ferlightning.checkpoint import load_network
+from ferlightning.checkpoint import checkpoint_of, frames_of, load_network, read_checkpoint
 from ferlightning.contracts.modules import Batch, Output, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
 from ferlightning.models.network import NetworkEnsemble
+from ferlightning.weights import find_weights
 
 
 class Ensemble(LightningModule):
@@ -53,6 +55,9 @@ class Ensemble(LightningModule):
                     f"{', '.join(self.class_names)}: choose members of the same classes, or those of the data by "
                     f"--data.classes=[{','.join(names)}]"
                 )
+        paths = [find_weights(checkpoint_of(path)) for path in checkpoints]
+        found = [frames_of(read_checkpoint(path), path) for path in paths]
+        self._frames = [frames for frames in found if frames is not None]
         self.network = NetworkEnsemble(members, self.class_names, mirror)
         k = len(self.class_names)
         self.val_metrics = classification_metrics(k).clone(prefix="val/")
@@ -63,6 +68,12 @@ class Ensemble(LightningModule):
         images = " on each image and its mirror image" if self.network.mirror else ""
         n = sum(len(getattr(member, "members", [member])) for member in self.network.members)
         return [f"An ensemble: the mean of the probabilities of {n}{images}: {', '.join(self.checkpoints)}."]
+
+    def setup(self, stage: str) -> None:
+        """Tell the data which images the members have seen, as far as they say."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self._frames and hasattr(data, "trained_on"):
+            data.trained_on = torch.cat(self._frames).unique().numpy().view("uint64")
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
         """Classify clips, as ``NetworkEnsemble`` does: image (B, T, C, H, W) in [0, 1], mask (B, T) bool."""

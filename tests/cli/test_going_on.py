@@ -75,6 +75,63 @@ def test_a_run_that_has_taken_all_its_steps_says_so(ferl: Ferl, capsys: pytest.C
     assert contents(Path("run")) == before
 
 
+def test_a_run_that_was_ended_early_says_so_and_goes_on_with_more_patience(
+    ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    ferl("fit", *WORDS, *stop, "--trainer.callbacks.patience=1", "--model.optimizer.lr=1e-9", "--trainer.max_epochs=50")
+    done, before = len(epochs(Path("run"))), contents(Path("run"))
+    assert done < 50
+    resumed = ["fit", "--ckpt_path=run/checkpoints/last.ckpt"]
+    ferl(*resumed)
+    said = capsys.readouterr().out
+    assert f"run was ended early after {done} epochs: nothing is left to train" in said and "patience" in said
+    assert contents(Path("run")) == before
+    ferl(*resumed, "--trainer.callbacks.patience=50", f"--trainer.max_epochs={done + 2}")
+    assert epochs(Path("run")) == [*range(done + 2)]
+
+
+def test_a_run_whose_time_is_up_keeps_its_log(run: Path, ferl: Ferl) -> None:
+    log = (run / "metrics.csv").read_bytes()
+    ferl("fit", f"--ckpt_path={run}", "--trainer.max_epochs=9", "--trainer.max_time=00:00:00:00")
+    assert (run / "metrics.csv").read_bytes() == log and [*run.glob("metrics*.csv")] == [run / "metrics.csv"]
+
+
+@pytest.mark.parametrize("word", ["--data.classes=[happiness,sadness]", "--model.backbone.channels=[4]"])
+def test_what_does_not_fit_the_checkpoint_leaves_the_run_as_it_is(
+    word: str, run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    refused(ferl, capsys, "fit", f"--ckpt_path={run}", "--trainer.max_epochs=2", word)
+    assert contents(run) == before
+
+
+def test_a_checkpoint_alone_goes_on_in_a_folder_of_its_own(
+    run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    shutil.copy(run / "checkpoints/last.ckpt", "alone.ckpt")
+    shutil.rmtree(run)
+    ferl("fit", "--ckpt_path=alone.ckpt")
+    assert "alone.ckpt has finished its 1 epochs: nothing is left to train" in capsys.readouterr().out
+    assert not Path("runs").exists()
+    made = ferl("fit", "--ckpt_path=alone.ckpt", "--trainer.max_epochs=2")
+    assert made is not None and (made / "report_val/metrics.json").is_file() and epochs(made) == [1]
+    assert not [warning for warning in recwarn if "dirpath has changed" in str(warning.message)]
+
+
+def test_epochs_that_are_validated_within_are_gone_on_with_as_others(ferl: Ferl) -> None:
+    """The last checkpoint is that of a whole epoch; one of a part is gone on with, too."""
+    words = [*WORDS, "--trainer.callbacks=[tests.conftest.NoReportCallback]", "--data.batch_size=8"]
+    words += ["--trainer.val_check_interval=2", "--trainer.limit_train_batches=3"]
+    ferl("fit", *words, "--trainer.max_epochs=2", "--trainer.default_root_dir=whole")
+    ferl("fit", *words, "--trainer.max_epochs=1")
+    ferl("fit", "--ckpt_path=run", "--trainer.max_epochs=2")
+    one, other = (torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("whole", "run"))
+    assert one["global_step"] == other["global_step"] == 6
+    assert all(torch.equal(x, other["state_dict"][name]) for name, x in one["state_dict"].items())
+    ferl("fit", "--ckpt_path=run/checkpoints/best.ckpt", "--trainer.max_epochs=3")
+
+
 def test_a_finished_run_without_its_report_makes_it(run: Path, ferl: Ferl) -> None:
     """It was killed between its last epoch and its report."""
     shutil.rmtree(run / "report_val")
@@ -235,6 +292,8 @@ def test_the_last_checkpoint_goes_on_or_there_is_none_and_a_run_starts(
     assert "learning rate" in refused(ferl, capsys, *words, "--trainer.max_epochs=3", "--model.optimizer.lr=0.1")
     ferl("test", "--ckpt_path=last")
     assert (run / "report/metrics.json").is_file()
+    ferl("fit", "--ckpt_path=last", "--trainer.max_epochs=3")  # no word says of which run
+    assert epochs(run) == [0, 1, 2]
     assert "there is no checkpoint in none" in refused(
         ferl, capsys, "test", "--ckpt_path=last", "--trainer.default_root_dir=none"
     )
