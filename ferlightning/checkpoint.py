@@ -144,15 +144,25 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _tensors_in(stored: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    keys = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "checkpoint")
-    while inner := next((stored[key] for key in keys if isinstance(stored.get(key), Mapping)), None):
+    while inner := _inner(stored):
         stored = inner
     tensors = {str(name).removeprefix("module."): x for name, x in stored.items() if isinstance(x, Tensor)}
     if not tensors:
+        keys = ", ".join(map(str, list(stored)[:5])) or "none"
         raise FerlError(
-            f"{path} holds no tensors by name: its keys are {', '.join(map(str, list(stored)[:5])) or 'none'}"
+            f"{path} holds no tensors by name: its keys are {keys}. Save the state_dict of one network alone"
         )
     return tensors
+
+
+def _inner(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The mapping in which the tensors of a network are: one of a usual name, or the only one beside an optimiser's."""
+    keys = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "checkpoint")
+    usual = next((stored[key] for key in keys if isinstance(stored.get(key), Mapping)), None)
+    if usual is not None or any(isinstance(x, Tensor) for x in stored.values()):
+        return usual
+    others = [x for name, x in stored.items() if isinstance(x, Mapping) and x and "optim" not in str(name).lower()]
+    return others[0] if len(others) == 1 else None
 
 
 class Start(NamedTuple):
@@ -208,9 +218,16 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
         version = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}  # what Lightning looks for
         named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}
         return {"state_dict": named, HEADER: header, **version}
+    unreadable = f"{path} is no checkpoint that can be read, or is cut short; use another one"
+    if not begin.startswith((b"PK", b"\x80")):  # neither a zip nor a pickle
+        what = "torch.save has not written it, or its beginning is damaged" if begin else "it is empty"
+        raise FerlError(f"{path} is no checkpoint: {what}. Give a state_dict of torch, or safetensors")
     try:
         if is_zipfile(path):
             with ZipFile(path) as archive:
+                inside = {name.rpartition("/")[2] for name in archive.namelist()}
+                if "data.pkl" not in inside or "constants.pkl" in inside:  # such as NumPy's, Keras's or TorchScript
+                    raise FerlError(f"{path} is no checkpoint but a program or an archive: save the state_dict alone")
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                     raise FerlError(f"{path} is packed, which no checkpoint is, and may unpack to any size")
                 if device != "meta" and (damaged := archive.testzip()):
@@ -230,11 +247,11 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
                 f"{path} holds more than tensors and plain values{f' ({code[1]})' if code else ''}, and reading it "
                 "would run code: it is no checkpoint of ours. Save its state_dict alone and use that"
             ) from error
-        raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
+        raise FerlError(unreadable) from error
     except FerlError:
         raise
     except Exception as error:  # the unpickler raises whatever its stack meets in a damaged file
-        raise FerlError(f"{path} is no checkpoint that can be read, or is cut short; use another one") from error
+        raise FerlError(unreadable) from error
 
 
 def _inside(value: Any) -> Iterable[Any]:

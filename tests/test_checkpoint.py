@@ -179,7 +179,7 @@ def test_a_file_that_is_no_checkpoint_is_told(trained: Path, tmp_path: Path) -> 
     whole, damaged = best(trained).read_bytes(), tmp_path / "damaged.ckpt"
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint"):
         damaged.write_bytes(content)
-        with pytest.raises(FerlError, match=r"damaged\.ckpt is no checkpoint that can be read, or is cut short"):
+        with pytest.raises(FerlError, match=r"damaged\.ckpt is no checkpoint"):
             load(damaged)
     torch.save({"state_dict": {}}, damaged)
     with pytest.raises(FerlError, match=r"damaged\.ckpt does not say how its network was built"):

@@ -23,7 +23,7 @@ from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
 from ferlightning.files import at_home
 from ferlightning.plugins import SLOTS, installed
-from ferlightning.weights import REGISTRY
+from ferlightning.weights import REGISTRY, meant_weights
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 ROOTS = ("model", "data")
@@ -327,4 +327,5 @@ def _absent(key: str, path: Path) -> str:
             "by the environment variable FERL_DATA"
         )
     photos = key.startswith("data.predict_folder")
-    return f"--{key.split()[0]}: there is no {'folder' if photos else 'file'} {path}"
+    close = meant_weights(str(path)) if key in ("ckpt_path", "model.init_from") and path.parent == Path() else ""
+    return f"--{key.split()[0]}: there is no {'folder' if photos else 'file'} {path}{close}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class Ensemble(LightningModule):
         """Tell the data which images the members have seen, as far as they say."""
         data: Any = getattr(self.trainer, "datamodule", None)
         if self._frames and hasattr(data, "trained_on"):
-            data.trained_on = torch.cat(self._frames).unique().numpy().view("uint64")
+            data.trained_on = np.unique(torch.cat(self._frames).numpy().view("uint64"))
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Output:
         """Classify clips, as ``NetworkEnsemble`` does: image (B, T, C, H, W) in [0, 1], mask (B, T) bool."""

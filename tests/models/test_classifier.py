@@ -445,6 +445,19 @@ def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> N
     assert "; 1 others of the file not used" in str(new.started_from)
 
 
+def test_init_from_takes_the_only_tensors_that_there_are(tmp_path: Path) -> None:
+    """Under whatever name; those of an optimiser are not meant, and of several it is not clear which are."""
+    old = model()
+    torch.nn.init.ones_(old.network.backbone.layers[0].weight)
+    state, beside = old.network.backbone.state_dict(), torch.optim.Adam(old.parameters()).state_dict()
+    for content in ({"params_ema": state}, {"ema": {"module": state}, "optimizer": beside, "head": {}}):
+        torch.save(content, tmp_path / "a.pth")
+        assert (model(init_from=str(tmp_path / "a.pth")).network.backbone.layers[0].weight == 1).all()
+    torch.save({"student": state, "teacher": state}, tmp_path / "a.pth")
+    with pytest.raises(FerlError, match="its keys are student, teacher. Save the state_dict of one network"):
+        model(init_from=str(tmp_path / "a.pth"))
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_init_from_takes_tensors_that_stand_beside_numpy_arguments_and_paths(tmp_path: Path, zipped: bool) -> None:
     old = model()
@@ -490,6 +503,16 @@ def test_init_from_says_what_an_intact_file_holds_instead(tmp_path: Path) -> Non
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(FerlError, match=message):
             model(init_from=str(tmp_path / "a.pth"))
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "script.pt")  # type: ignore[no-untyped-call]
+    (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    (tmp_path / "none.pth").touch()
+    for name, message in {
+        "a.npz": "but a program or an archive", "script.pt": "but a program or an archive",
+        "keras.h5": ": torch.save has not written it", "none.pth": ": it is empty",
+    }.items():  # fmt: skip
+        with pytest.raises(FerlError, match=f"{name} is no checkpoint ?{message}"):
+            model(init_from=str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["w.ckpt", "w.safetensors"])
