@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ferlightning.errors import printable
+from ferlightning.errors import FerlError, printable
 from ferlightning.files import replacing
 
 Array = NDArray[Any]
@@ -107,15 +107,33 @@ class Prediction(NamedTuple):
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
-    """Read the predictions of a report; none where they were not kept. Several items may have one name."""
+    """Read the predictions of a report; none where they were not kept. Several items may have one name.
+
+    Raises:
+        FerlError: the file is damaged.
+    """
     path = folder / "predictions.csv"
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Prediction(row["name"], row["label"], row["prediction"], float(row["confidence"]))
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Prediction(row["name"], row["label"], row["prediction"], float(row["confidence"]))
+                for row in csv.DictReader(file)
+            ]
+    except KeyError as error:
+        raise spoilt(folder, f"it has no column {error}") from None
+    except (TypeError, ValueError, csv.Error) as error:
+        raise spoilt(folder, error) from None
+
+
+def spoilt(folder: Path, what: object) -> FerlError:
+    """The error that says what is wrong with the predictions of a report."""
+    command = "test" if folder.name == "report" else "validate"
+    return FerlError(
+        f"{folder / 'predictions.csv'} is not as it was written: {what}. Make the report again, by ferl {command} "
+        f"{folder.parent}"
+    )
 
 
 def plain_text(name: str) -> str:

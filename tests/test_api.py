@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -107,6 +108,24 @@ def test_many_faces_go_through_the_network_in_batches() -> None:
     for function in (ferl.embed, ferl.predict):
         with pytest.raises(ferl.FerlError, match="batch is 0"):
             function(network, faces, batch=0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lambda text: text[: text.index("4.png")], "4 of 8 images"),
+     (lambda text: text.replace(",", ";"), "no column 'name'"),
+     (lambda text: text.replace("7.png", "x" * 200_000), "field larger"), (lambda text: text[:-3] + "\udce9", "utf-8")],
+    ids=["cut", "semicolons", "field", "utf-8"],
+)  # fmt: skip
+def test_predictions_that_are_damaged_are_not_compared(damage: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    one, two = (write_report(tmp_path / name, "aabbbbab") for name in ("one", "two"))
+    path = one / "report" / "predictions.csv"
+    (one / "report" / "metrics.json").write_text('{"n": 8}')
+    path.write_text(damage(path.read_text("utf-8")), "utf-8", "surrogateescape")
+    with pytest.raises(
+        ferl.FerlError, match=re.escape(f"{path} is not as it was written: ") + f".*{said}.*ferl test {one}"
+    ):
+        ferl.compare({"one": one, "two": two})
 
 
 def test_arrays_get_what_their_file_gets_whatever_their_form(photos: Path) -> None:

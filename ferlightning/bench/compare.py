@@ -15,7 +15,7 @@ from ferlightning.bench.suite import read_json
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Interval, design_effect, share_interval
 from ferlightning.files import replacing
-from ferlightning.predictions import read_predictions
+from ferlightning.predictions import read_predictions, spoilt
 
 FEWEST = 6
 """Images on which one model alone is right, below which McNemar's exact test cannot find a difference at 5 %."""
@@ -160,14 +160,16 @@ def compare(runs: Mapping[str, str | Path]) -> Comparison:
 
 def _read(folder: Path) -> tuple[Predicted, dict[tuple[str, int], int] | None]:
     """Predictions of a report, and the number of the person in each item; None if that is unknown."""
-    said: Predicted = {}
-    times: dict[str, int] = {}
+    said, times = Predicted(), dict[str, int]()
     for name, label, prediction, _ in read_predictions(folder):
         n = times[name] = times.get(name, -1) + 1
         said[name, n] = label, prediction
-    person = ((read_json(folder / "metrics.json") or {}).get("items") or {}).get("person")
-    numbers: list[int] = [] if person is None else [int(x) for x in str(person).split()]
-    return said, dict(zip(said, numbers, strict=True)) if len(numbers) == len(said) else None
+    numbers = read_json(folder / "metrics.json") or {}
+    if len(said) != numbers.get("n", len(said)) or not said:
+        raise spoilt(folder, f"it has {len(said)} of {numbers.get('n', 'its')} images")
+    person = (numbers.get("items") or {}).get("person")
+    people: list[int] = [] if person is None else [int(x) for x in str(person).split()]
+    return said, dict(zip(said, people, strict=True)) if len(people) == len(said) else None
 
 
 def _run_folder(place: Path) -> Path:

@@ -320,8 +320,8 @@ def collect(path: Path) -> list[str]:
         reason = _failure(cell.folder / "failed.txt")
         for step in cell.steps:
             for broken in step.broken:
-                problems.append(f"{broken} is cut short, so its step is left out; run the suite again to repeat it")
-                reason = f"{broken.name} is cut short"
+                problems.append(f"{broken} is damaged, so its step is left out; run the suite again to repeat it")
+                reason = f"{broken.name} is damaged"
             made = _lines(cell, step, home) if step.done else kept.get(step.key, [])
             for line in made:
                 if line.get("configuration"):  # once for each system and data set

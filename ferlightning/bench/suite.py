@@ -16,6 +16,7 @@ import yaml
 
 from ferlightning.bounded_yaml import load
 from ferlightning.errors import FerlError
+from ferlightning.forms import ANY, odd_places
 
 SEVERITIES = range(1, 6)
 """Severities of a corruption, as in Hendrycks and Dietterich 2019."""
@@ -26,6 +27,14 @@ Shares = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_f1",
 Measure = Literal[Shares, "weighted_recall", "loss", "latency"]
 """What papers claim, in percent; the loss in nats, the latency in milliseconds."""
 Key = tuple[str, str, str, str, str]
+RECORD: dict[str, Any] = {"seconds": float | int, "words": [str]}
+"""Of a ``step.json`` that is there; it gets the seconds at the end."""
+REPORT: dict[str, Any] = {
+    "n": int, "per_class": {ANY: dict}, "confusion_matrix": [[int]], "metrics": {ANY: {"value": float | int | None}},
+    "notes": [str], "deduplicated": dict | None,
+    "provenance": {"versions": dict, "seconds": float | int, "images_per_second": float | int, "data": dict | None},
+}  # fmt: skip
+"""Of a ``metrics.json``."""
 KEYS = ("system", "data", "fold", "seed", "step")
 """Columns of a csv of results that name a step."""
 
@@ -170,9 +179,11 @@ class Step:
 
     @property
     def broken(self) -> list[Path]:
-        """Files that are there and cannot be read."""
-        files = (self.folder / "step.json", *self.reports.values())
-        return [path for path in files if path.is_file() and read_json(path) is None]
+        """Files that are there and cannot be read, or are not what was written."""
+        forms = {self.folder / "step.json": RECORD} | dict.fromkeys(self.reports.values(), REPORT)
+        needed = REPORT.keys() - {"notes", "deduplicated"}
+        found = {path: read_json(path) for path in forms if path.is_file()}
+        return [path for path, read in found.items() if read is None or any(odd_places(read, forms[path], "", needed))]
 
     @property
     def done(self) -> bool:
@@ -202,10 +213,10 @@ class Cell:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; return None if the file is absent or cut short."""
+    """Read a JSON object; return None if the file is absent, no file, or cut short."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

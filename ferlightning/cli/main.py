@@ -78,7 +78,10 @@ def main(args: Sequence[str] | None = None) -> None:
         elif command == "--version":
             print(f"ferlightning {__version__}")
         elif command in TRAINER_COMMANDS:
-            run_trainer([command, *args[1:]])
+            # A training ends at these in its own way; else Lightning waits for the end of all items.
+            ends = () if command == "fit" else (signal.SIGTERM, HANG_UP)
+            with asked_to_end(_stop, *ends):
+                run_trainer([command, *args[1:]])
         elif command == "recognize":
             from ferlightning.cli.recognize import recognize
 

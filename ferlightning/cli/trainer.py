@@ -386,7 +386,12 @@ class FerlCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand != "fit":
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except SystemExit as end:
+                if end.code == 1 and self.trainer.interrupted:  # Lightning's answer to Ctrl-C
+                    raise KeyboardInterrupt from None
+                raise
             return
         if self.ckpt_path and nothing_left(self.config.fit, self.trainer, self.ckpt_path, self.run_folder):
             return

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,27 @@ def test_what_is_done_failed_and_planned(tmp_path: Path) -> None:
     assert results.facts("device") == ["cpu (x86_64, 2 threads)"]
 
 
-def test_a_file_that_is_cut_short_is_named_and_its_step_is_not_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:100],
+        lambda text: "{}",
+        lambda text: text.replace('"n": 10', '"n": "ten"'),
+        lambda text: "[" * 10**5,
+    ],
+    ids=["cut", "empty", "type", "deep"],
+)
+def test_a_file_that_is_damaged_is_named_and_its_step_is_not_done(damage: Callable[[str], str], tmp_path: Path) -> None:
     cells = start(tmp_path, suite_of(["A", "B"], ["X"]))
     finish_all(cells, {"A": 0.5, "B": 0.5}, n=10)
     path = cells[0].steps[0].folder / "report" / "metrics.json"
-    path.write_text(path.read_text()[:100])
+    path.write_text(damage(path.read_text()))
     (problem,) = collect(tmp_path / "results.csv")
-    assert problem.startswith(f"{path} is cut short")
+    assert problem.startswith(f"{path} is damaged")
     assert not cells[0].steps[0].done and cells[1].steps[0].done
     results = read_results(tmp_path / "results.csv")
     assert results.of("A", "X") == {} and len(results.of("B", "X")) == 1
-    assert results.failures == {"A/X/seed-42": "metrics.json is cut short"}
+    assert results.failures == {"A/X/seed-42": "metrics.json is damaged"}
 
 
 def test_tests_and_corruptions_are_told_apart_and_pretraining_takes_time(tmp_path: Path) -> None:

@@ -214,6 +214,47 @@ def test_ctrl_c_ends_a_training_with_its_status(ferl: Ferl) -> None:
     assert ended(process) == 130
 
 
+SLOWLY = """import time
+from pathlib import Path
+from lightning.pytorch import Callback
+class Slowly(Callback):
+    def on_predict_batch_start(self, *args, **options):
+        Path("begun").touch()
+        time.sleep(1)
+    on_test_batch_start = on_predict_batch_start
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "how", "status"),
+    [("test", signal.SIGTERM, 143), ("predict", signal.SIGTERM, 143), ("predict", signal.SIGHUP, 129),
+     ("predict", signal.SIGINT, 130)],
+)  # fmt: skip
+def test_a_signal_ends_an_evaluation_with_its_status(
+    command: str, how: signal.Signals, status: int, ferl: Ferl
+) -> None:
+    ferl("fit", *WORDS, "--trainer.max_epochs=1", "--trainer.callbacks=[ModelCheckpoint]")
+    Path("photos").mkdir()
+    for i in range(30):
+        cv2.imwrite(f"photos/{i}.png", np.full((48, 48), i, np.uint8))
+    Path("slowly.py").write_text(SLOWLY)
+    checkpoint = next(Path("run/checkpoints").glob("*.ckpt"))
+    words = [command, f"--ckpt_path={checkpoint}", "--trainer.default_root_dir=out", "--data.batch_size=1"]
+    words += ["--trainer.callbacks+=slowly.Slowly", *(["--data.predict_folder=photos"] if command == "predict" else [])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ferlightning", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    while not Path("begun").is_file():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == status, said
+    assert not [*Path("out").glob("*")], "no report or predictions of a part of the items"
+
+
 def epochs(run: Path) -> list[int]:
     """The epochs that a run has validated, in their order, over all its logs."""
     logs = sorted(run.glob("metrics*.csv"))  # metrics.001.csv before metrics.csv
