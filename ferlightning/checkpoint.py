@@ -45,6 +45,8 @@ NOT_FETCHED = {
     rb"\s*<(!doctype|html|\?xml)": "is a web page: the download failed. Fetch it again",
 }
 """How files begin that stand in the place of weights."""
+LIGHTNING = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}
+"""What Lightning looks for in a checkpoint."""
 FRAMES = torch.empty(0, dtype=torch.int64)
 BESIDE = (
     *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
@@ -121,7 +123,7 @@ def _checked(stored: dict[str, Any], path: str | Path) -> dict[str, Any]:
     state = stored.get("state_dict")
     if not isinstance(state, Mapping):
         raise FerlError(f"{path} is no checkpoint: it has no state_dict. {ALONE}")
-    kinds = {"callbacks": dict, "training_frames": Tensor}
+    kinds = {"callbacks": dict, "training_frames": Tensor, "epoch": int, "global_step": int}
     named = {name: x for name, x in state.items() if not str(name).endswith("_extra_state")}
     odd = [f"state_dict {name}" for name, x in named.items() if not isinstance(name, str) or not isinstance(x, Tensor)]
     odd += [name for name, kind in kinds.items() if not isinstance(stored.get(name, kind()), kind)]
@@ -215,9 +217,8 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
             raise FerlError(f"{path} {what}")
     if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)
-        version = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}  # what Lightning looks for
         named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}
-        return {"state_dict": named, HEADER: header, **version}
+        return {"state_dict": named, HEADER: header, **LIGHTNING}
     unreadable = f"{path} is no checkpoint that can be read, or is cut short; use another one"
     if not begin.startswith((b"PK", b"\x80")):  # neither a zip nor a pickle
         what = "torch.save has not written it, or its beginning is damaged" if begin else "it is empty"
@@ -236,7 +237,7 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
             stored = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(stored, Mapping):
             raise FerlError(f"{path} holds a {type(stored).__name__}, not tensors by name: save a state_dict")
-        stored = dict(stored)
+        stored = {**(LIGHTNING if "state_dict" in stored else {}), **stored}
         if size(stored, _inside, {}) > VALUES:
             raise FerlError(f"{path} holds more than {VALUES:,} values, which no checkpoint does")
         return stored

@@ -31,6 +31,9 @@ class Predictions:
     class_names: Sequence[str]
     probabilities: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        require_numbers(self.probabilities, "items")
+
     def __len__(self) -> int:
         return len(self.probabilities)
 
@@ -61,6 +64,20 @@ class Predictions:
         )
         more = f"<p>{len(self) - 50} more</p>" if len(self) > 50 else ""
         return f"<table><tr>{heads}</tr>{rows}</table>{more}"
+
+
+def require_numbers(probs: Array, what: str) -> None:
+    """Refuse probabilities (N, K) of which some are not finite; ``what`` is what N counts.
+
+    Raises:
+        FerlError: there are such.
+    """
+    bad = int((~np.isfinite(probs)).any(1).sum())
+    if bad:
+        raise FerlError(
+            f"The model's logits are not finite for {bad} of {len(probs)} {what}, so there is nothing to report. "
+            "Training has probably diverged: lower the learning rate, or use another precision."
+        )
 
 
 def summary(names: Sequence[str] | Array, probs: Array, class_names: Sequence[str]) -> str:

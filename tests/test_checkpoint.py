@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -335,8 +338,10 @@ def test_nothing_that_a_run_folder_names_is_run(
         {"class_path": "this.Callback"},
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "/elsewhere"}},
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "../../elsewhere"}},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "file:///elsewhere"}},
+        {"class_path": "WandbLogger", "dict_kwargs": {"settings": {"base_url": "http://else.where"}}},  # gets the key
     ],
-    ids=["lambda", "json", "any module", "absolute path", "path upwards"],
+    ids=["lambda", "json", "any module", "absolute path", "path upwards", "place by url", "server"],
 )
 def test_a_run_folder_chooses_neither_functions_nor_places(
     callback: object, trained: Path, tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
@@ -348,6 +353,55 @@ def test_a_run_folder_chooses_neither_functions_nor_places(
     with pytest.raises(SystemExit):
         ferl("fit", f"--ckpt_path={best(evil)}", "--trainer.max_epochs=2")
     assert "trainer.callbacks" in (said := capsys.readouterr().err) and "nothing was run" in said
+
+
+def test_weights_that_are_no_numbers_predict_nothing(
+    trained: Path, tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = torch.load(best(trained), weights_only=True)
+    state = {name: x * float("nan") if "head" in name else x for name, x in stored["state_dict"].items()}
+    torch.save(stored | {"state_dict": state}, tmp_path / "nan.ckpt")
+    with pytest.raises(SystemExit):
+        ferl("predict", f"--ckpt_path={tmp_path}/nan.ckpt", "--trainer.default_root_dir=out")
+    assert "logits are not finite for 14 of 14 images" in capsys.readouterr().err
+    assert not Path("out/predictions.csv").exists()
+    with pytest.raises(FerlError, match="not finite for 1 of 1 items"):
+        ferlightning.predict(tmp_path / "nan.ckpt", np.zeros((48, 48), np.uint8))
+
+
+def test_a_report_on_a_part_says_so(trained: Path, ferl: Ferl) -> None:
+    words = ["--trainer.limit_test_batches=2", "--data.batch_size=3", "--trainer.default_root_dir=part"]
+    ferl("test", f"--ckpt_path={best(trained)}", *words)
+    report = json.loads(Path("part/report/metrics.json").read_text())
+    assert report["n"] == 6
+    assert any("6 of the 14 items: trainer.limit_test_batches" in note for note in report["notes"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+@pytest.mark.parametrize("format", ["safetensors", "torch"])
+def test_an_export_on_a_full_disk_is_told(format: str, trained: Path, ferl: Ferl) -> None:
+    end = {"safetensors": ".safetensors", "torch": ".pt2"}[format]
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    words = ["export", str(trained), f"--out=out{end}", f"--format={format}"]
+    code = f"{full}; from ferlightning.cli.main import main; main({words})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and f"out{end}: File too large" in done.stderr and "Traceback" not in done.stderr
+    assert [*Path().iterdir()] == []
+
+
+def test_a_checkpoint_without_what_trained_it_serves_the_others(
+    trained: Path, tested: dict[str, Any], tmp_path: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some save but the weights and the header, for a smaller file."""
+    stored = torch.load(best(trained), weights_only=True)
+    slim = {name: stored[name] for name in ("state_dict", HEADER, "config")}
+    torch.save(slim, tmp_path / "slim.ckpt")
+    ferl("test", f"--ckpt_path={tmp_path}/slim.ckpt", "--trainer.default_root_dir=slim")
+    assert scores(Path("slim")) == tested
+    torch.save(slim | {"epoch": "one"}, tmp_path / "odd.ckpt")
+    with pytest.raises(SystemExit):
+        ferl("test", f"--ckpt_path={tmp_path}/odd.ckpt")
+    assert "odd.ckpt is damaged, or was written by hand: epoch is of the wrong type" in capsys.readouterr().err
 
 
 def test_weights_alone_serve_the_commands_that_train_nothing(

@@ -7,6 +7,7 @@ system and data set. Columns with lists or objects are JSON.
 
 import csv
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -184,7 +185,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
             lines = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise FerlError(f"{path} is not a csv of `ferl bench run`: {error}") from None
@@ -222,7 +223,14 @@ def read_results(path: Path) -> Results:
 
     shown = {column.name: f"{column.name} (leaking)" if column.leaking else column.name for column in suite.columns}
     results = Results(path, _renamed(suite, shown), name, budget, {}, Counter(), Counter(), {})
-    for cell in cells(suite, budget, home_of(path)):
+    planned = cells(suite, budget, home_of(path))
+    known = {key for cell in planned for key in (cell.key, *(step.key for step in cell.steps))}
+    if other := next((key_of(line) for line in lines if key_of(line) not in known), None):
+        raise FerlError(
+            f"{path}: {'/'.join(map(str, other))} is not in {path.with_suffix('.yaml')}, the suite that was run; "
+            "delete its lines"
+        )
+    for cell in planned:
         facts, seconds, converged = cell.steps[0].facts, 0.0, True
         place, repeat = (facts["row"], shown[facts["column"]]), (facts["fold"], facts["seed"])
         results.planned[place] += 1
@@ -252,7 +260,8 @@ def _check(line: dict[str, str]) -> None:
         return
     if line["images"] == "all":  # of the other lines of a test, the scores alone are shown
         classes, confusion = json.loads(line["classes"]), np.array(json.loads(line["confusion"]))
-        if confusion.shape != (len(classes),) * 2 or confusion.dtype.kind != "i" or not int(line["n"]) > 0:
+        square = confusion.shape == (len(classes),) * 2 and confusion.dtype.kind == "i"
+        if not square or confusion.min() < 0 or confusion.sum() != int(line["n"]) or not confusion.any():
             raise ValueError("its confusion matrix is not one of its classes")
         float(line["step_seconds"])
         if not isinstance(json.loads(line["notes"]), list) or not isinstance(json.loads(line["versions"]), dict):
@@ -262,9 +271,9 @@ def _check(line: dict[str, str]) -> None:
     measures = {name.removesuffix("_low") for name in line if name and name.endswith("_low")}
     ends = ("_low", "_high", "per_second", "seconds", "parameters", "multiply_adds")
     for name, value in line.items():
-        if name and value and (name in measures or name.endswith(ends)):
-            float(value)
-        elif name and value and name.endswith("_items"):
+        if name and value and (name in measures or name.endswith(ends)) and not math.isfinite(float(value)):
+            raise ValueError(f"its {name} is {value}")
+        if name and value and name.endswith("_items"):
             1 / int(value)
 
 

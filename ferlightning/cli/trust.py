@@ -28,6 +28,8 @@ FILES = ("root", "predict_folder", "folder", "init_from", "teacher", "checkpoint
 """Options that name files to be read as data."""
 PLACES = ("dirpath", "filename", "name", "version", "sub_dir", "save_dir", "dir", "log_dir")
 """Options of callbacks and loggers that say where files are written."""
+URL = re.compile(r"[A-Za-z][\w+.-]*:/")
+"""A server that a logger tells everything to, keys of accounts included, or a place in its file system."""
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -77,7 +79,8 @@ def _check_text(text: str, key: str, source: Path) -> None:
     """Check what the parser would make of a text: a class, a file with more configuration, or YAML."""
     shown, last = key.replace(".init_args", ""), key.rpartition(".")[2]
     refused = f"{source}: {shown} names {text[:200]}, which is no part of ferlightning or of an installed plug-in"
-    if key.startswith("trainer.") and last in PLACES and (Path(text).is_absolute() or ".." in Path(text).parts):
+    elsewhere = last in PLACES and (Path(text).is_absolute() or ".." in Path(text).parts)
+    if key.startswith("trainer.") and (elsewhere or URL.match(text)):
         refused = f"{source}: {shown} is {text[:200]}, a place outside the run folder"
     elif last in FILES:
         return

@@ -1,7 +1,10 @@
 """The curves of a training, as Lightning's CSVLogger keeps them in a run folder."""
 
 import csv
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 Curves = dict[str, dict[int, float]]
 """Values by metric, such as ``val/accuracy``, and by epoch, from 0."""
@@ -10,16 +13,24 @@ Curves = dict[str, dict[int, float]]
 def read_curves(folder: Path) -> Curves:
     """Read the values of each metric of a training by epoch; empty where they were not kept.
 
-    Of several rows of one epoch, logged by step, the last one counts.
+    Of several rows of one epoch, logged by step, the last one counts. A damaged file is left out with a warning.
 
     Args:
         folder: run folder of the training.
     """
     curves = Curves()
     for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():  # a row fills only the columns that were logged together
-                    if value and row.get("epoch") and "/" in name:
-                        curves.setdefault(name, {})[int(row["epoch"])] = float(value)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                found = [
+                    (name, int(row["epoch"]), float(value))
+                    for row in csv.DictReader(file)
+                    for name, value in row.items()  # a row fills only the columns that were logged together
+                    if value and row.get("epoch") and "/" in name
+                ]
+        except (OSError, TypeError, ValueError, csv.Error) as error:
+            log.warning("%s is damaged, and left out of the learning curves: %s", path, error)
+            continue
+        for name, epoch, value in found:
+            curves.setdefault(name, {})[epoch] = value
     return curves

@@ -27,7 +27,7 @@ from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import label_of, print_report, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
-from ferlightning.predictions import summary, write_predictions
+from ferlightning.predictions import require_numbers, summary, write_predictions
 
 MISTAKES = 12
 """How many a report shows."""
@@ -81,6 +81,7 @@ class Report(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``predictions.csv``."""
         index, label, probs = self._gather(trainer)
+        require_numbers(probs, "images")
         if trainer.is_global_zero:
             names = _item_names(trainer, "predict", index)
             path = Path(trainer.default_root_dir, "predictions.csv")
@@ -119,12 +120,7 @@ class Report(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         index, label, probs = self._gather(trainer)
         seconds = time.perf_counter() - self._start
-        if not np.isfinite(probs).all():
-            bad = int((~np.isfinite(probs)).any(1).sum())
-            raise FerlError(
-                f"The model's logits are not finite for {bad} of {len(probs)} {split} items, so there is nothing to "
-                "report. Training has probably diverged: lower the learning rate, or use another precision."
-            )
+        require_numbers(probs, f"{split} items")
         if not trainer.is_global_zero:
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
@@ -146,6 +142,10 @@ class Report(Callback):
                 )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
+        if len(index) < (whole := _whole(trainer, split)):
+            report["notes"].append(
+                f"These are {len(index):,} of the {whole:,} items: trainer.limit_{split}_batches leaves out the others."
+            )
         report["notes"] += [*_no_better_than_guessing(report), *_without_interval(report)]
         with torch.inference_mode():
             item = tuple(x[:1] for x in self._items)
@@ -207,6 +207,13 @@ def _worst_mistakes(trainer: Trainer, split: str, index: Array, label: Array, pr
         except (AttributeError, IndexError, KeyError, TypeError):  # data of another kind
             found[n] = None
     return found
+
+
+def _whole(trainer: Trainer, split: str) -> int:
+    """How many items a split has; 0 if its data do not tell."""
+    loader: Any = trainer.test_dataloaders if split == "test" else trainer.val_dataloaders
+    dataset = getattr(loader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else 0
 
 
 def _item_names(trainer: Trainer, split: str, index: Array) -> Array:

@@ -96,10 +96,10 @@ def write_torch(model: Deployed, known: dict[str, Any], path: Path) -> Checked:
             program = torch.export.export(model, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
         except Exception as error:
             raise FerlError(why(error, model, "torch")) from error
+        torch.export.save(program, written := io.BytesIO(), extra_files={HEADER: json.dumps(known)})
         with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                torch.export.save(program, file, extra_files={HEADER: json.dumps(known)})
-            stored = torch.export.load(temporary.open("rb")).module()
+            temporary.write_bytes(written.getvalue())  # torch's own writer ends the process on a full disk
+            stored = torch.export.load(written).module()
             return check(lambda inputs: [x.numpy() for x in stored(*inputs.values())], model, known)
 
 

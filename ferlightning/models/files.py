@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ferlightning.checkpoint import ENDS, HEADER, digest, head_of, header_of, network_state, read_checkpoint
@@ -30,7 +29,7 @@ class CheckpointFiles(CheckpointIO):
                 torch.save(checkpoint, temporary)
             if HEADER in checkpoint:
                 save_weights(path.with_suffix(".safetensors"), *weights_of(checkpoint))
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer and Rust's wrap what the disk says
+        except (OSError, RuntimeError) as error:  # torch's writer wraps what the disk says
             raise FerlError(f"cannot write {path}: {error}. Make room, or choose another run folder") from error
 
     def load_checkpoint(
@@ -89,4 +88,4 @@ def save_weights(path: Path, state: dict[str, Tensor], header: dict[str, Any]) -
     """Write tensors as a safetensors file that ``load`` reads."""
     tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {HEADER: json.dumps(header | {"sha256": digest(tensors)})})
+        temporary.write_bytes(save(tensors, {HEADER: json.dumps(header | {"sha256": digest(tensors)})}))

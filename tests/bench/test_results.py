@@ -170,6 +170,42 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_results(tmp_path / "results.csv")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("accuracy", "nan", "its accuracy is nan"),
+        ("nll_high", "1e400", "its nll_high is 1e400"),
+        ("n", "9", "confusion"),
+        ("confusion", "[[-6,0,0],[0,0,0],[0,0,12]]", "confusion"),
+        ("system", "B", "B/X//42/main is not in .*results.yaml"),
+    ],
+)
+def test_a_line_that_is_not_of_the_suite_is_refused(column: str, value: str, said: str, tmp_path: Path) -> None:
+    (cell,) = start(tmp_path, suite_of(["A"], ["X"]))
+    finish(cell.steps[0], LABEL, predictions_of(LABEL, RIGHT))
+    collect(path := tmp_path / "results.csv")
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        line[column] = value
+    with path.open("w", newline="", encoding="utf-8-sig") as file:  # as Excel does
+        table = csv.DictWriter(file, lines[0])
+        table.writeheader()
+        table.writerows(lines)
+    with pytest.raises(FerlError, match=said):
+        read_results(path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\0", b"epoch,val/loss\n0,0.5\n1,0.\n\0\0", b"epoch,val/loss\nx,y\n"])
+def test_a_damaged_log_is_left_out_of_the_curves_and_named(
+    damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "metrics.001.csv").write_text("epoch,step,val/loss\n0,2,0.5\n")
+    (tmp_path / "metrics.csv").write_bytes(damage)
+    assert read_curves(tmp_path) == {"val/loss": {0: 0.5}}
+    assert f"{tmp_path / 'metrics.csv'} is damaged" in caplog.text
+
+
 def test_the_suite_is_the_one_that_was_run(tmp_path: Path) -> None:
     suite = suite_of(["A"], ["X"]) | {"budgets": {"cpu": {"seeds": [7]}, "full": {}}, "seeds": [1, 2]}
     (cell,) = start(tmp_path, suite)

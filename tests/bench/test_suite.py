@@ -1,13 +1,16 @@
 """A suite file to cells: which commands are run, in which order, into which folders."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from ferlightning.bench.suite import Cell, cells, read_suite
 from ferlightning.errors import FerlError
+from tests.bench.written import report_of
 
 SUITE: dict[str, Any] = {
     "title": "Two systems",
@@ -103,7 +106,8 @@ def test_a_claim_is_the_accuracy_or_several_measures(tmp_path: Path) -> None:
 def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path) -> None:
     step = made(tmp_path)[0].steps[0]
     (step.folder / "report").mkdir(parents=True)
-    (step.folder / "report" / "metrics.json").write_text("{}")
+    report = report_of(np.zeros(4, int), np.eye(3)[[0, 0, 1, 2]])
+    (step.folder / "report" / "metrics.json").write_text(json.dumps(report))
     assert not step.done
     (step.folder / "step.json").write_text('{"words": []}')
     assert not step.done
