@@ -1,5 +1,6 @@
 """Which number format a device is fast at."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from ferlightning.errors import FerlError
+
+PROCESSES = 16
+"""The most that train on one processor: a test of the loading, no training."""
 
 
 def check_precision(precision: str | int | None, accelerator: str) -> None:
@@ -68,10 +72,26 @@ def is_here(accelerator: str, devices: Any) -> bool:
         return (
             chosen.is_available()
             and (accelerator, kind) != ("gpu", "cpu")
-            and (devices == "auto" or bool(chosen.parse_devices(devices)))
+            and (devices == "auto" or _enough(kind, chosen.parse_devices(devices)))
         )
     except (MisconfigurationException, LookupError, TypeError, ValueError):
         return False
+
+
+def _enough(kind: str, devices: Any) -> bool:
+    """Whether devices that were parsed are here; those of a CPU are processes, of which any number could be started."""
+    return bool(devices) and (kind != "cpu" or devices <= (os.cpu_count() or 1))
+
+
+def check_devices(accelerator: str, devices: Any) -> None:
+    """Refuse more processes on a CPU than could work there.
+
+    Raises:
+        FerlError: there are more than 16 for each processor.
+    """
+    most = PROCESSES * (os.cpu_count() or 1)
+    if device(accelerator) == "cpu" and str(devices).isdigit() and int(devices) > most:
+        raise FerlError(f"trainer.devices is {devices} on a CPU: this machine has processors for {most} at most")
 
 
 def cpu_has_bf16() -> bool:

@@ -52,7 +52,7 @@ from ferlightning.cli.going_on import (
 from ferlightning.cli.main import COMMANDS
 from ferlightning.cli.memory import keep_freed_memory
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
-from ferlightning.cli.precision import check_precision, fast_precision, is_fast
+from ferlightning.cli.precision import check_devices, check_precision, fast_precision, is_fast
 from ferlightning.cli.run_folder import (
     choose,
     is_first,
@@ -91,6 +91,7 @@ warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists.*")  # an older log is renamed, not deleted
 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")  # a run that goes on
 warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what lr_scale freezes
+warnings.filterwarnings("ignore", "The dirpath has changed from .*")  # of a command that saves no checkpoint
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
 NOISE = (
     "GPU available: False",
@@ -328,6 +329,7 @@ class FerlCLI(LightningCLI):
 
     def _choose_precision(self) -> None:
         trainer = self.config[self.command].trainer
+        check_devices(trainer.accelerator, trainer.devices)
         check_precision(trainer.precision, trainer.accelerator)
         if trainer.precision is None:
             trainer.precision, reason = fast_precision(trainer.accelerator)

@@ -47,3 +47,15 @@ def test_a_run_of_another_machine_is_tested_at_what_this_one_is_fast_at(ferl: Fe
     capsys.readouterr()
     ferl("test", f"--ckpt_path={run}/checkpoints/best.ckpt")
     assert "Precision: 32-true" in capsys.readouterr().out
+
+
+def test_no_more_processes_are_started_than_the_cpu_has_processors_for(ferl: Ferl, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ferl("fit", *CPU, "--trainer.devices=100000", "--trainer.default_root_dir=run")
+    assert "trainer.devices is 100000 on a CPU: this machine has" in capsys.readouterr().err
+    run = ferl("fit", *CPU)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["devices"] = 1024  # a run of a large machine
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    ferl("predict", f"--ckpt_path={run}/checkpoints/best.ckpt")
+    assert (run / "predictions.csv").is_file() and "(devices: 1024), which is not here" in capsys.readouterr().out
