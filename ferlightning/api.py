@@ -203,7 +203,7 @@ def _outputs(network: Trained, images: Tensor, batch: int) -> list[Output]:
     if batch < 1:
         raise FerlError(f"batch is {batch}, expected a number from 1")
     with torch.inference_mode():
-        return [network(part) for part in images.split(batch)]
+        return [network(part) for part in torch.split(images, batch)]
 
 
 def explain(network: str | Path | Run | Trained, crop: Any, order: Order = "rgb") -> Explanation:
