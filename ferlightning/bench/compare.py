@@ -15,7 +15,7 @@ from ferlightning.bench.suite import read_json
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Interval, design_effect, share_interval
 from ferlightning.files import replacing
-from ferlightning.predictions import read_predictions, spoilt
+from ferlightning.predictions import plain_text, read_predictions, spoilt
 
 FEWEST = 6
 """Images on which one model alone is right, below which McNemar's exact test cannot find a difference at 5 %."""
@@ -88,9 +88,9 @@ class Comparison:
     def to_csv(self, path: str | Path) -> None:
         """Write the images on which the models differ."""
         with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, ["name", "label", *self.accuracy])
-            table.writeheader()
-            table.writerows(self.differences)
+            table = csv.writer(file)
+            table.writerow(["name", "label", *map(plain_text, self.accuracy)])
+            table.writerows(row.values() for row in self.differences)
 
     def to_pandas(self) -> Any:
         """The images on which the models differ, as a DataFrame; needs pandas."""

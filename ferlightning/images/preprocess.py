@@ -21,6 +21,8 @@ from ferlightning.errors import FerlError
 
 Image = NDArray[np.uint8]
 
+LARGEST = 8192
+"""Pixels of a side, of which a file of a stranger may ask for any number."""
 SHARPEN = [[0.0, -1.0, 0.0], [-1.0, 5.0, -1.0], [0.0, -1.0, 0.0]]
 """The image less its Laplacian."""
 
@@ -39,7 +41,7 @@ class Resize(Preprocess):
     """
 
     def __init__(self, size: int) -> None:
-        _require(size >= 1, f"Resize: size is {size}, expected a number from 1")
+        _require(1 <= size <= LARGEST, f"Resize: size is {size}, expected a number from 1 to {LARGEST}")
         self.size = size
 
     def __call__(self, image: Image) -> Image:

@@ -263,8 +263,9 @@ def read(path: Path) -> Sweep:
     """
     try:
         config = load(path.read_text(encoding="utf-8"))
-        if isinstance(config, dict):
-            config = {key: value for key, value in config.items() if key not in NOT_SEARCHED}
+        if not isinstance(config, dict):
+            raise FerlError(f"{path} is no sweep: expected the keys method, metric and parameters")
+        config = {key: value for key, value in config.items() if key not in NOT_SEARCHED}
         return Sweep.model_validate(config)
     except OSError as error:
         raise FerlError(f"cannot read {path}: {error.strerror}") from None
@@ -272,6 +273,6 @@ def read(path: Path) -> Sweep:
         raise FerlError(f"{path} is not YAML that can be read: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
         what = "is not supported" if first["type"] == "extra_forbidden" else first["msg"]
-        raise FerlError(f"{path}: {where}: {what.removeprefix('Value error, ')}") from None
+        raise FerlError(f"{path}: {where}{what.removeprefix('Value error, ')}") from None

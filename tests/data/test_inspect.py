@@ -244,6 +244,7 @@ def test_a_file_of_arrays(tmp_path: Path) -> None:
     [
         ("label.lst", b"0.jpg 0 1 2 3 4", "is no table of images, .* first line is '0.jpg 0 1 2 3 4'"),
         ("faces.npy", b"\x93NUMPY\x01\0v\0", "is one array"),
+        ("fer2013.csv", b"PAR1\x15\x04\0", "is a parquet file: write the table as csv"),
         ("faces.pkl", b"\x80\x04\x95\0", "is a pickle"),
     ],
 )

@@ -361,6 +361,7 @@ def test_the_luminance_is_that_of_rgb_not_bgr() -> None:
     ("build", "message"),
     [
         (lambda: Resize(0), "Resize: size is 0, expected a number from 1"),
+        (lambda: Resize(100_000), "Resize: size is 100000, expected a number from 1 to 8192"),
         (lambda: MedianFilter(4), "MedianFilter: size is 4, expected an odd number from 3"),
         (lambda: MedianFilter(1), "MedianFilter: size is 1, expected an odd number from 3"),
         (lambda: GaussianFilter(0.0), "GaussianFilter: sigma is 0.0, expected a number above 0"),

@@ -80,7 +80,7 @@ def test_parameters_mean_what_they_mean_in_wandb(parameter, meaning: BaseDistrib
         ({"command": "ferl fit ${args}"}, "command: Input should be a valid list"),
         ({"command": ["ferl", "fit"]}, "expected ${args} among the words"),
         ({"command": ["ferl", "fit", "${args_json_file}"]}, "${args_json_file} is not supported"),
-        ({"program": None}, "no key program"),
+        ({"program": None}, "search.yaml: command: it has ${program}, but there is no key program"),
         ({"parameters": {}}, "parameters: "),
         ({"parameters": {"x": {"parameters": {"z": {"value": 1}}}}}, "parameters.x.parameters: is not supported"),
         ({"parameters": {"x": {"values": []}}}, "parameters.x.values: "),
@@ -106,7 +106,15 @@ def test_what_would_be_searched_otherwise_than_by_wandb_is_refused(changes, mess
     assert "search.yaml" in str(refused.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "is not YAML"), ("", "search.yaml"), (None, "cannot read")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("", "search.yaml is no sweep: expected the keys"),
+        ("[]", "is no sweep"),
+        (None, "cannot read"),
+    ],
+)
 def test_what_is_no_sweep_file_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "search.yaml").write_text(text)

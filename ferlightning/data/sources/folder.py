@@ -312,4 +312,7 @@ def label_hint(root: Path) -> str:
             f". {path} may hold the labels: name its columns path and label, for --data=Table; its first line is "
             f"{first_line(Path(path))[:80]!r}"
         )
-    return f". {path} may hold the labels: write them as a csv with the columns path and label, for --data=Table"
+    return (
+        f". {path} may hold the labels: write them as a csv with the columns path and label, for --data=Table, or "
+        "emotion and pixels, for --data=FER2013"
+    )

@@ -24,6 +24,7 @@ NULL = "{}, line {}: a null byte: the file is damaged, or its download was cut s
 NO_TEXT = {
     b"PK": "is a zip archive, or a sheet of Excel: unpack it, or save it as csv",
     b"\x1f\x8b": "is packed by gzip: unpack it",
+    b"PAR1": "is a parquet file: write the table as csv, as by pandas.read_parquet(FILE).to_csv(FILE, index=False)",
     b"\x93NUMPY": "is one array: save images and labels as a .npz file",
     b"\x89HDF": "is an HDF5 file: write a csv of paths and labels, or a .npz file of images and labels",
     b"\x80": "is a pickle, which may run commands when it is opened: save images and labels as a .npz file",
