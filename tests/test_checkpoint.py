@@ -369,6 +369,17 @@ def test_weights_that_are_no_numbers_predict_nothing(
         ferlightning.predict(tmp_path / "nan.ckpt", np.zeros((48, 48), np.uint8))
 
 
+def test_a_checkpoint_that_is_a_link_into_a_store_is_of_its_run(trained: Path, tmp_path: Path, ferl: Ferl) -> None:
+    """As git-annex and DVC make them."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "report", ignore_errors=True)
+    (tmp_path / "store").mkdir()
+    best(run).rename(tmp_path / "store" / "0a1b")
+    best(run).symlink_to("../../store/0a1b")
+    ferl("test", f"--ckpt_path={best(run)}")
+    assert (run / "report" / "metrics.json").is_file() and not Path("runs").exists()
+
+
 def test_a_report_on_a_part_says_so(trained: Path, ferl: Ferl) -> None:
     words = ["--trainer.limit_test_batches=2", "--data.batch_size=3", "--trainer.default_root_dir=part"]
     ferl("test", f"--ckpt_path={best(trained)}", *words)

@@ -36,7 +36,8 @@ def is_first() -> bool:
 
 def run_of(checkpoint: str | Path) -> Path | None:
     """The run folder that a checkpoint lies in, if there is one."""
-    for depth, folder in enumerate(Path(checkpoint).resolve().parents[:3]):
+    # A checkpoint may itself be a link into a store, as git-annex and DVC make them.
+    for depth, folder in enumerate((Path(checkpoint).parent.resolve() / "a").parents[:3]):
         if (folder / "config.yaml").is_file() and (depth == 1 or (folder / "checkpoints").is_dir()):
             return folder
     return None
