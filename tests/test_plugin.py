@@ -88,6 +88,35 @@ def test_the_example_configuration_trains_and_a_word_changes_an_option(installed
     assert "max_steps=1` reached" in result.stdout + result.stderr
 
 
+MINE = """import torch
+from ferlightning.contracts import Backbone
+
+
+class Mine(Backbone):
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv, self.out_features = torch.nn.Conv2d(in_channels, 4, 3), 5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        {}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("raise SystemExit(0)", "ended the process with status 0"),
+        ("return self.conv(x)", "Mine did not give a tensor of the shape (N, 5, H', W')"),
+        ("return None", "Mine did not give a tensor of the shape (N, 5, H', W')"),
+    ],
+)
+def test_a_part_that_misbehaves_is_told(forward: str, said: str, tmp_path: Path) -> None:
+    other = write_plugin(tmp_path / "other", "ferl_mine", MINE.format(forward))
+    result = ferl(["fit", "--model.backbone=Mine", "--trainer.max_epochs=1", *FEW_FACES], [other], tmp_path)
+    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr
+
+
 def test_the_examples_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     tests = EXAMPLE / "tests"
     result = subprocess.run(

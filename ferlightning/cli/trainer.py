@@ -393,6 +393,7 @@ class FerlCLI(LightningCLI):
             except SystemExit as end:
                 if end.code == 1 and self.trainer.interrupted:  # Lightning's answer to Ctrl-C
                     raise KeyboardInterrupt from None
+                _refuse_success(end)
                 raise
             return
         if self.ckpt_path and nothing_left(self.config.fit, self.trainer, self.ckpt_path, self.run_folder):
@@ -411,8 +412,9 @@ class FerlCLI(LightningCLI):
             except SystemExit as end:  # Lightning's answer to a signal, with a status of its own
                 if isinstance(end, SIGTERMException):
                     stopped(self.run_folder, signal.Signals(hung_up[0]) if hung_up else signal.SIGTERM)
-                if self.trainer.interrupted:
+                if end.code == 1 and self.trainer.interrupted:
                     stopped(self.run_folder, signal.SIGINT)
+                _refuse_success(end)
                 raise
             finally:
                 log = self.run_folder / "metrics.csv"
@@ -528,6 +530,14 @@ class FerlCLI(LightningCLI):
         except FerlError:
             return True
         return False
+
+
+def _refuse_success(end: SystemExit) -> None:
+    if not end.code:
+        raise FerlError(
+            "a part, callback or data set ended the process with status 0, by sys.exit or the like, before the command "
+            "was done: let it raise an exception instead"
+        ) from end
 
 
 def _by_name(cls: Any, name: str) -> str:

@@ -22,12 +22,13 @@ def read_curves(folder: Path) -> Curves:
     for path in sorted(folder.glob("metrics*.csv")):  # metrics.001.csv of what was resumed comes before metrics.csv
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                found = [
-                    (name, int(row["epoch"]), float(value))
-                    for row in csv.DictReader(file)
-                    for name, value in row.items()  # a row fills only the columns that were logged together
-                    if value and row.get("epoch") and "/" in name
-                ]
+                rows = [(int(row["epoch"]), row) for row in csv.DictReader(file) if row.get("epoch")]
+            found = [
+                (name, epoch, float(value))
+                for epoch, row in rows
+                for name, value in row.items()  # a row fills only the columns that were logged together
+                if value and "/" in name
+            ]
         except (OSError, TypeError, ValueError, csv.Error) as error:
             log.warning("%s is damaged, and left out of the learning curves: %s", path, error)
             continue

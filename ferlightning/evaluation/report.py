@@ -142,7 +142,7 @@ class Report(Callback):
                 )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
-        if len(index) < (whole := _whole(trainer, split)):
+        if whole := _items_in_all(trainer, split):
             report["notes"].append(
                 f"These are {len(index):,} of the {whole:,} items: trainer.limit_{split}_batches leaves out the others."
             )
@@ -209,11 +209,15 @@ def _worst_mistakes(trainer: Trainer, split: str, index: Array, label: Array, pr
     return found
 
 
-def _whole(trainer: Trainer, split: str) -> int:
-    """How many items a split has; 0 if its data do not tell."""
-    loader: Any = trainer.test_dataloaders if split == "test" else trainer.val_dataloaders
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if hasattr(dataset, "__len__") else 0
+def _items_in_all(trainer: Trainer, split: str) -> int | None:
+    """How many items a split has, if a limit of the trainer leaves out some."""
+    test = split == "test"
+    loader: Any = trainer.test_dataloaders if test else trainer.val_dataloaders
+    batches: list[float] = trainer.num_test_batches if test else trainer.num_val_batches
+    try:
+        return len(loader.dataset) if sum(batches) < len(loader) else None
+    except (AttributeError, TypeError):  # data of another kind do not tell
+        return None
 
 
 def _item_names(trainer: Trainer, split: str, index: Array) -> Array:

@@ -96,16 +96,19 @@ class Network(nn.Module):
         frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
         restored = self.restorer(frames) if self.restorer else frames
         features = self.backbone(self._normalised(restored).contiguous(memory_format=torch.channels_last))
+        width = self.backbone.out_features
+        is_map = isinstance(features, Tensor) and features.ndim == 4 and features.shape[1] == width
+        _require(is_map, self.backbone, f"a tensor of the shape (N, {width}, H', W')")
         if self.frame_tokens:
             features = features.mean((2, 3), keepdim=True)
         d, h, w = features.shape[1:]
         cells = _of_clips(features.flatten(2).transpose(1, 2), b, t, mask, packed)  # (B, T, H' * W', D)
         token_mask = None if mask is None else mask.repeat_interleave(h * w, 1)
         tokens = Tokens(cells.reshape(b, t * h * w, d), token_mask, (t, h, w))
-        if self.sequence:
-            tokens = self.sequence(tokens)
-        if self.attention:
-            tokens = self.attention(tokens)
+        for stage in filter(None, (self.sequence, self.attention)):
+            tokens, width = stage(tokens), stage.out_features
+            is_tokens = isinstance(tokens, Tokens) and tokens.x.ndim == 3 and tokens.x.shape[2] == width
+            _require(is_tokens, stage, f"Tokens with x of the shape (B, L, {width})")
         logits, embedding = self.head(tokens)
         weights = self.attention.attention if self.attention else None
         for stage in filter(None, (self.sequence, self.attention)):
@@ -171,6 +174,14 @@ def spelled_names(network: nn.Module) -> list[str]:
     """The classes of a network as they are written in the data that it was trained on."""
     spelling = (getattr(network, "input", None) or {}).get("spelling", {})
     return as_written(network.class_names, spelling)  # type: ignore[arg-type]
+
+
+def _require(valid: bool, part: nn.Module, expected: str) -> None:
+    if not valid:
+        name = type(part).__name__
+        raise FerlError(
+            f"{name} did not give {expected}, as parts of its kind do: ferlightning.testing has their checks"
+        )
 
 
 def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | None) -> Tensor:
