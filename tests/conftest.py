@@ -10,7 +10,7 @@ from pathlib import Path
 # Before anything that imports pandas, as `ferl` does: typing keeps one object for Optional[int | float] and for
 # Optional[float | int], the first that was asked for, and with the second jsonargparse reads
 # --trainer.limit_train_batches=1 as 1.0, which is all batches.
-from lightning.pytorch import LightningModule, Trainer  # isort: split
+from lightning.pytorch import Callback, LightningModule, Trainer  # isort: split
 
 import numpy as np
 import pytest
@@ -30,6 +30,13 @@ class NoReportCallback(ReportCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         pass
+
+
+class BrokenCallback(Callback):
+    """Fails in a way that nobody foresaw."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise RuntimeError("broken")
 
 
 NO_REPORT = [

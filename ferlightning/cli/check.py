@@ -141,7 +141,7 @@ class _Check:
         if "dict_kwargs" in path:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
-        kinds = int | float | str | list | None if head == "trainer" else int | float
+        kinds = int | float | str | list | None if head == "trainer" else int | float | None
         if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, kinds):
             first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
             self.fail(f"{head} is {value!r}, expected its options, such as {head}.{first}")

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ferlightning.checkpoint import read_checkpoint
+from ferlightning.cli.messages import WARM_UP
 from ferlightning.cli.run_folder import run_of, slurm_job
 from ferlightning.errors import FerlError
 from ferlightning.files import remove_unfinished
@@ -74,6 +75,11 @@ def check_schedule(options: Any, trainer: Trainer, steps: int, checkpoint: str |
     scheduler = options.get("scheduler")
     name = scheduler.class_path.rpartition(".")[2] if scheduler else ""
     given = scheduler.get("init_args", {}) if scheduler else {}
+    if name == "ChainedScheduler":
+        raise FerlError(f"model.scheduler: {WARM_UP}")
+    for key in ("T_max", "step_size"):
+        if given.get(key, 1) < 1:
+            raise FerlError(f"model.scheduler.{key} is {given[key]}, expected a number from 1")
     of_training = str(given.get("monitor", "")).startswith("train/")
     if name == "ReduceLROnPlateau" and not trainer.limit_val_batches and not of_training:
         raise FerlError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path
 
 from ferlightning import __version__
@@ -152,6 +153,12 @@ def run_trainer(args: list[str]) -> Path | None:
         if show(args[0], args[asked + 1 :]):
             return None
         args = [args[0], "--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):  # from Python
+            stream.reconfigure(errors="replace")  # a table has letters that ASCII lacks
+    for word in (*args, os.getcwd()):  # noqa: PTH109 - as text
+        if word != word.encode(errors="replace").decode():
+            raise FerlError(f"{printable(word)} is not UTF-8, in which configurations and reports are: rename it")
     args, exported, start = spell_out(expand(args))
     quiet = "--quiet" in args
     written: Path | None

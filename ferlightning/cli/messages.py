@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any, Never
 
 from ferlightning import plugins
@@ -110,8 +111,18 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
     if found := re.search(r"does not accept option '([^']+)'|[Uu]nrecognized arguments?: (?:--)?(\S+)", message):
         return _unknown_option((found[1] or found[2]).partition("=")[0], known)
     if found := re.search(r"Option '([^']+)' is not accepted", reasons):
-        bare = "; it is one of ReduceLROnPlateau by its bare name" if found[1] == "monitor" else ""
-        return f"{key} has no option {found[1]!r}{bare or _hint(found[1], _option_names(key))}"
+        name = found[1]
+        typed = re.search(rf"NestedArg\(key='([\w.]+)\.{re.escape(name)}'", message)
+        if typed and not key.endswith(typed[1]):  # of an optimizer, say
+            key = f"{key}.{typed[1]}"
+        bare = "; it is one of ReduceLROnPlateau by its bare name" if name == "monitor" else ""
+        habit = _HABITS.get(name, "")
+        if habit.startswith(f"{key}.") and habit != f"{key}.{name}":
+            bare = f" (did you mean --{habit}?)"
+        if not bare and (owners := [made for made, names in _classes(key).items() if name in names]):
+            adds = "+=" if key.split(".")[-1] in LISTS else "="
+            bare = f"; it is one of {', '.join(owners[:3])}: choose that class first, --{key}{adds}{owners[0]}"
+        return f"{key} has no option {name!r}{bare or _hint(name, _option_names(key))}"
     if found := re.search(r"argument --(\S+): expected one argument", message):
         return f"--{found[1]} has no value: give one, --{found[1]}=VALUE, or --{found[1]}=true if it is a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
@@ -218,6 +229,8 @@ def _kind(kind: str) -> str:
         "NoneType": "null",
         "dict": "a mapping, such as {a: b}",
         "collections.abc.Sequence": "a list, such as [a,b]",
+        "collections.abc.Iterable": "a list, such as [a,b]",
+        "tuple": "a list, such as [a,b]",
     }.get(kind, kind)
 
 
@@ -234,8 +247,16 @@ def _option_names(key: str) -> set[str]:
     if key == "trainer":
         return {*index.trainer_options()}
     slot = slot_of(key)
-    parts = index.parts(slot).values() if slot else []
-    return {name for part in parts for name in index.options(part) or {}}
+    if slot:
+        return {name for part in index.parts(slot).values() for name in index.options(part) or {}}
+    return {name for names in _classes(key).values() for name in names}
+
+
+def _classes(key: str) -> dict[str, list[str]]:
+    """The classes of the library that fills a key, such as torch's optimizers, with the names of their options."""
+    library = sys.modules.get(LIBRARIES.get(key.split(".")[-1], ""))
+    made = {name: getattr(library, name) for name in getattr(library, "__all__", [])}
+    return {name: [*signature(one).parameters] for name, one in made.items() if isinstance(one, type)}
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -40,6 +40,10 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         return FerlError(f"{name}: {error.strerror}")
     if re.match(r"DataLoader worker .* is killed", text):
         return FerlError(f"{error} Perhaps memory ran out: give fewer --data.workers, or 0. {GO_ON}")
+    if re.search("Output size is too small|Kernel size can't be greater than actual input size", text):
+        return FerlError(
+            "the images are too small for this network: give a larger --data.size, or a network that pools less"
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return FerlError("memory ran out: give a smaller --data.batch_size, a smaller network, or fewer --data.workers")
     if re.search(r"gloo|NCCL|Connection (reset|closed) by peer", text):

@@ -117,15 +117,16 @@ def checkpoint_in(model: str) -> str:
         if (folder / "config.yaml").is_file():
             raise FerlError(f"{model} {NONE_YET}")
         found_in = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/checkpoints/*.ckpt")]
-        runs = sorted(found_in, key=lambda path: path.stat().st_mtime)
-        hint = f"; did you mean {runs[-1].parents[1]}?" if runs else ""
+        near = {path: path.parents[1] for path in found_in} | {path: path for path in folder.glob("*.ckpt")}
+        newest = max(near, key=lambda path: path.stat().st_mtime, default=None)
+        hint = f"; did you mean {near[newest]}?" if newest else ""
         raise FerlError(f"{model} is no run folder: it has no checkpoints{hint}")
     return str(found)
 
 
 def names_data(words: Sequence[str]) -> bool:
-    """Whether the words of a fit, or a configuration among them, say anything of data."""
-    if any(re.match(r"--(data\b|ckpt_path|print_config)", word) for word in words):
+    """Whether the words of a command, or a configuration among them, say anything of data."""
+    if any(re.match(r"--(data\b|print_config)", word) for word in words):
         return True
     return any("data" in read(Path(path)) for path in values(words, "config", "c") if Path(path).is_file())
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 import yaml
 from filelock import FileLock
-from jsonargparse import _typehints, dict_to_namespace
+from jsonargparse import _paths, _typehints, dict_to_namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -90,6 +90,7 @@ warnings.filterwarnings("ignore", ".*LeafSpec.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists.*")  # an older log is renamed, not deleted
 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")  # a run that goes on
+warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks.*")  # left out on purpose
 warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what lr_scale freezes
 warnings.filterwarnings("ignore", "The dirpath has changed from .*")  # of a command that saves no checkpoint
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
@@ -151,7 +152,7 @@ class SaveConfig(SaveConfigCallback):
                 continue
             if (now / Path(state["best_model_path"]).name).exists():
                 states[name] = _moved(state, str(state["dirpath"]), str(now))
-            elif trainer.state.fn == "fit":  # it goes on in another folder, which has none of those epochs
+            else:  # elsewhere, where none of those epochs is
                 del states[name]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.state_key in states:
@@ -183,7 +184,6 @@ class FerlCLI(LightningCLI):
             start: file of weights whose network is trained on, with images as it knows them, if nothing else is said.
         """
         self.command = args[0]
-        self.names_data = self.command != "fit" or names_data(args)
         self.words = args[1:]
         self.named_folder = bool(values(args, "trainer.default_root_dir"))
         self.ckpt_path = next(reversed(values(args, "ckpt_path")), None)
@@ -196,6 +196,7 @@ class FerlCLI(LightningCLI):
         self.saved: dict[str, Any] | None = None
         if self.ckpt_path:
             self.saved, self.header = read_saved(self.ckpt_path, args)
+        self.names_data = names_data(self.words) or "data" in (self.saved or {})
         if self.saved is not None:
             saved = without_added_lists(self.saved, args) if again else self.saved
             if self.command != "fit":
@@ -261,7 +262,12 @@ class FerlCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         if not self.names_data:
-            raise FerlError(NO_DATA)
+            raise FerlError(
+                NO_DATA
+                if self.command == "fit" and not self.ckpt_path
+                else f"ferl {self.command}: on what? This model does not say of which data it is. Give some after it, "
+                f"ferl {self.command} RUN FACES, or by --data"
+            )
         config = self.config[self.command]
         model, checkpoint = config.model, self.ckpt_path
         name = model.class_path.rpartition(".")[2]
@@ -483,11 +489,19 @@ class FerlCLI(LightningCLI):
         if schedule is not None:
             monitors.append(("model.scheduler", schedule.class_path.rpartition(".")[2], schedule.get("init_args", {})))
         for key, kind, options in monitors:
+            for shown in re.findall(r"{([^}:]+)", options.get("filename") or ""):
+                if shown not in (*logged, "epoch", "step") and not re.match(r"(val|train)/loss_", shown):
+                    raise FerlError(f"{key}: the filename of {kind} has {shown!r}{meant(shown, logged)}")
             name = options.get("monitor")
             if name is None or name.startswith("lr-"):
                 continue
             if name not in logged and not re.match(r"(val|train)/loss_", name):
-                raise FerlError(f"{key}: {kind} monitors {name!r}{meant(name, logged)}")
+                full = name if re.search("[/_]", name) else f"val/{name}"
+                raise FerlError(f"{key}: {kind} monitors {name!r}{meant(full, logged)}")
+            if kind == EarlyStopping.__name__ and name.startswith("val/") and not self.trainer.limit_val_batches:
+                raise FerlError(
+                    f"{key}: {kind} monitors {name}, and trainer.limit_val_batches is 0: leave one of them out"
+                )
             if (options.get("mode") or better(name)) != better(name):
                 raise FerlError(
                     f"{key}: {kind} monitors {name} with mode={options['mode']}, as if it were the better the "
@@ -513,11 +527,9 @@ class FerlCLI(LightningCLI):
         # After a fit, weight averaging replaces the averaged weights of a loaded checkpoint by those it was training.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [x for x in callbacks if not isinstance(x, WeightAveraging)]  # type: ignore[attr-defined]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")  # it misses that one
-            trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
-            if self.config[self.command].test_after_fit:
-                trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+        trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
+        if self.config[self.command].test_after_fit:
+            trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if best and is_first():
             tested, whole = self.config[self.command].test_after_fit, not isinstance(self.model, Classifier)
             print(next_commands(self.run_folder, tested, " --trust" if self._needs_trust() else "", whole))
@@ -566,5 +578,11 @@ def _discard_all(parser_or_action: Any, previous: Any, value: Any) -> None:
         previous["init_args"] = type(previous)()
 
 
+def _open(path: Any, mode: str = "r") -> Any:
+    """For jsonargparse, which opens in the system's encoding: UTF-8 within `ferl`, and any other within Python."""
+    return open(path, mode, encoding=None if "b" in mode else "utf-8")  # noqa: PTH123
+
+
+_paths.open = _open  # type: ignore[attr-defined]
 _typehints.discard_init_args_on_class_path_change = _discard_all
 _by_any_name, _typehints.resolve_class_path_by_name = _typehints.resolve_class_path_by_name, _by_name

@@ -331,8 +331,10 @@ class FaceData(LightningDataModule):
         """Refuse data that cannot be learned from; the command line asks before a fit leaves anything on disk.
 
         Raises:
-            FerlError: a class has no training image, or evaluation is on corrupted images.
+            FerlError: there are no two classes, one has no training image, or evaluation is on corrupted images.
         """
+        if len({*self.class_names}) < max(len(self.class_names), 2):
+            raise FerlError(f"data.classes: give at least two names, each once, not {self.class_names}")
         if self.corrupt is not None:
             raise FerlError(
                 "data.corrupt is for validate, test and predict: a fit trains on clean images and chooses its epoch on "

@@ -23,8 +23,8 @@ from ferlightning.errors import FerlError
 Spec = str | dict[str, Any]
 """A transform in a configuration: its class name, or ``{class_path: ..., init_args: {...}}``."""
 
-NOT_UINT8 = ("FromFloat", "Normalize", "ToFloat", "ToTensor3D", "ToTensorV2")
-"""Transforms of albumentations that belong after ours: images stay uint8 until they are on the device."""
+NOT_UINT8 = ("Denormalize", "FromFloat", "Normalize", "ToFloat", "ToTensor3D", "ToTensorV2")
+"""Transforms of albumentations and kornia that belong after ours: images stay uint8 until they are on the device."""
 
 REPLACED = {
     "Noise": "kornia's RandomGaussianNoise",
@@ -100,6 +100,7 @@ def build_augment(specs: Sequence[Augmentation | Spec]) -> list[Augmentation]:
             spec = _build("data.augment", path, options, AugmentationBase2D, Augmentation)
         elif not isinstance(spec, AugmentationBase2D):
             raise FerlError(f"data.augment: {spec!r} is no augmentation of ours or of kornia")
+        _refuse_floats("data.augment", type(spec).__name__)
         parts.append(_Kornia(spec))
     return parts
 

@@ -448,19 +448,21 @@ class Classifier(LightningModule):
     def _scheduled(self, scheduler: Any, optimizer: Optimizer) -> LRSchedulerTypeUnion:
         """Make the schedule, with the number of all steps for those that need it, such as ``OneCycleLR``."""
         try:
-            made: LRSchedulerTypeUnion = scheduler(optimizer)
-        except ValueError as error:
+            return cast(LRSchedulerTypeUnion, scheduler(optimizer))
+        except (TypeError, ValueError) as error:
             if "total_steps" not in str(error):
-                raise
-            by_step = self.scheduler_interval == "step"
-            steps = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
-            if steps is None or not 0 < steps < float("inf"):
-                raise FerlError(
-                    "model.scheduler: it needs the number of steps. Give total_steps, or limit the training by "
-                    "trainer.max_epochs"
-                ) from None
-            made = scheduler(optimizer, total_steps=int(steps))
-        return made
+                raise FerlError(f"model.scheduler cannot be made: {error}") from error
+        by_step = self.scheduler_interval == "step"
+        steps = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+        if steps is None or not 0 < steps < float("inf"):
+            raise FerlError(
+                "model.scheduler: it needs the number of steps. Give total_steps, or limit the training by "
+                "trainer.max_epochs"
+            )
+        try:
+            return cast(LRSchedulerTypeUnion, scheduler(optimizer, total_steps=int(steps)))
+        except ValueError as error:
+            raise FerlError(f"model.scheduler cannot be made: {error}") from error
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,7 @@ class Network(nn.Module):
         b, t, c, _, _ = image.shape
         if c != self.mean.shape[0]:
             raise FerlError(f"the model was built for {self.mean.shape[0]} channels, the images have {c}")
+        image = image.to(self.mean.dtype)  # half or double precision throughout, such as bf16-true
         # While training, padding is left out, so that it never enters a batch norm's statistics. In evaluation all
         # frames run and padding is masked afterwards: shapes that depend on values cannot be exported.
         if mask is not None:

@@ -177,7 +177,7 @@ MISTAKES = {
     "--data.root=nowhere": ["data has no option 'root'"],  # drawn faces have none
     "--data.predict_folder=nowhere": ["--data.predict_folder", "nowhere"],
     "--ckpt_path=no.ckpt": ["--ckpt_path", "no.ckpt"],
-    "--ckpt_path=ferl-smal": ["did you mean ferl-small?"],
+    "--ckpt_path=ferl-smal": ["did you mean ferl-small"],
     "--ckpt_path=": ["--ckpt_path is empty"],
     "--config": ["--config is empty"],
     "photos": ["'photos' is no option", "--config", "--data.predict_folder"],

@@ -414,6 +414,11 @@ def test_a_one_cycle_schedule_is_not_trained_beyond(ferl: Ferl, capsys: pytest.C
     words = [*WORDS, *NO_REPORT, *ONE_CYCLE]
     error = refused(ferl, capsys, "fit", *words, "--trainer.max_epochs=3", "--model.scheduler.total_steps=5")
     assert "model.scheduler: total_steps of OneCycleLR is 5 steps, and this training has 6 steps" in error
+    error = refused(ferl, capsys, "fit", *words, "--model.scheduler.pct_start=3", "--trainer.fast_dev_run=true")
+    assert "model.scheduler cannot be made: Expected float between 0 and 1 pct_start" in error
+    shutil.rmtree("run")
+    error = refused(ferl, capsys, "fit", *words, "--data.size=3", "--trainer.fast_dev_run=true")
+    assert "the images are too small for this network" in error
     by_epoch = ["--model.scheduler_interval=epoch", "--model.scheduler.epochs=1", "--model.scheduler.steps_per_epoch=2"]
     error = refused(ferl, capsys, "fit", *words, "--trainer.max_epochs=3", *by_epoch)
     assert "epochs times steps_per_epoch of OneCycleLR is 2 epochs, and this training has 3 epochs" in error

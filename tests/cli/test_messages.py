@@ -24,6 +24,8 @@ from tests.conftest import TINY
         ("--batch-size=3", ["did you mean --data.batch_size?"]),
         ("--label-smoothing=0.1", ["--model.losses=[CrossEntropy] --model.losses.label_smoothing=0.1"]),
         ("--model.losses.label_smoothing=0.1", ["give --model.losses=[NAME] first"]),
+        ("--data.classes=[happy,happiness]", ["at least two names, each once"]),
+        ("--data.classes=[happy]", ["at least two names"]),
         ("--data.img_size=9", ["data has no option 'img_size' (did you mean --data.size?)"]),
         ("-b", ["no option -b (did you mean --data.batch_size?)"]),
         ("--model.learning_rate=1", ["did you mean --model.optimizer.lr?"]),
@@ -38,6 +40,14 @@ from tests.conftest import TINY
         ("--model.losses=[]", ["model.losses is empty"]),
         ("--model.backbone.channels=[]", ["channels=[] must be numbers from 1"]),
         ("--model.lr_scale={backbone: -1}", ["backbone has the factor -1"]),
+        ("--model.optimizer.learning_rate=1", ["model.optimizer has no", "did you mean --model.optimizer.lr?"]),
+        ("--model.optimizer.momentum=0.9", ["one of Muon, RMSprop, SGD: choose that class first, --model.optimizer="]),
+        ("--model.scheduler.step_size=3", ["it is one of StepLR", "--model.scheduler=StepLR"]),
+        ("--trainer.callbacks.patience=3", ["it is one of EarlyStopping", "--trainer.callbacks+=EarlyStopping"]),
+        ("--config=unsaid.yaml", ["unsaid.yaml: model is None, expected its options"]),
+        ("--config=chained.yaml", ["warm-up", "OneCycleLR"]),
+        ("--config=never.yaml", ["model.scheduler.step_size is 0, expected a number from 1"]),
+        ("--config=steps.yaml", ["model.scheduler.milestones is '1,2', expected a list"]),
         ("--model.backbone.channels=[a,b]", ["model.backbone.channels", "'a'", "int"]),
     ],
 )
@@ -51,6 +61,13 @@ def test_a_long_account_becomes_a_sentence(
     )
     Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")
     Path("five.yaml").write_text("trainer: 5\n")
+    Path("unsaid.yaml").write_text("model:\n")
+    for name, options in {
+        "chained": "ChainedScheduler", "never": "StepLR, init_args: {step_size: 0}",
+        "steps": 'MultiStepLR, init_args: {milestones: "1,2"}',
+    }.items():  # fmt: skip
+        text = f"model: {{scheduler: {{class_path: torch.optim.lr_scheduler.{options}}}}}\n"
+        Path(f"{name}.yaml").write_text(text)
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--data=SyntheticFaces", *TINY, word])
     assert stop.value.code == 2
@@ -114,6 +131,10 @@ PLATEAU = "--model.scheduler=ReduceLROnPlateau"
     ("words", "message"),
     [
         ([STOP[0], f"{STOP[1]}=val_acc"], "EarlyStopping monitors 'val_acc' (did you mean val/accuracy?)"),
+        ([STOP[0], f"{STOP[1]}=loss"], "EarlyStopping monitors 'loss' (did you mean val/loss"),
+        ([STOP[0], f"{STOP[1]}=val/loss", "--trainer.limit_val_batches=0"], "trainer.limit_val_batches is 0"),
+        (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename={epoch}-{val_acc:.2f}"],
+         "the filename of ModelCheckpoint has 'val_acc' (did you mean val/accuracy?)"),
         ([STOP[0], f"{STOP[1]}=val/accuracy"], "monitors val/accuracy with mode=min, as if it were the better the "
          "smaller: give --trainer.callbacks.mode=max"),
         ([STOP[0], f"{STOP[1]}=val/loss", "--trainer.callbacks.mode=max"], "give --trainer.callbacks.mode=min"),
@@ -140,11 +161,11 @@ def test_what_was_not_foreseen_is_one_sentence_that_says_where_its_traceback_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--data=SyntheticFaces", *TINY, "--data.size=1"])
+        main(["fit", "--data=SyntheticFaces", *TINY, "--trainer.callbacks+=tests.conftest.BrokenCallback"])
     assert stop.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ferl: error:")]
-    found = re.search(r"RuntimeError: .* is too small \((\S+), line (\d+)\)\. The traceback is in (\S+);", line)
-    assert found and Path(found[1]).name == "stacks.py"
+    found = re.search(r"RuntimeError: broken \((\S+), line (\d+)\)\. The traceback is in (\S+);", line)
+    assert found and Path(found[1]).name == "conftest.py"
     text = Path(found[3]).read_text()
     Path(found[3]).unlink()
-    assert "Traceback (most recent call last)" in text and f'stacks.py", line {found[2]}' in text
+    assert "Traceback (most recent call last)" in text and f'conftest.py", line {found[2]}' in text

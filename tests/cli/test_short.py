@@ -106,6 +106,7 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "fit photos other": ["one data set"],
         "test runs": ["runs is no run folder", "did you mean runs/photos/one?"],
         "test broken": ["broken is no run folder"],
+        "test ferl-nano": ["ferl test: on what?", "ferl test RUN FACES"],
         "test begun": ["begun has no checkpoint yet"],
         "test": ["ferl test RUN", "--ckpt_path"],
         "predict photos runs/photos/one": ["ferl predict runs/photos/one photos"],

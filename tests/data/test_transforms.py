@@ -74,6 +74,10 @@ def test_a_saved_configuration_has_plain_values_and_makes_the_same_again() -> No
         ("preprocess: [mine.Sharpen]", "there is no transform 'mine.Sharpen'"),
         ("preprocess: [{p: 0.5}]", "{'p': 0.5} names no transform: give its name, or its class_path"),
         ("preprocess: [{class_path: Sharpen, init_args: {p: 0.3}}]", "Sharpen has p 0.3, but preprocessing applies to"),
+        (
+            "augment: [{class_path: kornia.augmentation.Normalize, init_args: {mean: 0.5, std: 0.5}}]",
+            "data.augment: remove Normalize",
+        ),
         ("worker_augment: [Normalize]", "data.worker_augment: remove Normalize.* the model normalises them itself"),
         ("worker_augment: [albumentations.pytorch.ToTensorV2]", "data.worker_augment: remove ToTensorV2"),
         ("worker_augment: [{class_path: Sharpen, init_args: {alfa: 1}}]", "no option 'alfa'; did you mean alpha?"),

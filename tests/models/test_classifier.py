@@ -420,6 +420,15 @@ def saved(classifier: Classifier, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_images_are_taken_in_the_precision_of_the_network(dtype: torch.dtype) -> None:
+    """As of the trainer's bf16-true, which changes the network and leaves the images."""
+    images = torch.rand(2, 1, 1, 48, 48)
+    logits = model().network.eval()(images).logits
+    found = model().network.eval().to(dtype)(images).logits
+    assert found.dtype == dtype and found.shape == logits.shape
+
+
 def test_init_from_takes_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
     old = model(head=MLPHead)
     torch.nn.init.ones_(old.network.backbone.layers[0].weight)
