@@ -239,6 +239,8 @@ def _unknown_option(option: str, known: Sequence[str]) -> str:
     if rest and head in known:
         name = rest.split(".")[0]
         return f"{head} has no option {name!r}{_hint(name, _option_names(head))}"
+    if not rest and head in known:
+        return f"{head} is a word, and no option: leave out --{head}="
     return f"there is no option {option!r}{meant(head, known)}"
 
 

@@ -28,6 +28,9 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
     built, error = error, _told(error)
     if built is not error and isinstance(error, ModuleNotFoundError):
         return FerlError(f"a package is missing. {error}; install it")
+    said = re.search(r"Problem with given class_path '\w*(?:\.\w+)*?\.?(\w+)':\s*(.+)", str(built))
+    if said and "Got value" in str(error):  # one of a list, for which the parser tried a single one first
+        return FerlError(f"{said[1]} cannot be made: {said[2]}")
     if built is not error and isinstance(error, ValueError):  # how a class says that a value is wrong
         return FerlError(f"{_maker(error)} cannot be made: {error}")
     text = str(error)
@@ -53,6 +56,8 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         )
     if isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
         return FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
+    if isinstance(error, ModuleNotFoundError) and error.name and find_spec(error.name.partition(".")[0]) is None:
+        return FerlError(f"a package is missing. {error}; install it")
     return None
 
 

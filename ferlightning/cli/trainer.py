@@ -22,6 +22,7 @@ from jsonargparse import _paths, _typehints, dict_to_namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     EarlyStopping,
     LearningRateFinder,
@@ -452,6 +453,11 @@ class FerlCLI(LightningCLI):
         if self.trainer.accumulate_grad_batches < 1:
             raise FerlError("trainer.accumulate_grad_batches is 0, expected a number from 1")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, BackboneFinetuning):
+                raise FerlError(
+                    "trainer.callbacks: BackboneFinetuning wants another make of model. Freeze the backbone by "
+                    "--model.lr_scale.backbone=0, and then train all of it in a second run that starts --from the first"
+                )
             if isinstance(callback, LearningRateFinder | BatchSizeFinder):
                 raise FerlError(
                     f"trainer.callbacks: {type(callback).__name__} sets what models and data do not have here; "

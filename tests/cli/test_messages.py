@@ -1,6 +1,7 @@
 """What the parser itself refuses is told in one sentence too."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ from tests.conftest import TINY
         ("--batch-size=3", ["did you mean --data.batch_size?"]),
         ("--label-smoothing=0.1", ["--model.losses=[CrossEntropy] --model.losses.label_smoothing=0.1"]),
         ("--model.losses.label_smoothing=0.1", ["give --model.losses=[NAME] first"]),
+        pytest.param(
+            "--trainer.logger+=MLFlowLogger",
+            ["MLFlowLogger cannot be made: ", "pip install"],
+            marks=pytest.mark.skipif(find_spec("mlflow") is not None, reason="it is here"),
+        ),
         ("--data.classes=[happy,happiness]", ["at least two names, each once"]),
         ("--data.classes=[happy]", ["at least two names"]),
         ("--data.img_size=9", ["data has no option 'img_size' (did you mean --data.size?)"]),
@@ -32,6 +38,7 @@ from tests.conftest import TINY
         ("--model.backbone=resnet18", ["--model.backbone=Timm --model.backbone.name=resnet18"]),
         ("--model.attention=none", ["--model.attention=null leaves it out"]),
         ("--trainer.logger=wandb", ["WandbLogger"]),
+        ("--trainer.callbacks+=BackboneFinetuning", ["--model.lr_scale.backbone=0", "--from"]),
         ("--trainer.callbacks+=LearningRateFinder", ["LearningRateFinder", "ferl sweep"]),
         ("--trainer.fast_dev_run", ["--trainer.fast_dev_run=true"]),
         ("--trainer.accumulate_grad_batches=0", ["accumulate_grad_batches is 0"]),
@@ -94,6 +101,7 @@ def test_a_long_account_becomes_a_sentence(
         (["sweep", "p4_rndom"], "p4_random"),
         (["sweep", "p4_random", "--trial=3"], "trials"),
         (["components", "--slot=head"], "slot"),
+        (["export", "--model=r", "m.onnx"], "model is a word, and no option: leave out --model="),
     ],
     ids=" ".join,
 )
