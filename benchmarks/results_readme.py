@@ -1,10 +1,11 @@
 """Writes benchmarks/results/README.md from the results beside it: ``python benchmarks/results_readme.py``.
 
 X.csv and X.yaml are what ``ferl bench run`` wrote; X.md says in words what the table shows. The README has the
-beginning of each report, up to the claims.
+beginning of each report, up to the claims, and what corruptions cost.
 """
 
 import shutil
+from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
 
@@ -12,8 +13,10 @@ from ferlightning.bench.report import report
 from ferlightning.bench.sections import ABOUT_INTERVALS
 
 RESULTS = Path(__file__).parent / "results"
-END = "\n## Recall of each class\n"
+END = "Recall of each class\n"
 """The first section of a report that the README leaves out."""
+CORRUPTED = "Robustness\n"
+"""One after it that it has."""
 
 HEAD = f"""# Results
 
@@ -38,9 +41,14 @@ def readme(results: Path) -> str:
     for path in sorted(path.with_suffix(".csv") for path in results.glob("*.yaml")):
         report(str(path), pictures=False)
         made = path.with_suffix("") / "report"
-        shutil.copy(made / "scores.png", path.with_suffix(".png"))
-        title, tables = (made / "report.md").read_text("utf-8").split(END)[0].removeprefix("# ").split("\n", 1)
-        tables = tables.replace("\n## ", "\n### ").replace("](scores.png", f"]({path.stem}.png")
+        first, *sections = (made / "report.md").read_text("utf-8").removeprefix("# ").split("\n## ")
+        shown = [*takewhile(lambda text: not text.startswith(END), sections)]
+        shown += [text for text in sections if text.startswith(CORRUPTED)]
+        title, tables = "\n### ".join([first, *shown]).split("\n", 1)
+        for picture, name in (("robustness.png", f"{path.stem}_corrupted.png"), ("scores.png", f"{path.stem}.png")):
+            if f"]({picture}" in tables:
+                shutil.copy(made / picture, path.with_name(name))
+                tables = tables.replace(f"]({picture}", f"]({name}")
         tables = "\n\n".join(text for text in tables.split("\n\n") if not text.startswith("Intervals are at"))
         reading = path.with_suffix(".md").read_text("utf-8").strip()
         parts.append(f"## {title}\n\n{reading}\n{tables.rstrip()}\n")
