@@ -44,8 +44,8 @@ def expand(args: Sequence[str]) -> list[str]:
     """Arguments with the path of each configuration in place of its short name."""
     expanded = list(args)
     for i, word in enumerate(args):
-        option, given, value = word.partition("=")
-        if option in ("--config", "-c") and given:
+        option, _, value = word.partition("=")
+        if option in ("--config", "-c") and value:
             expanded[i] = f"--config={find(value, CONFIGS, '--config')}"
         elif word in ("--config", "-c") and i + 1 < len(args):
             expanded[i + 1] = find(args[i + 1], CONFIGS, "--config")

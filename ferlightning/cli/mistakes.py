@@ -56,8 +56,9 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         )
     if isinstance(error, ModuleNotFoundError) and find_spec("lightning") is None:
         return FerlError(f"ferl {command} needs packages that are not here: pip install ferlightning")
-    if isinstance(error, ModuleNotFoundError) and error.name and find_spec(error.name.partition(".")[0]) is None:
-        return FerlError(f"a package is missing. {error}; install it")
+    missing = error.name if isinstance(error, ModuleNotFoundError) else ""  # None where a library says how to install
+    if missing is None or (missing and find_spec(missing.partition(".")[0]) is None):
+        return FerlError(f"a package is missing. {text.strip()}; install it")
     return None
 
 

@@ -180,6 +180,7 @@ MISTAKES = {
     "--ckpt_path=ferl-smal": ["did you mean ferl-small"],
     "--ckpt_path=": ["--ckpt_path is empty"],
     "--config": ["--config is empty"],
+    "--config=": ["--config is empty"],
     "photos": ["'photos' is no option", "--config", "--data.predict_folder"],
     "--seed_everything=-5": ["seed_everything is -5", "4294967295"],
     "--config=deep.yaml": ["deep.yaml", "too deeply"],
