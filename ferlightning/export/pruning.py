@@ -60,6 +60,8 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
         ).step()  # fmt: skip
         for module, name, attention in spatial:
             setattr(module, name, attention)
+        backbone = member.network.backbone
+        backbone.out_features = backbone(image[0]).shape[1]
         return member, multiply_adds(member, image)
 
     most = (1 - share) * before
@@ -87,7 +89,7 @@ def _described(member: Member, whole: Member, header: dict[str, Any], image: Ten
     options = {
         "backbone": header["network"]["backbone"],
         "widths": {name: sizes for name, sizes in after.items() if sizes != before[name]},
-        "out_features": member.network.backbone(image[0]).shape[1],
+        "out_features": member.network.backbone.out_features,
     }
     backbone = {"class_path": f"{Pruned.__module__}.{Pruned.__qualname__}", "init_args": options}
     state = {
