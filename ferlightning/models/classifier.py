@@ -123,8 +123,12 @@ class Classifier(LightningModule):
         if not losses:
             raise FerlError("model.losses is empty: give at least one, such as [CrossEntropy]")
         self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
-        for loss in self.losses:
-            cast(Loss, loss).for_classes(self.class_names)
+        for loss in cast(Sequence[Loss], self.losses):
+            if not 0 <= loss.weight < math.inf:
+                raise FerlError(
+                    f"model.losses: the weight of {type(loss).__name__} is {loss.weight}, expected one from 0"
+                )
+            loss.for_classes(self.class_names)
         training: dict[str, Any] = {
             "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
             "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "decay_vectors": decay_vectors,

@@ -429,6 +429,19 @@ def test_images_are_taken_in_the_precision_of_the_network(dtype: torch.dtype) ->
     assert found.dtype == dtype and found.shape == logits.shape
 
 
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (partial(CrossEntropy, weight=-1.0), "the weight of CrossEntropy is -1.0, expected one from 0"),
+        (partial(FocalLoss, gamma=-2.0), "FocalLoss: gamma is -2.0, expected a number from 0"),
+        (partial(CrossEntropy, class_weights=dict.fromkeys(CLASSES, 0)), "class_weights: all are 0"),
+    ],
+)
+def test_a_loss_that_would_teach_the_opposite_or_nothing_is_refused(loss: Any, said: str) -> None:
+    with pytest.raises(FerlError, match=said):
+        model(losses=[loss])
+
+
 def test_init_from_takes_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
     old = model(head=MLPHead)
     torch.nn.init.ones_(old.network.backbone.layers[0].weight)

@@ -28,12 +28,12 @@ def frequency_weights(counts: Sequence[int], kind: ByFrequency | list[float]) ->
             list has the weights themselves.
 
     Raises:
-        FerlError: b is out of range, or there are not as many weights as classes, or one is below 0.
+        FerlError: b is out of range, or there are not as many weights as classes, or one is below 0, or all are 0.
     """
     if isinstance(kind, list):
-        if len(kind) != len(counts) or min(kind) < 0:
+        if len(kind) != len(counts) or not all(0 <= weight < math.inf for weight in kind) or not any(kind):
             raise FerlError(
-                f"class_weights: {kind}, expected {len(counts)} numbers from 0, in the order of the classes"
+                f"class_weights: {kind}, expected {len(counts)} numbers from 0, not all 0, in the order of the classes"
             )
         return torch.tensor(kind, dtype=torch.float32)
     kind = "inverse" if kind == "balanced" else kind
@@ -50,7 +50,7 @@ def weights_by_name(given: Mapping[str | int, float], class_names: Sequence[str]
     """Weigh classes by name, (K,); those that are not named weigh 1.
 
     Raises:
-        FerlError: a name is that of no class, or of one that is named before, or its weight is below 0.
+        FerlError: a name is that of no class, or of one that is named before, or its weight is below 0, or all are 0.
     """
     weights: dict[str, float] = {}
     for key, weight in given.items():  # keys are numbers, if they come from YAML
@@ -64,6 +64,8 @@ def weights_by_name(given: Mapping[str | int, float], class_names: Sequence[str]
         if not 0 <= weight < math.inf:
             raise FerlError(f"class_weights: {name} has the weight {weight}, expected a number from 0")
         weights[name] = weight
+    if len(weights) == len(class_names) and not any(weights.values()):
+        raise FerlError("class_weights: all are 0, so there is nothing to learn. Give one above 0")
     return torch.tensor([float(weights.get(name, 1)) for name in class_names])
 
 
@@ -166,6 +168,8 @@ class FocalLoss(_ClassWeighted):
         class_weights: ClassWeights | None = None,
     ) -> None:
         super().__init__(class_counts, weight, class_weights)
+        if not 0 <= gamma < math.inf:
+            raise FerlError(f"FocalLoss: gamma is {gamma}, expected a number from 0")
         self.gamma = gamma
 
     def forward(self, output: Output, batch: Batch) -> Tensor:

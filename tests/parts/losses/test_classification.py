@@ -83,9 +83,9 @@ def test_a_number_out_of_range_is_refused(b: float) -> None:
 def test_weights_as_scikit_learn_calls_them_and_by_hand() -> None:
     assert frequency_weights(COUNTS, "balanced").tolist() == frequency_weights(COUNTS, "inverse").tolist()
     assert frequency_weights([3, 1], [1.0, 2.5]).tolist() == [1, 2.5]
-    for wrong in ([1.0], [1.0, -1.0]):
+    for wrong in ([1.0], [1.0, -1.0], [1.0, float("nan")], [0.0, 0.0]):
         with pytest.raises(
-            FerlError, match=r"class_weights: .*, expected 2 numbers from 0, in the order of the classes"
+            FerlError, match=r"class_weights: .*, expected 2 numbers from 0, not all 0, in the order of the classes"
         ):
             frequency_weights([3, 1], wrong)
 
