@@ -395,7 +395,8 @@ def test_an_export_on_a_full_disk_is_told(format: str, trained: Path, ferl: Ferl
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
     words = ["export", str(trained), f"--out=out{end}", f"--format={format}"]
     code = f"{full}; from ferlightning.cli.main import main; main({words})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    # Without bytecode, which would be cut short, too.
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and f"out{end}: File too large" in done.stderr and "Traceback" not in done.stderr
     assert [*Path().iterdir()] == []
 
