@@ -48,7 +48,7 @@ from tests.conftest import TINY
         ("--model.backbone.channels=[]", ["channels=[] must be numbers from 1"]),
         ("--model.lr_scale={backbone: -1}", ["backbone has the factor -1"]),
         ("--model.optimizer.learning_rate=1", ["model.optimizer has no", "did you mean --model.optimizer.lr?"]),
-        ("--model.optimizer.momentum=0.9", ["one of Muon, RMSprop, SGD: choose that class first, --model.optimizer="]),
+        ("--model.optimizer.momentum=0.9", ["RMSprop, SGD: choose that class first, --model.optimizer="]),
         ("--model.scheduler.step_size=3", ["it is one of StepLR", "--model.scheduler=StepLR"]),
         ("--trainer.callbacks.patience=3", ["it is one of EarlyStopping", "--trainer.callbacks+=EarlyStopping"]),
         ("--config=unsaid.yaml", ["unsaid.yaml: model is None, expected its options"]),
