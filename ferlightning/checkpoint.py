@@ -407,7 +407,13 @@ def load_network(
             built.
     """
     path = checkpoint_of(source)
-    stored = read_checkpoint(path)
+    return network_of(read_checkpoint(path), path, view, trust)
+
+
+def network_of(
+    stored: dict[str, Any], path: str | Path, view: str | Sequence[str] | None = None, trust: bool = False
+) -> Network | NetworkEnsemble:
+    """Rebuild the network, or the networks together, of what ``read_checkpoint`` has read, as ``load_network`` does."""
     read_header(stored, path)
     members = [build_network(member, path, view, trust) for member in members_of(stored)]
     return members[0] if "members" not in stored[HEADER] else NetworkEnsemble(members).eval()

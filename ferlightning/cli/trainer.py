@@ -494,14 +494,18 @@ class FerlCLI(LightningCLI):
         monitors = [("trainer.callbacks", type(x).__name__, vars(x)) for x in self.trainer.callbacks]  # type: ignore[attr-defined]
         if schedule is not None:
             monitors.append(("model.scheduler", schedule.class_path.rpartition(".")[2], schedule.get("init_args", {})))
+
+        def is_known(name: str) -> bool:
+            return name in logged or re.match(r"(val|train)/loss_", name) is not None
+
         for key, kind, options in monitors:
             for shown in re.findall(r"{([^}:]+)", options.get("filename") or ""):
-                if shown not in (*logged, "epoch", "step") and not re.match(r"(val|train)/loss_", shown):
+                if shown not in ("epoch", "step") and not is_known(shown):
                     raise FerlError(f"{key}: the filename of {kind} has {shown!r}{meant(shown, logged)}")
             name = options.get("monitor")
             if name is None or name.startswith("lr-"):
                 continue
-            if name not in logged and not re.match(r"(val|train)/loss_", name):
+            if not is_known(name):
                 full = name if re.search("[/_]", name) else f"val/{name}"
                 raise FerlError(f"{key}: {kind} monitors {name!r}{meant(full, logged)}")
             if kind == EarlyStopping.__name__ and name.startswith("val/") and not self.trainer.limit_val_batches:

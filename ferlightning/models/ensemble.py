@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from ferlightning.checkpoint import checkpoint_of, frames_of, load_network, read_checkpoint
+from ferlightning.checkpoint import checkpoint_of, frames_of, network_of, read_checkpoint
 from ferlightning.contracts.modules import Batch, Output, class_index
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import classification_metrics
@@ -40,7 +40,9 @@ class Ensemble(LightningModule):
             )
         self.class_names = list(class_names)
         self.checkpoints = list(checkpoints)
-        members = [load_network(path, view=self.class_names) for path in checkpoints]
+        paths = [find_weights(checkpoint_of(path)) for path in checkpoints]
+        stored = [read_checkpoint(path) for path in paths]
+        members = [network_of(x, path, self.class_names) for x, path in zip(stored, paths, strict=True)]
         for path, member in zip(checkpoints, members, strict=True):
             for name in ("size", "channels", "preprocess"):
                 one, other = members[0].input.get(name), member.input.get(name)
@@ -56,8 +58,7 @@ class Ensemble(LightningModule):
                     f"{', '.join(self.class_names)}: choose members of the same classes, or those of the data by "
                     f"--data.classes=[{','.join(names)}]"
                 )
-        paths = [find_weights(checkpoint_of(path)) for path in checkpoints]
-        found = [frames_of(read_checkpoint(path), path) for path in paths]
+        found = [frames_of(x, path) for x, path in zip(stored, paths, strict=True)]
         self._frames = [frames for frames in found if frames is not None]
         self.network = NetworkEnsemble(members, self.class_names, mirror)
         k = len(self.class_names)
