@@ -124,7 +124,9 @@ def test_a_test_on_images_that_the_model_was_trained_on_is_found_out(ferl: Ferl)
     ferl("test", *members, *words[:2], "--data.fold=null", "--trainer.default_root_dir=together")
     assert any(note in told for told in report(Path("together"))["notes"])
     assert found["deduplicated"]["n"] == len(held_out["val"]) + len(held_out["test"])
-    start = f"--model.init_from={run}/checkpoints/best.safetensors"
-    other = ferl("fit", *words, *SMALL, start, "--data.fold=1")
-    told = json.loads((other / "report_val/metrics.json").read_text())["notes"]
-    assert any("has seen" in note and "has seen 0" not in note for note in told)
+    start = [f"--model.init_from={run}/checkpoints/best.safetensors"]
+    taught = ["--model.losses+=Distillation", f"--model.losses.teacher={run}"]
+    for by in (start, taught):
+        other = ferl("fit", *words, *SMALL, *by, "--data.fold=1")
+        notes = json.loads((other / "report_val/metrics.json").read_text())["notes"]
+        assert any("has seen" in note and "has seen 0" not in note for note in notes)

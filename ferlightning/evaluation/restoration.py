@@ -28,7 +28,7 @@ def restored_faces(model: nn.Module, image: Tensor) -> dict[str, Array] | None:
     restorer = part(model, "restorer")
     if not isinstance(restorer, Restorer):
         return None
-    clean = image[:FACES, 0]
+    clean = image[:FACES, 0].to(next(restorer.parameters(), image).dtype)  # bf16-true changes the restorer alone
     with torch.inference_mode():
         stages = {"clean": clean}
         if isinstance(restorer, DenoisingAutoencoder):

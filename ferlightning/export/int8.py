@@ -14,7 +14,7 @@ from ferlightning.data.datamodule import FaceData
 from ferlightning.errors import FerlError
 from ferlightning.export.traced import quiet, timed
 from ferlightning.files import replacing
-from ferlightning.runtime import open_session
+from ferlightning.runtime import open_session, seal
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -80,6 +80,7 @@ def quantise(path: Path, out: Path, batches: list[Inputs]) -> None:
         made = onnx.load(temporary)
         onnx.helper.set_model_props(made, {x.key: x.value for x in onnx.load(path).metadata_props})
         onnx.save(made, temporary)
+        seal(temporary)
 
 
 class _Reader:

@@ -24,7 +24,7 @@ from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
 from ferlightning.export.recurrent import with_onnx_stages
 from ferlightning.files import replacing
-from ferlightning.runtime import open_session
+from ferlightning.runtime import SEAL, UNSEALED, open_session, seal
 
 TOLERANCE = 1e-5
 """Largest difference of a probability from torch's."""
@@ -76,9 +76,10 @@ def write_onnx(model: Deployed, known: dict[str, Any], path: Path) -> Checked:
         _halve(program.model)
         onnxscript.optimizer.optimize_ir(program.model)
         ClearMetadataAndDocStringPass()(program.model)  # where each node came from in Python
-        program.model.metadata_props[HEADER] = json.dumps(known)
+        program.model.metadata_props.update({HEADER: json.dumps(known), SEAL: UNSEALED})
         with replacing(path) as temporary:
             program.save(temporary)
+            seal(temporary)
             session = open_session(temporary, threads=1)
             return check(
                 lambda inputs: session.run(None, {name: x.numpy() for name, x in inputs.items()}), model, known

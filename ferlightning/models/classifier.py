@@ -15,7 +15,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import LBFGS, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -159,8 +158,9 @@ class Classifier(LightningModule):
         for name, parameter in self._parameters_by_name():
             if factor(name, self.lr_scale) == 0:
                 parameter.requires_grad_(False)
-        self._init_frames: NDArray[np.uint64] | None = None
-        """Hashes of the frames that the weights it starts from were trained on, if they tell."""
+        taught = (getattr(loss, "trained_on", None) for loss in self.losses)
+        self._seen: list[Tensor] = [frames for frames in taught if frames is not None]
+        """Hashes of the frames that its start and its teachers were trained on, as far as they tell."""
         self.started_from = ""
         """What was taken of ``init_from``, in words."""
         if init_from:
@@ -308,8 +308,8 @@ class Classifier(LightningModule):
         for means in self.means.values():
             cast(Means, means).reset()
         data: Any = getattr(self._trainer, "datamodule", None)
-        if self._init_frames is not None and hasattr(data, "trained_on") and data.trained_on is None:
-            data.trained_on = self._init_frames
+        if self._seen and hasattr(data, "trained_on") and data.trained_on is None:
+            data.trained_on = np.unique(torch.cat(self._seen).numpy().view("uint64"))
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))  # the first is left by seed_everything
 
     def on_train_start(self) -> None:
@@ -538,7 +538,7 @@ class Classifier(LightningModule):
         except FerlError as error:
             raise FerlError(f"model.init_from: {error}") from error
         if frames is not None:
-            self._init_frames = frames.numpy().view("uint64")
+            self._seen.append(frames)
         own = self.state_dict()
         fitting = what_fits(by_class(stored, own, names, self.class_names) if names else stored, own)
         # Buffers do not count: the pixel moments and the counters of batch norm fit any model.
@@ -556,5 +556,6 @@ class Classifier(LightningModule):
             + (f"; {unused} others of the file not used" if (unused := len(stored) - len(fitting)) > 0 else "")
             + (f"; left as initialised: {', '.join(left[:8])}{' and others' if len(left) > 8 else ''}" if left else "")
             + (f"; its last layer knows {len(known)} of {len(self.class_names)} classes by name" if known else "")
+            + ("; which images it was trained on is not known" * (frames is None))
         )
         log.info("init_from %s", self.started_from)

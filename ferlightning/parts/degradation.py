@@ -134,7 +134,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
 @cache  # else each batch would copy them to the device
 def _jpeg(device: torch.device) -> tuple[Tensor, Tensor]:
     """The orthonormal DCT of eight values, (8, 8), and the quantisation table, (8, 8)."""
-    k = torch.arange(8)
+    k = torch.arange(8, dtype=torch.float32)  # whatever the default is: bf16-true changes it
     cosine = 0.5 * torch.cos(torch.pi / 8 * k[:, None] * (k + 0.5))
     cosine[0] /= 2**0.5
     return cosine.to(device), torch.tensor(QUANTISATION, dtype=torch.float32, device=device)

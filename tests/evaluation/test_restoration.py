@@ -43,6 +43,13 @@ def test_an_autoencoder_restores_faces_that_were_corrupted_once(corrupt_eval: bo
     np.testing.assert_array_equal(again["corrupted"], stages["corrupted"])
 
 
+def test_a_restorer_in_half_precision_takes_what_loaders_give() -> None:
+    """As of the trainer's bf16-true: the images of a report are in single precision."""
+    image = torch.rand(3, 1, 1, 20, 24)
+    found = restored_faces(_Model(DenoisingAutoencoder(width=4).bfloat16()), image)
+    np.testing.assert_allclose(found["clean"], image[:, 0, 0].numpy(), atol=0.01)
+
+
 def test_any_restorer_is_shown_and_none_is_not() -> None:
     image = torch.rand(3, 1, 3, 20, 24)
     stages = restored_faces(_Model(_Half()), image)

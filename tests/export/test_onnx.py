@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ferlightning import Network, SyntheticFaces, load, weights
+from ferlightning import Network, Recognizer, SyntheticFaces, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
@@ -218,6 +218,19 @@ def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None
     found = same(load("half.safetensors"), Path("half.onnx"), True, 3, 6)
     assert 0 < np.abs(found - expected).max() < 0.01
     assert Path("half.safetensors").stat().st_size < 0.7 * Path("run/checkpoints/best.safetensors").stat().st_size
+
+
+def test_an_export_with_changed_weights_is_refused(tmp_path: Path) -> None:
+    export("ferl-nano", str(tmp_path / "mine.onnx"))
+    file = bytearray((tmp_path / "mine.onnx").read_bytes())
+    face = np.zeros((48, 48), np.uint8)
+    assert Recognizer(tmp_path / "mine.onnx", detector="none")(face)
+    middle = len(file) // 2  # among the weights: ONNX Runtime itself takes them as they are
+    file[middle : middle + 4000] = bytes(4000)
+    (tmp_path / "mine.onnx").write_bytes(file)
+    onnxruntime.InferenceSession(tmp_path / "mine.onnx", providers=["CPUExecutionProvider"])
+    with pytest.raises(FerlError, match=r"mine.onnx is damaged: its checksum is another one. Copy it again"):
+        Recognizer(tmp_path / "mine.onnx", detector="none")
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """What spoils images, against formulas, least squares and OpenCV's JPEG."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -28,6 +31,16 @@ def test_noise_has_the_variance_of_foi_et_al(level: float) -> None:
     residue = (add_noise(grey(level, 4, 300), noise, shot) - level).flatten(1).double()
     torch.testing.assert_close(residue.var(1), (noise**2 + shot**2 * level).double(), rtol=0.03, atol=1e-12)
     assert (residue.mean(1).abs() < 0.003).all()
+
+
+def test_compression_is_in_single_precision_whatever_the_default_is() -> None:
+    """The trainer's bf16-true changes the default; in a process of its own, since tables are made once."""
+    code = (
+        "import torch; torch.set_default_dtype(torch.bfloat16); from ferlightning.parts.degradation import compress;"
+        "print(compress(torch.full((1, 1, 8, 8), 0.5, dtype=torch.float32), torch.tensor([50.0])).dtype)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "torch.float32\n"
 
 
 @pytest.mark.parametrize(

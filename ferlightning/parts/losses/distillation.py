@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ferlightning.checkpoint import load_network
+from ferlightning.checkpoint import checkpoint_of, frames_of, network_of, read_checkpoint
 from ferlightning.contracts.modules import Batch, Loss, Output
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
@@ -48,7 +48,9 @@ class Distillation(Loss):
         if not temperature > 0:
             raise FerlError(f"Distillation: temperature is {temperature}, expected a number above 0")
         self.weight, self.temperature, self.place = weight, temperature, teacher
-        model = load_network(teacher).requires_grad_(False)
+        path = checkpoint_of(teacher)
+        stored = read_checkpoint(path)
+        model = network_of(stored, path).requires_grad_(False)
         names = model.class_names
         if len(names) != len(class_counts):
             raise FerlError(
@@ -57,6 +59,8 @@ class Distillation(Loss):
             )
         # In a list, so that it is no sub-module: not trained, not saved, not set to train mode.
         self.teacher = [model]
+        self.trained_on = frames_of(stored, path)
+        """Hashes of the frames that the teacher was trained on, if it tells; whoever learns from it has seen them."""
         # A buffer, because an index from the host could not be part of a CUDA graph.
         self.register_buffer("order", torch.arange(len(names)), persistent=False)
 
