@@ -1,5 +1,6 @@
 """A training that is stopped and resumed ends, to the bit, where one that ran through does."""
 
+import csv
 import random
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
@@ -31,13 +33,22 @@ class Killed(Callback):
             raise RuntimeError("killed")
 
 
+class KilledAfterSaving(Checkpoint):
+    """Ends a training when the checkpoint of an epoch is there."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+
 def train(
-    folder: Path, model: dict[str, Any], data: dict[str, Any], *callbacks: Callback, steps: int = -1, **resume: Any
-) -> None:
+    folder: Path, model: dict[str, Any], data: dict[str, Any], *callbacks: Callback, steps: int = -1,
+    logger: CSVLogger | None = None, **resume: Any,
+) -> None:  # fmt: skip
     seed_everything(7, verbose=False)
     faces = SyntheticFaces(items_per_class=6, subjects=6, size=16, batch_size=8, **data)
     trainer = Trainer(
-        max_epochs=EPOCHS, max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False,
+        max_epochs=EPOCHS, max_steps=steps, accelerator="cpu", logger=logger or False, enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[ModelCheckpoint(folder, "last", enable_version_counter=False), *callbacks],
     )  # fmt: skip
@@ -85,6 +96,19 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(
     train(tmp_path / "parts", model, data, *more(), steps=steps, ckpt_path=tmp_path / "parts/last.ckpt")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert [name for name in whole if not whole[name].equal(parts[name])] == []
+
+
+def test_the_log_has_each_epoch_although_a_kill_came_right_after_its_checkpoint(tmp_path: Path) -> None:
+    def log(part: str) -> list[str]:
+        rows = list(csv.DictReader((tmp_path / part / "metrics.csv").open()))
+        return [f"{row['epoch']} {row['step']} {row['train/loss']}" for row in rows if row["train/loss"]]
+
+    loggers = {part: CSVLogger(tmp_path, "", part) for part in ("whole", "before", "after")}
+    train(tmp_path / "whole", {}, {}, logger=loggers["whole"])
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "parts", {}, {}, KilledAfterSaving(), logger=loggers["before"])
+    train(tmp_path / "parts", {}, {}, logger=loggers["after"], ckpt_path=tmp_path / "parts/last.ckpt")
+    assert log("before") + log("after") == log("whole") and len(log("whole")) == EPOCHS
 
 
 def test_loader_processes_do_not_change_a_training(tmp_path: Path) -> None:

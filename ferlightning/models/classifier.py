@@ -216,9 +216,17 @@ class Classifier(LightningModule):
         found = means.compute()
         if split == "train":
             found["accuracy"] = found["accuracy"] / found.pop("labelled")
-        for name, value in found.items():
-            bar = name in ("loss", "accuracy")
-            self.log(f"{split}/{name}", value, prog_bar=bar, on_step=False, on_epoch=True, sync_dist=True)
+        numbers, training = {f"{split}/{name}": value for name, value in found.items()}, split == "train"
+        for name, value in numbers.items():
+            self.log(
+                name, value, prog_bar=name.endswith(("/loss", "/accuracy")), logger=not training, on_step=False,
+                on_epoch=True, sync_dist=True,
+            )  # fmt: skip
+        if training:  # here, since Lightning does it after last.ckpt is there: a kill in between would lose the row
+            for logger in self.loggers:
+                row = {name: value.item() for name, value in numbers.items()} | {"epoch": self.current_epoch}
+                logger.log_metrics(row, self.global_step - 1)
+                logger.save()
         means.reset()
 
     def _check_finite(self) -> None:
