@@ -43,13 +43,13 @@ class KilledAfterSaving(Checkpoint):
 
 def train(
     folder: Path, model: dict[str, Any], data: dict[str, Any], *callbacks: Callback, steps: int = -1,
-    logger: CSVLogger | None = None, **resume: Any,
+    logger: CSVLogger | None = None, precision: Any = 32, **resume: Any,
 ) -> None:  # fmt: skip
     seed_everything(7, verbose=False)
     faces = SyntheticFaces(items_per_class=6, subjects=6, size=16, batch_size=8, **data)
     trainer = Trainer(
-        max_epochs=EPOCHS, max_steps=steps, accelerator="cpu", logger=logger or False, enable_progress_bar=False,
-        enable_model_summary=False,
+        max_epochs=EPOCHS, max_steps=steps, accelerator="cpu", precision=precision, logger=logger or False,
+        enable_progress_bar=False, enable_model_summary=False,
         callbacks=[ModelCheckpoint(folder, "last", enable_version_counter=False), *callbacks],
     )  # fmt: skip
     classifier = Classifier(
@@ -67,33 +67,45 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "ema"),
+    ("model", "data", "ema", "precision"),
     [
-        ({"scheduler": partial(CosineAnnealingLR, T_max=EPOCHS)}, {"augment": [Warp(), Erase()]}, False),
-        ({"scheduler": partial(ReduceLROnPlateau, patience=0, factor=0.1)}, {"balanced_sampling": True}, True),
+        ({"scheduler": partial(CosineAnnealingLR, T_max=EPOCHS)}, {"augment": [Warp(), Erase()]}, False, "64-true"),
+        (
+            {"scheduler": partial(ReduceLROnPlateau, patience=0, factor=0.1)},
+            {"balanced_sampling": True},
+            True,
+            "32-true",
+        ),
         (
             {"scheduler": partial(OneCycleLR, max_lr=0.01, total_steps=20), "scheduler_interval": "step"},
             {"worker_augment": ["RandomBrightnessContrast"], "workers": 1},
             False,
+            "32-true",
         ),
-        ({"head": partial(ProjectionHead, dropout=0.2)}, {}, False),
+        ({"head": partial(ProjectionHead, dropout=0.2)}, {}, False, "32-true"),
     ],
-    ids=["augmented on the device", "balanced, plateau, averaged", "augmented in a loader, by steps", "fitted part"],
+    ids=[
+        "augmented on the device, in double precision",
+        "balanced, plateau, averaged",
+        "augmented in a loader, by steps",
+        "fitted part",
+    ],
 )
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(
-    model: dict[str, Any], data: dict[str, Any], ema: bool, tmp_path: Path
+    model: dict[str, Any], data: dict[str, Any], ema: bool, precision: str, tmp_path: Path
 ) -> None:
     def more() -> list[Callback]:
         return [EMAWeightAveraging(decay=0.9)] if ema else []
 
     steps = 1000 if ema else -1  # with max_steps, Lightning resumes in another way
-    train(tmp_path / "whole", model, data, *more())
+    run = partial(train, precision=precision)
+    run(tmp_path / "whole", model, data, *more())
     with pytest.raises(RuntimeError, match="killed"):
-        train(tmp_path / "parts", model, data, *more(), Killed(2), steps=steps)
+        run(tmp_path / "parts", model, data, *more(), Killed(2), steps=steps)
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
     random.seed(99)
-    train(tmp_path / "parts", model, data, *more(), steps=steps, ckpt_path=tmp_path / "parts/last.ckpt")
+    run(tmp_path / "parts", model, data, *more(), steps=steps, ckpt_path=tmp_path / "parts/last.ckpt")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert [name for name in whole if not whole[name].equal(parts[name])] == []
 

@@ -514,6 +514,8 @@ class Classifier(LightningModule):
             )
         self.network.input = header.get("input", {})
         check_architecture(checkpoint["state_dict"], self.state_dict())
+        if {checkpoint["state_dict"][name].dtype for name, _ in self.named_parameters()} == {torch.float64}:
+            self.double()  # before the weights are taken, which Lightning would round
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes what it needs from hyper-parameters
