@@ -22,8 +22,8 @@ LIBRARIES = {
 LISTS = ("losses", "augment", "preprocess", "callbacks", "logger")
 """Keys that take several classes."""
 WARM_UP = (
-    "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=torch.optim.lr_scheduler."
-    "OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler.total_steps=STEPS --model.scheduler_interval=step"
+    "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=OneCycleLR "
+    "--model.scheduler.max_lr=0.01 --model.scheduler_interval=step"
 )
 
 HABITS = {
@@ -63,13 +63,16 @@ HABITS = {
     "model.optimizer.lr": "base_lr learning_rate lr lr0 max_lr",
     "model.optimizer.momentum": "momentum",
     "model.optimizer.weight_decay": "wd weight_decay",
+    "model.scheduler=OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler_interval=step": (
+        "num_warmup_steps warm_up warmup warmup_epochs warmup_iters warmup_ratio warmup_steps"
+    ),
     "model.scheduler=CosineAnnealingLR": "cos_lr lr_policy lr_scheduler lr_scheduler_type sched schedule scheduler",
     "name": "exp exp_name experiment project run_name",
     "seed_everything": "manual_seed random_seed seed",
     "trainer.accelerator": "cpu cuda device no_cuda use_cuda use_gpu",
     "trainer.accumulate_grad_batches": "accum accumulate gradient_accumulation_steps iters_to_accumulate",
     "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss": "early_stop early_stopping patience",
-    "trainer.callbacks+=EMA": "ema model_ema swa",
+    "trainer.callbacks+=EMA": "ema ema_decay model_ema swa",
     "trainer.default_root_dir": "log_dir logdir o out out_dir output output_dir outdir save save_dir save_path",
     "trainer.devices": "gpu gpus local_rank n_gpu ngpu ngpus nproc nproc_per_node num_gpus world_size",
     "trainer.fast_dev_run=true": "debug dry_run smoke smoke_test",

@@ -1,6 +1,8 @@
 """Inspection of data on disk: which data sets there are, in which layouts, what they hold, and what is odd about it."""
 
+import json
 import logging
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -225,4 +227,9 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
 def train_on(source: Source, found: dict[str, Any]) -> str:
     """The command that trains on a source of which ``describe`` found this."""
     clips = found["frames"][2] > 1
-    return command(source.data_set, source.options, found["files"], found["to_train"], clips)
+    line = command(source.data_set, source.options, found["files"], found["to_train"], clips)
+    here = [own for split, own in found["classes"].items() if split in ("train", "not split")]
+    trained = [name for n, name in enumerate(found["names"][:-1]) if any(own[n] for own in here)]
+    if len(trained) == len(found["names"]) - 1 or len(trained) < 2:
+        return line
+    return f"{line} {shlex.quote(f'--data.classes={json.dumps(trained, ensure_ascii=False)}')}"

@@ -16,7 +16,7 @@ from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import LBFGS, AdamW, Optimizer
+from torch.optim import LBFGS, AdamW, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ferlightning.captured import Captured, constants
@@ -437,8 +437,10 @@ class Classifier(LightningModule):
             optimizer = self.optimizer(groups)
         except (TypeError, ValueError) as error:
             raise FerlError(f"model.optimizer cannot be made: {error}") from error
-        if isinstance(optimizer, LBFGS):
-            raise FerlError("model.optimizer: LBFGS wants all images in every step; take another, such as SGD or AdamW")
+        if isinstance(optimizer, LBFGS | SparseAdam):
+            wants = "all images in every step" if isinstance(optimizer, LBFGS) else "sparse gradients"
+            name = type(optimizer).__name__
+            raise FerlError(f"model.optimizer: {name} wants {wants}; take another, such as SGD or AdamW")
         fuse(optimizer)
         scale_rates(optimizer, factors)
         if self.scheduler is None:

@@ -34,6 +34,7 @@ from tests.conftest import TINY
         ("--data.classes=[happy]", ["at least two names"]),
         ("--data.img_size=9", ["data has no option 'img_size' (did you mean --data.size?)"]),
         ("-b", ["no option -b (did you mean --data.batch_size?)"]),
+        ("--warmup_epochs=3", ["--model.scheduler=OneCycleLR", "--model.scheduler_interval=step"]),
         ("--model.learning_rate=1", ["did you mean --model.optimizer.lr?"]),
         ("--model.backbone=resnet18", ["--model.backbone=Timm --model.backbone.name=resnet18"]),
         ("--model.attention=none", ["--model.attention=null leaves it out"]),
@@ -177,3 +178,12 @@ def test_what_was_not_foreseen_is_one_sentence_that_says_where_its_traceback_is(
     text = Path(found[3]).read_text()
     Path(found[3]).unlink()
     assert "Traceback (most recent call last)" in text and f'conftest.py", line {found[2]}' in text
+
+
+def test_an_optimizer_for_other_gradients_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--data=SyntheticFaces", *TINY, "--model.optimizer=SparseAdam"])
+    assert stop.value.code == 2 and "SparseAdam wants sparse gradients" in capsys.readouterr().err

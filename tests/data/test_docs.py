@@ -84,7 +84,8 @@ def test_data_sets_of_the_page(
         "EmoLabel_DataSplit/test(single-labeled)/set_1.csv": "video_name,label\n12,7\n",
         "label.lst": "a_1.jpg 0 0 0 4 8 40.5 0\na_1.jpg 1 0 4 8 8 30.5 3\n",
     }
-    for path, text in lists.items() if name in CODE else ():
+    listed = name in (*CODE, "expw")
+    for path, text in lists.items() if listed else ():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     if name in CODE:
@@ -97,7 +98,7 @@ def test_data_sets_of_the_page(
     if options.get("classes"):  # of a whole data set, of which only some classes are drawn
         there = {label for label, *_ in expected}
         options["classes"] = {str(key): new for key, new in options["classes"].items() if new in there}
-    data = (Table if name in CODE else ImageFolder)(**options | ({} if name in CODE else {"root": "."}))
+    data = Table(**options) if listed else ImageFolder(**options | {"root": "."})
     labels = [data.class_names[label] for label in data.label]
     raw = data.raw
     lengths = (raw.start[1:] - raw.start[:-1]).tolist()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ferlightning.cli.words import in_order
 from ferlightning.data import ImageFolder
-from ferlightning.data.store import cache_dir
+from ferlightning.data.store import SPLITS, cache_dir
 from ferlightning.errors import FerlError
 from ferlightning.images import decode
 from ferlightning.images.decode import decode_image
@@ -63,7 +63,7 @@ def test_classes_without_splits(tmp_path: Path) -> None:
     assert [len(data.items[split]) for split in ("train", "val", "test")] == [42, 9, 9]
     assert sorted(np.concatenate(list(data.items.values()))) == list(range(60))
     data.trained_on = data.training_frames
-    assert data.notes("test") == []
+    assert [note for note in data.notes("test") if "wink" not in note] == []
 
 
 @pytest.mark.parametrize("n", [3, 4, 7])
@@ -196,7 +196,10 @@ def test_misspelt_and_numbered_classes_are_pointed_out(tmp_path: Path) -> None:
     assert [remark.split("?")[0] for remark in data.remarks] == [
         "The class happyness is no known emotion: did you mean happiness",
         "The class suprise is no known emotion: did you mean surprise",
+        "Beside emotions, there are classes of other names: wink. If one is no class, move it, or leave it out by "
+        "--data.classes='{wink: null}'.",
     ]
+    assert "wink" not in str(ImageFolder(str(tmp_path / "words"), classes={"wink": None}).remarks)
     numbered = ImageFolder(str(fill(tmp_path / "numbers", ("1", "2", "10"), 1)))
     assert "The classes are numbers" in numbered.remarks[0] and "RAF-DB: 1 surprise" in numbered.remarks[0]
     numbered.classes = ["happiness", "sadness"]
@@ -531,7 +534,7 @@ def test_the_base_of_image_files_is_no_data_set() -> None:
 def test_emotions_among_other_words_are_pointed_out(tmp_path: Path) -> None:
     fill(tmp_path, ("Angry_Face", "Sad faces", "wink"), 2)
     remarks = ImageFolder(str(tmp_path)).remarks
-    assert len(remarks) == 2 and "class angry_face is no known emotion: did you mean anger?" in remarks[0]
+    assert len(remarks) == 3 and "class angry_face is no known emotion: did you mean anger?" in remarks[0]
 
 
 def test_emotions_in_the_names_of_files_are_pointed_out(tmp_path: Path) -> None:
@@ -541,11 +544,37 @@ def test_emotions_in_the_names_of_files_are_pointed_out(tmp_path: Path) -> None:
         for name in ("happy.1", "sad.1"):
             (tmp_path / person).mkdir(exist_ok=True)
             Image.new("L", (8, 8)).save(tmp_path / person / f"{name}.png")
-    assert re.search(option, str(ImageFolder(str(tmp_path)).remarks))
-    with pytest.raises(FerlError, match=option):
-        ImageFolder(str(tmp_path / "s1"))
+    for folder in (tmp_path, tmp_path / "s1"):
+        with pytest.raises(FerlError, match=option):
+            ImageFolder(str(folder))
     data = ImageFolder(str(tmp_path), pattern="(?P<label>happy|sad)")
     assert data.label_names == ["happiness", "sadness"] and len(data.files) == 4
+    with pytest.raises(FerlError) as error:
+        ImageFolder(str(tmp_path))
+    people = ImageFolder(str(tmp_path), pattern=str(error.value).rpartition("--data.pattern='")[2].rstrip("'"))
+    assert people.label_names == ["s1", "s2"]
+    (tmp_path / "s1" / "sad.1.png").unlink()  # the classes of one face each: positive and negative, say
+    (tmp_path / "s2" / "happy.1.png").unlink()
+    assert re.search(option, str(ImageFolder(str(tmp_path)).remarks))
+
+
+def test_a_pattern_without_splits_takes_folders_that_are_named_after_them(tmp_path: Path) -> None:
+    """Else the test images would be drawn into training without a word."""
+    for split in ("train", "test"):
+        for n, name in enumerate(("happy.1", "sad.1", "happy.2")):
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.new("L", (8, 8), n).save(tmp_path / split / f"{name}.png")
+    with pytest.raises(FerlError, match="named after the test split and has no class folders") as error:
+        ImageFolder(str(tmp_path))
+    said = str(error.value).rpartition("--data.pattern='")[2].rstrip("'")
+    for pattern in (said, "(?P<label>happy|sad)"):
+        data = ImageFolder(str(tmp_path), pattern=pattern, size=8)
+        splits = zip(data.raw.name, data.raw.split, strict=True)
+        assert {(name.partition("/")[0], SPLITS[n]) for name, n in splits} == {("train", "train"), ("test", "test")}
+    assert "folders named after splits were taken" in str(data.remarks)
+    Image.new("L", (8, 8)).save(tmp_path / "sad.3.png")
+    with pytest.raises(FerlError, match=r"sad\.3\.png: lies in no split"):
+        ImageFolder(str(tmp_path), pattern="(?P<label>happy|sad)")
 
 
 @pytest.mark.parametrize("folder", ["P01/{}", "Strong/P01/{}", "images/train/{}"])

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -261,3 +262,18 @@ def test_labels_of_arrays_are_one_number_each(tmp_path: Path) -> None:
         recognise(tmp_path / "a.npz")[0].default()
     np.savez(tmp_path / "a.npz", images=images, labels=np.array([0.0, 1.0] * 3))
     assert recognise(tmp_path / "a.npz")[0].default().class_names == ["0", "1"]
+
+
+def test_the_command_leaves_out_a_class_that_cannot_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training refuses a class that is only in test."""
+    for n, path in enumerate(f"{part}/{name}/{i}.png" for part, names in (("train", 2), ("test", 3))
+                             for name in ("Happy", "Sad", "Fear")[:names] for i in range(3)):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / path), np.full((8, 8), n, np.uint8))
+    main(["data", "inspect", str(tmp_path)])
+    command = re.search("Train on it: ferl (.*)", capsys.readouterr().out)
+    assert command is not None and """--data.classes=["Happy", "Sad"]""" in shlex.split(command[1])
+    tiny = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.logger=false"]
+    main([*shlex.split(command[1]), *tiny])

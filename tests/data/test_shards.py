@@ -132,6 +132,19 @@ def test_json_too_deep_to_read_is_told(tmp_path: Path) -> None:
         Table(str(tmp_path)).setup("fit")
 
 
+def test_paths_that_datasets_keeps_in_place_of_images(tmp_path: Path) -> None:
+    """As a data set of files that were not embedded is saved."""
+    for n in range(18):
+        (tmp_path / f"{n}.png").write_bytes(png(n))
+    rows = {
+        "image": [{"bytes": None, "path": f"/content/{n}.png"} for n in range(18)],
+        "label": arrow(range(18))["label"],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "faces.parquet")
+    data = Table(str(tmp_path), size=8)
+    assert data.raw.label.tolist() == (data.raw.images[:, 4, 4] % 3).tolist() and len(data.raw) == 18
+
+
 def test_labels_that_are_bytes_are_text(tmp_path: Path) -> None:
     images = [{"bytes": png(n), "path": None} for n in range(9)]
     pq.write_table(

@@ -227,6 +227,47 @@ def test_votes_by_emotion_in_place_of_a_label(tmp_path: Path) -> None:
         Table(str(tmp_path))
 
 
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("80 %", "10%"), ("0,8", "0,15"), ("yes", "")])
+def test_votes_as_spreadsheets_and_pandas_write_them(tmp_path: Path, yes: str, no: str) -> None:
+    files = write_images(tmp_path)
+    rows = [f"{file};{yes if i % 2 else no};{no if i % 2 else yes}" for i, file in enumerate(files)]
+    (tmp_path / "votes.csv").write_text("\n".join(["file;angry;happy", *rows]))
+    assert [file.name for file in Table(str(tmp_path)).files] == ["happiness", "anger"] * (len(files) // 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "split"),
+    [
+        ("{path},{label},{split}", True), ("{split},gs://bucket/faces/{path},{label}", True),
+        ("{label},{path}", False), ("{path},\"['{label}']\"", False),
+    ],
+)  # fmt: skip
+def test_rows_without_a_header_are_told_by_what_they_hold(tmp_path: Path, row: str, split: bool) -> None:
+    files = write_images(tmp_path)
+    labels = [("sad", "happy")[i % 2] for i in range(len(files))]
+    splits = [("TRAIN", "test")[i % 3 == 0] for i in range(len(files))]
+    rows = [row.format(path=path, label=x, split=y) for path, x, y in zip(files, labels, splits, strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    found = Table(str(tmp_path)).files
+    assert [Path(file.path).name for file in found] == files
+    assert [file.name for file in found] == ["sadness" if label == "sad" else "happiness" for label in labels]
+    assert [file.split for file in found] == [x.lower() if split else None for x in splits]
+
+
+def test_coco_is_read_by_its_three_lists(tmp_path: Path) -> None:
+    files = write_images(tmp_path)
+    images = [{"id": 10 + i, "file_name": name} for i, name in enumerate(files)]
+    categories = [{"id": 0, "name": "faces"}, {"id": 3, "name": "Sad"}, {"id": 7, "name": "Happy"}]
+    boxes = [{"image_id": 10 + i, "category_id": (3, 7)[i % 2], "bbox": [1, 2, 3.0, 4]} for i in range(1, len(files))]
+    (tmp_path / "_annotations.coco.json").write_text(
+        json.dumps({"info": {}, "images": images, "categories": categories, "annotations": boxes})
+    )
+    data = Table(str(tmp_path), size=8)
+    found = {Path(file.path).name: (file.name, file.box) for file in data.files}
+    assert found.pop(files[0]) == (None, None) and "1 rows have no label" in str(data.remarks)
+    assert found == {x: (("sadness", "happiness")[i % 2], (1, 2, 4, 6)) for i, x in enumerate(files) if i}
+
+
 def test_what_is_doubtful_is_remarked(tmp_path: Path) -> None:
     files = write_images(tmp_path)
     labels = ("행복", "슬픔", "7")
@@ -234,7 +275,7 @@ def test_what_is_doubtful_is_remarked(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(f"file,label\n{rows}".encode("cp949"))
     remarks = "\n".join(Table(str(tmp_path), size=8).raw.remarks)
     assert "t.csv is not in UTF-8 and was read as Latin-1" in remarks
-    assert "such as https://x.org/0.png, lead nowhere: images were found by name" in remarks
+    assert "Of paths in t.csv, 'https://x.org/' is left out" in remarks
     assert "Some classes are numbers and others are words: 7" in remarks
 
 
@@ -423,7 +464,7 @@ def test_names_that_are_in_two_folders(tmp_path: Path) -> None:
 
 
 def test_labels_that_say_that_there_is_none(tmp_path: Path) -> None:
-    none = ["NaN", "null", "N/A", "None", ""]
+    none = ["NaN", "null", "N/A", "#N/A", "?", "-", "None", ""]
     labels = [none[i // 3] if i % 3 == 0 and i < 15 else NAMES[i % 3] for i in range(18)]
     rows = [f"{file};{label}\n" for file, label in zip(write_images(tmp_path), labels, strict=True)]
     (tmp_path / "labels.csv").write_text("path;label\n" + "".join(rows))

@@ -12,7 +12,7 @@ COLUMNS = {
              "imgpath", "framepath", "imageid", "imgid", "pth", "subdirectoryfilepath", "picture", "photo"),
     "label": ("label", "labels", "emotion", "expression", "class", "classname", "classid", "category",
               "target", "y", "emotionlabel", "emotionid", "emotionname", "expressionlabel", "labelname", "labelid",
-              "classlabel", "groundtruth", "gt", "annotation"),
+              "classlabel", "groundtruth", "gt", "annotation", "choice"),
     "split": ("split", "usage", "set", "subset", "partition", "phase"),
     "subject": ("subject", "subjectid", "subjectno", "subjectname", "subj", "subjid", "person", "personid",
                 "personname", "identity", "actor", "actorid", "actorname", "user", "userid", "participant",

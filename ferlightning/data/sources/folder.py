@@ -1,12 +1,15 @@
 """A user's own faces: a folder of images, one sub-folder a class."""
 
+import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ferlightning.data.datamodule import FaceData
 from ferlightning.data.sources.clips import OwnImages
 from ferlightning.data.sources.files import Listed
 from ferlightning.data.sources.layouts import place
@@ -23,7 +26,7 @@ NO_LABELS = (
     "have it by --data.pattern='(?P<label>...)'"
 )
 PACKED = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet", ".xlsx", ".npz")
+LABEL_FILES = ("_exp.npy", ".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet", ".xlsx", ".npz", ".xml")
 
 
 class ImageFolder(OwnImages):
@@ -63,7 +66,7 @@ class ImageFolder(OwnImages):
         parts = {part for folder in folders for part in Path(folder).parts}
         written = {class_name(part): spelled(readable(part)) for part in sorted(parts, reverse=True)}
         self.spelling = {name: written[name] for name in self.label_names if written.get(name, name) != name}
-        self.remarks += odd_names([name for name in self.meaning.values() if name])
+        self.remarks += odd_names(self)
 
     def sources(self) -> list[str]:
         return [file.path for file in self.files]
@@ -169,7 +172,8 @@ def list_classes(root: Path, by_hand: Mapping[str, str] | None = None) -> tuple[
         if not own.folders:
             raise FerlError(
                 f"{folder}: is named after the {split} split and has no class folders, such as {folder}/happiness. "
-                "Images without labels are for predict, by --data.predict_folder: move them" + label_hint(root)
+                "Images without labels are for predict, by --data.predict_folder: move them"
+                + (label_hint(root) or _names_hint(image_names(root)))
             )
         classes.update(dict.fromkeys(own.folders, split))
         remarks += own.remarks
@@ -203,6 +207,14 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
             )
         remarks = [*remarks, f"There is no image in {os.path.relpath(folder, root)}."]
     if not {*names.values()} & {*EMOTIONS} and (hint := _names_hint([file.path for file in files])):
+        own = [[file.path for file in files if file.path.startswith(f"{folder}{os.sep}")] for folder in classes]
+        mixed = [folder for folder, paths in zip(classes, own, strict=True) if _names_hint(paths)]
+        if 2 * len(mixed) > len(classes):
+            raise FerlError(
+                f"{mixed[0]}: has faces of several emotions by their names, so that the folders seem to be people or "
+                f"the like, and no classes{hint}. If they are classes, put --data.pattern='"
+                f"{'(?P<split>[^/]+)/' if None not in classes.values() else ''}(?P<label>[^/]+)/[^/]+$'"
+            )
         remarks = [*remarks, f"No folder is named after an emotion{hint}."]
     if len(inner) > 1 and None in classes.values():
         remarks = [
@@ -223,7 +235,10 @@ def _names_hint(paths: list[str]) -> str:
     found = sorted(word for word in words if canonical(word) in EMOTIONS)
     if len({canonical(word) for word in found}) < 2:
         return ""
-    option = f"--data.pattern='(?P<label>{'|'.join(found)})'"
+    folders = {os.path.relpath(os.path.dirname(path), os.path.commonpath(paths)) for path in paths}  # noqa: PTH120
+    splits = sorted({part for folder in folders for part in Path(folder).parts if split_of(part)})
+    above = f"(?P<split>{'|'.join(splits)})/.*" if len(splits) > 1 else ""
+    option = f"--data.pattern='{above}(?P<label>{'|'.join(found)})'"
     return f". Files are named after emotions, such as {Path(paths[0]).name}: read them by {option}"
 
 
@@ -232,15 +247,25 @@ def class_name(folder: str) -> str:
     return canonical(readable(folder))
 
 
-def odd_names(names: list[str]) -> list[str]:
-    """Remark class names that are probably misspelt, and numbers, of which it is not known what they mean."""
+def odd_names(data: FaceData) -> list[str]:
+    """Remark classes whose names are probably misspelt, strange beside emotions, or numbers that may mean anything."""
+    given = (
+        None if data.classes is None or isinstance(data.classes, dict) else [canonical(str(x)) for x in data.classes]
+    )
+    names = [name for name in dict.fromkeys(data.meaning.values()) if name and (given is None or name in given)]
+    meant = {name: emotion for name in names if (emotion := probably_meant(name) or _meant_beside_words(name))}
     found = [
-        f"The class {name} is no known emotion: did you mean {meant}? Then rename its folders, or say it by "
-        f"--data.classes='{{{name}: {meant}}}'."
-        for name in names
-        if (meant := probably_meant(name) or _meant_beside_words(name))
+        f"The class {name} is no known emotion: did you mean {emotion}? Then rename its folders, or say it by "
+        f"--data.classes={_mapped(name, emotion)}."
+        for name, emotion in meant.items()
     ]
     numbers = [name for name in names if name.removeprefix("-").isdecimal()]
+    strange = [name for name in names if name not in (*EMOTIONS, *meant, *numbers)]
+    if strange and (meant or {*names} & {*EMOTIONS}) and data.classes is None:
+        found.append(
+            f"Beside emotions, there are classes of other names: {some(strange)}. If one is no class, move it, or "
+            f"leave it out by --data.classes={_mapped(strange[0], 'null')}."
+        )
     if 0 < len(numbers) < len(names):
         found.append(
             f"Some classes are numbers and others are words: {some(numbers)}. Say by data.classes what they are."
@@ -252,6 +277,12 @@ def odd_names(names: list[str]) -> list[str]:
             f"{'; '.join(map(numbering, NUMBERINGS))}."
         )
     return found
+
+
+def _mapped(name: str, to: str) -> str:
+    """The option that maps one class, as a shell takes it."""
+    plain = re.fullmatch(r"\w[\w .-]*", name)
+    return shlex.quote(f"{{{name if plain else json.dumps(name, ensure_ascii=False)}: {to}}}")
 
 
 def _meant_beside_words(name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Labels in the paths of images, found by a regular expression."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,9 +92,32 @@ def list_matching(root: Path, pattern: str, by_hand: Mapping[str, str]) -> tuple
             f"labels {sorted(map(str, found))}, need at least 2 classes"
             + (f". It does not match {some(other, 3)}" if other else "")
         )
-    return files, [
-        f"{len(other):,} images do not match data.pattern and were left out: {some(other)}."
-    ] if other else []
+    remarks = [f"{len(other):,} images do not match data.pattern and were left out: {some(other)}."] if other else []
+    if "split" not in groups and not by_hand and (splits := _splits_of_folders(root, files)):
+        files = [file._replace(split=split) for file, split in zip(files, splits, strict=True)]
+        remarks.append("data.pattern has no group split: folders named after splits were taken as those.")
+    return files, remarks
+
+
+def _splits_of_folders(root: Path, files: list[Listed]) -> list[str]:
+    """The split of each image by the folders it lies in; empty if they are not named after two or more.
+
+    Raises:
+        FerlError: some images lie in none of them.
+    """
+    folders = [os.path.dirname(file.path) for file in files]  # noqa: PTH120 - of many files
+    by_folder = {
+        folder: next(filter(None, map(split_of, Path(folder).relative_to(root).parts)), None) for folder in {*folders}
+    }
+    splits = [by_folder[folder] for folder in folders]
+    if len({*splits} - {None}) < 2:
+        return []
+    if None in splits:
+        raise FerlError(
+            f"{files[splits.index(None)].path}: lies in no split, but others do by the names of their folders. Move "
+            "it, or give data.pattern a group split"
+        )
+    return [split for split in splits if split]
 
 
 def recognise_pattern(root: Path) -> str | None:

@@ -1,6 +1,7 @@
 """Rows of tables of images, by the names of their columns: csv, tsv, text of paths and labels, JSON lines, shards."""
 
 import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from itertools import chain, zip_longest
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ferlightning.data.sources.columns import Row, kinds, text
-from ferlightning.data.sources.names import strict_number
+from ferlightning.data.sources.names import split_of, strict_number
 from ferlightning.data.sources.shards import SHARDS, shard_columns, shard_has_images, shard_rows
 from ferlightning.data.sources.text_lines import (
     DELIMITERS,
@@ -26,6 +27,8 @@ from ferlightning.images.decode import ENDINGS, SUFFIXES
 TEXT = (".csv", ".tsv", ".txt", ".lst")
 JSON = (".jsonl", ".ndjson", ".json")
 SUFFIX = (*TEXT, *JSON, *SHARDS)
+EXPW = ("path", "", "top", "left", "right", "bottom", "", "label")
+"""The columns of ExpW's label.lst, which has no header."""
 
 
 class Form(NamedTuple):
@@ -111,9 +114,23 @@ def _form(path: Path) -> Form | None:
         if "label" in columns or len(votes) > 1:
             return Form(delimiter, columns, {} if "label" in columns else votes, cells)
         return None
-    if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
-        return Form(delimiter, {"path": 0, "label": 1}, {}, [])
-    return None
+    found = _without_header(cells)
+    return Form(delimiter, found, {}, []) if found else None
+
+
+def _without_header(cells: list[str]) -> dict[str, int]:
+    """Tell columns by their first row: the one name of an image, a split, if there is one, and what is left, the label.
+
+    Of more columns only those of ExpW are known; empty if it is not clear.
+    """
+    paths = [n for n, cell in enumerate(cells) if Path(cell).suffix.lower() in SUFFIXES]
+    if paths == [0] and len(cells) == len(EXPW) and all(re.fullmatch(r"[0-9.]+", cell) for cell in cells[1:]):
+        return {name: n for n, name in enumerate(EXPW) if name}
+    splits = [n for n, cell in enumerate(cells) if cell and n not in paths and split_of(cell)]
+    labels = [n for n, cell in enumerate(cells) if cell and n not in (*paths, *splits)]
+    if len(paths) != 1 or len(labels) != 1 or len(splits) > 1 or len(cells) != 2 + len(splits):
+        return {}
+    return {"path": paths[0], "label": labels[0]} | ({"split": splits[0]} if splits else {})
 
 
 def _delimiters(path: Path) -> str:
@@ -143,12 +160,19 @@ def _text_rows(path: Path) -> Iterator[Row]:
 def _most_voted(votes: dict[str, str], where: str) -> str:
     """The name with the largest number; empty if two have it, or none is above 0."""
     try:
-        numbers = {name: strict_number(cell or "0") for name, cell in votes.items()}
+        numbers = {name: _share(cell) for name, cell in votes.items()}
     except ValueError as error:
         raise FerlError(f"{where}: {error}, in one of the columns {', '.join(votes)}") from None
     most = max(numbers.values())
     names = [name for name, number in numbers.items() if number == most]
     return names[0] if len(names) == 1 and most > 0 else ""
+
+
+def _share(cell: str) -> float:
+    """A vote: a number, also with a decimal comma or in percent, or whether it is the one."""
+    if (word := cell.lower()) in ("", "true", "false", "yes", "no"):
+        return float(word in ("true", "yes"))
+    return strict_number(cell.removesuffix("%").rstrip().replace(",", "."))
 
 
 def _objects(path: Path, strict: bool = True) -> Iterator[dict[str, Any]]:
@@ -181,8 +205,11 @@ def _json(content: bytes) -> Any:
 def _records(found: Any) -> list[dict[str, Any]]:
     """The rows in a whole JSON file; none if it is of no form that is known.
 
-    It has a list of objects, perhaps under one name; columns by name; labels or objects by path; or paths by label.
+    It has a list of objects, perhaps under one name; columns by name; labels or objects by path; or paths by label. Or
+    it is of COCO, with the images, the names of categories and the boxes in three lists.
     """
+    if isinstance(found, dict) and all(_all(found.get(name), dict) for name in ("images", "categories", "annotations")):
+        return _coco(found)
     if isinstance(found, dict) and len(tables := [x for x in found.values() if x and _all(x, dict)]) == 1:
         found = tables[0]
     elif isinstance(found, dict) and all(_all(x, str) and x[0].lower().endswith(ENDINGS) for x in found.values() if x):
@@ -198,6 +225,19 @@ def _records(found: Any) -> list[dict[str, Any]]:
             for key, x in found.items()
         ]
     return found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else []
+
+
+def _coco(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """A row for each annotation, and for each image that has none."""
+    paths = {image.get("id"): image.get("file_name") for image in found["images"]}
+    names = {category.get("id"): category.get("name") for category in found["categories"]}
+    rows, left = [], dict(paths)
+    for one in found["annotations"]:
+        left.pop(image := one.get("image_id"), None)
+        box = one.get("bbox") or []
+        sides = dict(zip(("left", "top", "width", "height"), box, strict=True)) if len(box) == 4 else {}
+        rows.append({"path": paths.get(image), "label": names.get(one.get("category_id")), **sides})
+    return rows + [{"path": path, "label": None} for path in left.values()]
 
 
 def _all(found: Any, kind: type) -> bool:

@@ -132,7 +132,7 @@ def _arrow_rows(path: Path, schema: Any) -> Iterator[Row]:
         for row, found in enumerate(batch):
             number += 1
             where = f"{path}, row {number}"
-            cells = {kind: text(found[name], where) for kind, name in columns.items()}
+            cells = {kind: text(_path_of(found[name]), where) for kind, name in columns.items()}
             if (known := class_names.get(columns["label"])) and cells["label"]:
                 k = int(cells["label"]) if cells["label"].isdecimal() else -1
                 cells["label"] = known[k] if 0 <= k < len(known) else ""  # -1 stands for none
@@ -141,6 +141,11 @@ def _arrow_rows(path: Path, schema: Any) -> Iterator[Row]:
             else:
                 content = partial(_bytes, path, time, inside, group, row if group is not None else number - 1, where)
                 yield Row(where, cells | {"path": str(number)}, content)
+
+
+def _path_of(value: Any) -> Any:
+    """The path in an image that ``datasets`` keeps as a file of its own; any other value as it is."""
+    return value["path"] if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[tuple[int | None, list[dict[str, Any]]]]:

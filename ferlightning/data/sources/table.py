@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
@@ -27,15 +28,17 @@ NO_TABLES = re.compile(
 """What ``datasets`` writes beside its data, FER+'s votes, which name rows of FER2013, and RAF-DB's list."""
 METADATA = ("metadata", "labels")
 """Tables in the folder of a split, as ``datasets`` has them; so is one that has no other beside it there."""
-NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null", "none")
-"""How pandas and databases write that there is nothing."""
+NO_LABEL = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?", "-", "--")
+"""How pandas, spreadsheets, databases and people write that there is nothing."""
+LIST_OF_ONE = re.compile(r"""\[\s*(["']?)([^\[\]"',]+)\1\s*\]""")
+"""A label as pandas writes a list of one."""
 NUMBER = re.compile(r"(-?[0-9]+)([.,]0*)?")
 """A whole number, as a table of floats writes it, too."""
-OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
+OUTSIDE = re.compile(r"[/\\]|[A-Za-z]+:|(.*[/\\])?\.\.([/\\]|$)")
 """Paths that are absolute, on any system, or go up."""
 UNUSUAL = re.compile(r"\\|//|(^|/)\.{0,2}(/|$)")
 """Paths that are not normal, as others nearly all are."""
-ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[a-z0-9]+://")
 LAYOUTS = {
     "table": "a table (csv, tsv, JSON lines or parquet) with the columns path and label, perhaps split, subject, "
     "sequence, in any order, beside the images; or parquet, arrow or webdataset's tar with the images inside"
@@ -101,8 +104,9 @@ class Table(OwnImages):
                 canonical(path.name) in EMOTIONS or bool(split_of(path.name)) for path in self.root.glob("*/")
             )
             hint = ". The folders beside it are read by --data=ImageFolder" if folders > 1 else ""
-            raise FerlError(f"{self.place}: the labels are {self.label_names}, need at least 2 classes{hint}")
-        self.remarks += odd_names([name for name in self.meaning.values() if name])
+            notes = "".join(f". {remark.removesuffix('.')}" for remark in self.remarks)
+            raise FerlError(f"{self.place}: the labels are {self.label_names}, need at least 2 classes{hint}{notes}")
+        self.remarks += odd_names(self)
 
     @cached_property
     def tables(self) -> list[Path]:
@@ -314,6 +318,8 @@ class Table(OwnImages):
         return self.named[label]
 
     def _class_of(self, label: str, where: str) -> str:
+        if only := LIST_OF_ONE.fullmatch(label):
+            label = only[2].strip()
         if label.lower() in NO_LABEL:
             return ""
         if number := NUMBER.fullmatch(label):
@@ -400,7 +406,8 @@ def _images_folder(
     if len(have) > 1:
         raise FerlError(
             f"{root}: images such as {names[0]} are in {' and in '.join(path.name for path in have[:5])}. Write the "
-            f"folder before the names in the table, or say which one is meant by --data.images={have[0]}"
+            "folder before the names in the table, say which one is meant by "
+            f"--data.images={shlex.quote(str(have[0]))}, or read the folders, not the table, by --data=ImageFolder"
         )
     if have:
         return have[0], {}

@@ -61,7 +61,7 @@ class YOLO(ImageFiles):
                 f"{self.file}: the only class is {self.label_names[0]}: the boxes say where faces are, and not what "
                 "they express. Need at least 2 classes"
             )
-        self.remarks += odd_names([name for name in self.meaning.values() if name])
+        self.remarks += odd_names(self)
 
     def sources(self) -> list[Path | str]:
         assert self.file is not None

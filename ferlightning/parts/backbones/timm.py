@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Timm(Backbone):
         self, in_channels: int, name: str = "resnet18", pretrained: bool | str = False, drop_path_rate: float = 0.0
     ) -> None:
         super().__init__()
-        from timm import create_model  # late: importing timm takes seconds
+        from timm import create_model, list_models  # late: importing timm takes seconds
 
         # Not every model takes drop_path_rate, so it is passed only when asked for.
         options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
@@ -86,10 +87,13 @@ class Timm(Backbone):
                 f"Timm: cannot get the weights of {name!r}: {' '.join(str(error).split())} Download them where there "
                 "is internet and give their file as pretrained=FILE, or set pretrained=false"
             ) from error
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
+            plain = name.rpartition("/")[2].lower()
+            close = get_close_matches(plain, list_models(), n=3, cutoff=0.75)
+            hint = f" (did you mean {' or '.join(close)}?)" if close and name not in close else ""
             raise FerlError(
-                f"Timm: cannot build {name!r} as a feature extractor: {error}. "
-                f"timm.list_models('*{name.split('_')[0]}*') shows the names; it must support features_only"
+                f"Timm: cannot build {name!r} as a feature extractor{hint}: {str(error).rstrip('.')}. "
+                f"timm.list_models('*{plain.split('_')[0]}*') shows the names; it must support features_only"
             ) from error
         counted = isinstance(pretrained, str) and loaded  # some models of timm read files in a way of their own
         self.started_from = f"{pretrained}: {_told(self.model, loaded[-1])}" if counted else ""
