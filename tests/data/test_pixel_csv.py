@@ -459,6 +459,9 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
                                                       " neutral"][int(x)].encode()),
     "brackets and commas": lambda text: cells_as(pixels=lambda x: b'"[%s]"' % x.replace(b" ", b", ")),
     "brackets": lambda text: cells_as(pixels=lambda x: b"[%s]" % x),
+    "rows in brackets": lambda text: cells_as(
+        pixels=lambda x: str(np.reshape(x.split(), (48, 48)).astype(int).tolist()).encode().join([b'"', b'"'])
+    ),
     "commas in quotes": lambda text: cells_as(pixels=lambda x: b'"%s"' % x.replace(b" ", b",")),
     "commas beside semicolons": lambda text: text.replace(b",", b";").replace(b" ", b","),
     "splits": lambda text: cells_as(Usage=lambda x: {b"Training": b"train", b"PublicTest": b"Val",

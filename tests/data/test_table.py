@@ -254,6 +254,18 @@ def test_rows_without_a_header_are_told_by_what_they_hold(tmp_path: Path, row: s
     assert [file.split for file in found] == [x.lower() if split else None for x in splits]
 
 
+@pytest.mark.parametrize("columns", ["class,emotion", "label,Emotion", "class_id,class", "category,expression"])
+def test_of_several_columns_of_labels_that_of_emotions_is_read(tmp_path: Path, columns: str) -> None:
+    rows = [f"{file},{i % 2},{NAMES[i % 3]}" for i, file in enumerate(write_images(tmp_path))]
+    (tmp_path / "a.csv").write_text("\n".join([f"path,{columns}", *rows]))
+    data = Table(str(tmp_path), size=8)
+    check(data)
+    assert f"Columns of a.csv that were not read: {columns.partition(',')[0]}." in data.remarks
+    (tmp_path / "a.csv").write_text(f"{columns},path\n1,happy,0.png\n0,happy,sad,1.png\n")
+    with pytest.raises(FerlError, match="a.csv, line 3: has 4 cells, and the header 3: .* into quotes"):
+        Table(str(tmp_path), size=8)
+
+
 def test_coco_is_read_by_its_three_lists(tmp_path: Path) -> None:
     files = write_images(tmp_path)
     images = [{"id": 10 + i, "file_name": name} for i, name in enumerate(files)]
@@ -437,7 +449,7 @@ def test_what_is_no_table_is_said_to_be_what_it_is(tmp_path: Path) -> None:
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     rows = [f"{file},{i % 3},{NAMES[i % 3]},30\n" for i, file in enumerate(write_images(tmp_path))]
     (tmp_path / "labels.csv").write_text("path,label,emotion,age\n" + "".join(rows))
-    assert Table(str(tmp_path)).remarks[0] == "Columns of labels.csv that were not read: emotion, age."
+    assert Table(str(tmp_path)).remarks[0] == "Columns of labels.csv that were not read: label, age."
     (tmp_path / "labels.csv").write_text("path,label,is_train,age\n" + "".join(rows))
     with pytest.raises(FerlError, match="labels.csv: the column is_train looks like a split and is not read. Call it"):
         Table(str(tmp_path))

@@ -52,11 +52,22 @@ def kinds(names: list[str]) -> dict[str, int]:
     for number, name in enumerate(names):
         if number in found.values():
             continue
-        word = re.sub(r"[\W\d_]", "", name).lower()
+        word = _word(name)
         kind = next((kind for kind, known in COLUMNS.items() if word in known), None)
-        if kind is not None and (kind not in found or word in BEFORE_NUMBERS or names[found[kind]].lower() == "y"):
+        if kind is not None and (
+            kind not in found or (kind == "label" and _rank(word) > _rank(_word(names[found[kind]])))
+        ):
             found[kind] = number
     return found
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[\W\d_]", "", name).lower()
+
+
+def _rank(word: str) -> tuple[bool, bool, bool]:
+    """How sure it is that a column has the labels, where several may: names before numbers, emotions before others."""
+    return word in BEFORE_NUMBERS, not word.endswith("id") and word != "y", "emotion" in word or "expression" in word
 
 
 def _box(names: list[str]) -> dict[str, int]:

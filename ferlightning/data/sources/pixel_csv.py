@@ -25,6 +25,7 @@ COLUMNS = {
 """Names of the columns that are read, in lower case, without spaces and other signs."""
 USAGES = {name: number for number, names in enumerate(SPLIT_NAMES.values()) for name in names}
 INDEX = {"", "index", "id", "unnamed0"}  # columns that pandas and people number rows with
+BRACKETS = bytes.maketrans(b"[]", b"  ")
 LEAST = 16  # pixels of the lowest side; numbers of a text that is taken for pixels where the header is missing
 Columns = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 """Images, labels and splits of some rows."""
@@ -356,7 +357,10 @@ def _unquoted(cell: bytes) -> bytes:
 
 def _pixel_text(text: bytes) -> bytes:
     """Take brackets away, and put spaces in the place of commas and the like if one stands between all numbers."""
-    text = text.strip(b" []()")
+    text = text.strip()
+    text = (
+        text.translate(BRACKETS).strip() if text.startswith(b"[[") else text.strip(b" []()")
+    )  # the first: rows of one
     for sign in (b",", b";", b"\t"):
         if sign in text and text.count(sign) + 1 == len((spaced := text.replace(sign, b" ")).split()):
             return spaced

@@ -151,6 +151,11 @@ def _text_rows(path: Path) -> Iterator[Row]:
             continue
         if len(cells) <= needed:
             raise FerlError(f"{where}: expected a path and a label, found {cells!r}")
+        if form.names and len(cells) > len(form.names) and any(cells[len(form.names) :]):
+            raise FerlError(
+                f"{where}: has {len(cells)} cells, and the header {len(form.names)}: {cells!r}. Put a cell that has "
+                f"{form.delimiter!r} in it into quotes"
+            )
         row = {kind: cells[n] for kind, n in columns if n < len(cells)}
         if form.votes:
             row["label"] = _most_voted({name: cells[n] for name, n in form.votes.items()}, where)
