@@ -38,7 +38,9 @@ class Arrays(FaceData):
             labels = labels.astype(np.int64)
         usable = images is not None and images.dtype == np.uint8 and images.ndim in (3, 4)
         if images is None or labels is None or not usable or labels.ndim != 1:
-            raise FerlError(f"{root}: expected images (N, H, W[, 3]) uint8 and labels (N,); it has {', '.join(names)}")
+            there = [f"{name} {self.arrays[name].shape} {self.arrays[name].dtype}" for name in self.arrays]
+            there += [name for name in names if name not in self.arrays]
+            raise FerlError(f"{root}: expected images (N, H, W[, 3]) uint8 and labels (N,); it has {', '.join(there)}")
         if any(len(x) != len(images) for x in self.arrays.values()) or not len(images):
             raise FerlError(f"{root}: there are {len(images)} images and {len(labels)} labels")
         classes = [canonical(str(label)) for label in labels]

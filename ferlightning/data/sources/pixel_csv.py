@@ -357,10 +357,8 @@ def _unquoted(cell: bytes) -> bytes:
 
 def _pixel_text(text: bytes) -> bytes:
     """Take brackets away, and put spaces in the place of commas and the like if one stands between all numbers."""
-    text = text.strip()
-    text = (
-        text.translate(BRACKETS).strip() if text.startswith(b"[[") else text.strip(b" []()")
-    )  # the first: rows of one
+    rows = text.startswith(b"[[")  # a list of them
+    text = text.translate(BRACKETS).strip(b" ") if rows else text.strip(b" []()")
     for sign in (b",", b";", b"\t"):
         if sign in text and text.count(sign) + 1 == len((spaced := text.replace(sign, b" ")).split()):
             return spaced
