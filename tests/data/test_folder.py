@@ -656,3 +656,37 @@ def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
     for value, message in ((("sad", "None"), "null leaves a class out"), ((False, "x"), "write them in quotes")):
         with pytest.raises(FerlError, match=message):
             ImageFolder(str(tmp_path), classes=dict([value])).class_names  # type: ignore[list-item] # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [("S00{}_{}", True), ("vid{}_frame000{}", True), ("img{}-flip{}", True), ("image00{}{}", False), ("x_{}{}", False)],
+)
+def test_files_of_one_person_are_told_where_splits_are_drawn(tmp_path: Path, names: str, told: bool) -> None:
+    for n, name in enumerate(("happy", "sad")):
+        (tmp_path / name).mkdir()
+        for who in range(4):
+            for i in range(3):
+                Image.new("L", (8, 8), 100 * n + 10 * who + i).save(tmp_path / name / f"{names.format(who, i)}.png")
+    remarks = ImageFolder(str(tmp_path), size=8).remarks
+    assert len(remarks) == told
+    if told:
+        data = ImageFolder(str(tmp_path), size=8, pattern=remarks[0].rpartition("--data.pattern='")[2].rstrip("'."))
+        people = [{str(name) for name in data.raw.subject[data.items[split]]} for split in ("train", "val", "test")]
+        assert len(data.raw) == 24 and len(set.union(*people)) == 4 == sum(map(len, people))
+
+
+@pytest.mark.parametrize("years", [True, False])
+def test_splits_below_other_folders_are_read_as_the_message_says(tmp_path: Path, years: bool) -> None:
+    for above, split, name in [
+        (y, s, c) for y in ("2023", "2024") for s in ("train", "test") for c in ("happy", "sad")
+    ]:
+        path = tmp_path / (f"{above}/{split}/{name}" if years else f"{name}/{split}")
+        path.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(path / f"{above}.png")
+    with pytest.raises(FerlError, match="looks like a split, but lies in") as error:
+        ImageFolder(str(tmp_path))
+    data = ImageFolder(str(tmp_path), size=8, pattern=str(error.value).rpartition("--data.pattern='")[2].rstrip("'"))
+    assert data.class_names == ["happiness", "sadness"] and len(data.raw) == 8
+    for n, name in enumerate(data.raw.name):
+        assert SPLITS[data.raw.split[n]] in name and ("happy" in name) == (data.raw.label[n] == 0)

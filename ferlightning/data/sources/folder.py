@@ -223,10 +223,28 @@ def _list_images(root: Path, classes: dict[Path, str | None], remarks: list[str]
             "each is a recording or a person, say so, else the splits that are drawn share them: --data.pattern="
             "'(?P<sequence>(?P<label>[^/]+)/[^/]+)/(?P<frame>[0-9]*)[^/]*$', or subject in place of sequence.",
         ]
+    elif None in classes.values() and (two := _same_start(files)):
+        remarks = [
+            *remarks,
+            f"Files are named in groups, such as {two[0]} and {two[1]}. If each group is a person, a recording or one "
+            "picture changed, say so, else the splits that are drawn share them: "
+            r"--data.pattern='(?P<label>[^/]+)/(?P<subject>[^/]*\d)\D+\d+\D*$'.",
+        ]
     if others:
         named = some([os.path.relpath(path, root) for path in others])
         remarks = [*remarks, f"{len(others):,} files in the class folders are no images and were not read: {named}."]
     return files, remarks
+
+
+def _same_start(files: list[Listed]) -> list[str]:
+    """Two files of one class that differ in the last of several numbers in their names, if most files have such."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        name = os.path.basename(file.path)  # noqa: PTH119 - of many files
+        if start := re.match(r"(.*\d)\D+\d+\D*$", name):
+            groups.setdefault((str(file.name), start[1]), []).append(name)
+    several = [names for names in groups.values() if len(names) > 1]
+    return sorted(several[0])[:2] if 2 * sum(map(len, several)) > len(files) and len(several) > 3 else []
 
 
 def _names_hint(paths: list[str]) -> str:
@@ -300,8 +318,10 @@ def _refuse_inner(folder: Path, inner: list[str]) -> None:
         for part in Path(path).relative_to(folder).parts:
             looks = "split" if split_of(part) else "class" if class_name(part) in EMOTIONS else None
             if looks and class_name(part) != own:
+                order = "(?P<label>[^/]+)/(?P<split>[^/]+)" if own in EMOTIONS else "(?P<split>[^/]+)/(?P<label>[^/]+)"
                 above = (
-                    "Put splits above classes, such as train/happiness"
+                    "Put splits above classes, such as train/happiness, or say which folder is which by "
+                    f"--data.pattern='{order}/[^/]+$'"
                     if looks == "split"
                     else "Give its parent folder, by --data.root, or say by --data.pattern what the folders are: "
                     "'(?P<subject>[^/]+)/(?P<label>[^/]+)/[^/]+$' if those above are people"
