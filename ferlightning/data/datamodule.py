@@ -31,6 +31,7 @@ from ferlightning.data.fingerprints import (
     item_hashes,
     pixel_moments,
     telling_frames,
+    told_repeats,
 )
 from ferlightning.data.photos import read_photos
 from ferlightning.data.preprocessed import described, preprocess_store
@@ -318,6 +319,8 @@ class FaceData(LightningDataModule):
                 "The model was trained on other images than the training split of this data: it has seen "
                 f"{n:,} of these {len(self.items[split]):,} items."
             )
+        if split != "train" and (repeats := told_repeats(self.raw, self.items[split])):
+            found.append(repeats)
         for one, other in combinations(SPLITS, 2):
             for what, names in (("subject", self.raw.subject), ("recording", self.raw.sequence)):
                 shared = {*names[self.items[one]]} & {*names[self.items[other]]} - {""}  # type: ignore[index]

@@ -58,6 +58,22 @@ def item_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
     return np.bitwise_xor.reduceat(frames, starts)
 
 
+MANY = 0.01
+"""Share of the items of a split above which those that repeat another are worth a note; FER2013's PublicTest has 0.7 %."""
+
+
+def told_repeats(store: Store, items: Ints) -> str:
+    """Say how many of some stills repeat the pixels of another, where that is many; empty otherwise, and for clips."""
+    if not len(items) or (store.start[items + 1] - store.start[items] > 1).any():
+        return ""
+    frames = store.start[items]
+    hashes = store.hashes[frames][~blank_frames(store, frames)]
+    repeated = len(hashes) - len(np.unique(hashes))
+    if repeated <= MANY * len(items):
+        return ""
+    return f"{repeated:,} of {len(items):,} items repeat the image of another, and count once more."
+
+
 def content_hash(store: Store, items: Ints, label: Ints) -> str:
     """Hash pixels, lengths and labels of some items together.
 

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 from ferlightning.bounded_yaml import plain
 from ferlightning.data.advice import advise, command, look_at
 from ferlightning.data.datamodule import FaceData
-from ferlightning.data.fingerprints import blank_frames
+from ferlightning.data.fingerprints import blank_frames, told_repeats
 from ferlightning.data.sources import affectnet, ckplus, fer2013, ferplus, rafdb, table, yolo
 from ferlightning.data.sources.affectnet import AffectNet
 from ferlightning.data.sources.arrays import Arrays
@@ -166,6 +166,8 @@ def describe(data: FaceData) -> dict[str, Any]:
     for split, own in counts.items():
         where = "" if split == "not split" else f" in {split}"
         remarks += [f"There is no image of {name}{where}." for name, n in zip(names[:-1], own, strict=False) if not n]
+        if repeats := told_repeats(store, np.flatnonzero(splits[split])):
+            remarks.append(f"{split}: {repeats}")
         if own[-1]:
             remarks.append(f"{own[-1]:,} of {sum(own):,} items{where} have no label.")
     if len(blank):

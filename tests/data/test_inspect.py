@@ -277,3 +277,19 @@ def test_the_command_leaves_out_a_class_that_cannot_be_trained(
     assert command is not None and """--data.classes=["Happy", "Sad"]""" in shlex.split(command[1])
     tiny = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.logger=false"]
     main([*shlex.split(command[1]), *tiny])
+
+
+def test_items_of_a_split_that_repeat_others_are_told(tmp_path: Path) -> None:
+    """They count more than once in each figure."""
+    for split, n in (("train", 4), ("test", 3)):
+        for i in range(2 * n):
+            path = tmp_path / split / ("happy", "sad")[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.arange(64, dtype=np.uint8).reshape(8, 8) * 2 + i + 50 * (split == "test"))
+    assert "repeat the image" not in str(describe(recognise(tmp_path)[0].default())["remarks"])
+    for i in range(3):
+        shutil.copy(tmp_path / "test" / "happy" / "0.png", tmp_path / "test" / "sad" / f"again{i}.png")
+    data = recognise(tmp_path)[0].default()
+    said = "3 of 9 items repeat the image of another, and count once more."
+    assert f"test: {said}" in describe(data)["remarks"]
+    assert said in data.notes("test") and not any("repeat" in note for note in data.notes("val"))
