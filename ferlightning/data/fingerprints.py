@@ -59,7 +59,7 @@ def item_hashes(store: Store, items: Ints) -> NDArray[np.uint64]:
 
 
 MANY = 0.01
-"""Share of the items of a split above which those that repeat another are worth a note; FER2013's PublicTest has 0.7 %."""
+"""Share of a split above which items that repeat another are worth a note; in FER2013's PublicTest it is 0.7 %."""
 
 
 def told_repeats(store: Store, items: Ints) -> str:

@@ -235,6 +235,21 @@ def test_votes_as_spreadsheets_and_pandas_write_them(tmp_path: Path, yes: str, n
     assert [file.name for file in Table(str(tmp_path)).files] == ["happiness", "anger"] * (len(files) // 2)
 
 
+@pytest.mark.parametrize("columns", ["happy,bored,Unlabeled", "bored,tired,unknown", "is_sad,happy,NF"])
+def test_one_hot_columns_are_classes_whatever_they_are_called(tmp_path: Path, columns: str) -> None:
+    """Also where only some are named after emotions."""
+    files = write_images(tmp_path)
+    rows = [f"{file},3,{','.join(str(float(i % 3 == k)) for k in range(3))}" for i, file in enumerate(files)]
+    (tmp_path / "_classes.csv").write_text("\n".join([f"filename,age,{columns}", *rows]))
+    data = Table(str(tmp_path), size=8)
+    names = [{"happy": "happiness"}.get(name, name) for name in columns.split(",")]
+    assert [file.name for file in data.files] == [[*names[:2], None][i % 3] for i in range(len(files))]
+    for header, more in (("train,bored,tired", ""), ("bored,tired,calm", "\n0.png,3,1,1,0")):  # splits; not one-hot
+        (tmp_path / "_classes.csv").write_text("\n".join([f"filename,age,{header}", *rows]) + more)
+        with pytest.raises(FerlError, match="Table: not found"):
+            Table(str(tmp_path), size=8)
+
+
 @pytest.mark.parametrize(
     ("row", "split"),
     [

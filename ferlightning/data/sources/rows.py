@@ -4,7 +4,7 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,11 @@ from ferlightning.images.decode import ENDINGS, SUFFIXES
 TEXT = (".csv", ".tsv", ".txt", ".lst")
 JSON = (".jsonl", ".ndjson", ".json")
 SUFFIX = (*TEXT, *JSON, *SHARDS)
+SWITCH = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+NO_CLASS = ("unlabeled", "unlabelled", "unknown", "none", "nf")
+"""What a column for images without a class is called among those for classes."""
+ONE_HOT = 1000
+"""Lines by which it is told whether columns are one-hot."""
 EXPW = ("path", "", "top", "left", "right", "bottom", "", "label")
 """The columns of ExpW's label.lst, which has no header."""
 
@@ -38,7 +43,7 @@ class Form(NamedTuple):
     columns: dict[str, int]
     """Numbers of the columns of ``COLUMNS``."""
     votes: dict[str, int]
-    """Those of the columns that are named after emotions, where there is none with the label; else none."""
+    """Those of the columns named after emotions, or one-hot, where there is none with the label; else none."""
     names: list[str]
     """The header; empty without one."""
 
@@ -110,12 +115,24 @@ def _form(path: Path) -> Form | None:
         return None
     columns = kinds(cells)
     if "path" in columns:
+        if "label" in columns:
+            return Form(delimiter, columns, {}, cells)
         votes = {name: n for n, name in enumerate(cells) if canonical(name) in EMOTIONS}
-        if "label" in columns or len(votes) > 1:
-            return Form(delimiter, columns, {} if "label" in columns else votes, cells)
-        return None
+        votes |= _one_hot(path, delimiter, {name: n for n, name in enumerate(cells) if n not in columns.values()})
+        return Form(delimiter, columns, votes, cells) if len(votes) > 1 else None
     found = _without_header(cells)
     return Form(delimiter, found, {}, []) if found else None
+
+
+def _one_hot(path: Path, delimiter: str, names: dict[str, int]) -> dict[str, int]:
+    """The columns of which just one is 1 in each row, and the others 0, without those for no class; else none."""
+    rows = [cells for _, cells in islice(read_cells(path, delimiter), 1, ONE_HOT)]
+    if not rows or min(map(len, rows)) <= max(names.values(), default=0):
+        return {}
+    binary = {name: n for name, n in names.items() if all(cells[n].lower() in SWITCH for cells in rows)}
+    if any(sum(SWITCH[cells[n].lower()] for n in binary.values()) != 1 for cells in rows) or any(map(split_of, binary)):
+        return {}
+    return {name: n for name, n in binary.items() if name.lower() not in NO_CLASS}
 
 
 def _without_header(cells: list[str]) -> dict[str, int]:
