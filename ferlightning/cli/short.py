@@ -193,17 +193,25 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         words.insert(0, f"--name={Path(place).resolve().stem}")
     # After the configurations, whose data would take its place.
     last = max((i + 1 for i, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=0)
-    return [*words[:last], *_data_at(place), *words[last:]]
+    return [*words[:last], *_data_at(place, words), *words[last:]]
 
 
-def _data_at(place: str) -> list[str]:
-    """The options of the data set at a place, which ``ferl data inspect`` would show."""
+def _data_at(place: str, words: Sequence[str]) -> list[str]:
+    """The options of the data set at a place: the words say its reader, or it is what ``ferl data inspect`` shows."""
+    told = [kind for kind in values(words, "data") if kind in index.parts("data")]
+    if kind := told[-1] if told else "ImageFolder" if values(words, "data.pattern") else None:
+        return [f"--data={kind}", f"--data.root={plain(place)}"]
     from ferlightning.cli.deferred import import_lightning
 
     import_lightning()
     from ferlightning.data.inspection import recognise, tell_others
 
-    found = recognise(Path(place))
+    try:
+        found = recognise(Path(place))
+    except FerlError:
+        if values(words, "data.split"):  # of folders, which are not told by their names
+            return ["--data=ImageFolder", f"--data.root={plain(place)}"]
+        raise
     kinds = list(dict.fromkeys(source.data_set for source in found))
     if len(kinds) > 1:
         which = " or ".join(f"--data={kind} --data.root={plain(place)}" for kind in kinds)

@@ -203,3 +203,24 @@ def test_a_fit_from_weights_is_gentle_and_takes_their_images_unless_something_el
     assert resolved("photos") == (0.0001, 48)
     assert resolved("photos", "--model.optimizer.lr=0.1", "--data.size=32") == (0.1, 32)
     assert resolved("photos", "--config=mine.yaml") == (0.0001, 64)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("S1/happy_{}", "S2/happy_{}", "S1/sad_{}", "S2/sad_{}"), "--data.pattern"),
+        (("train/happy/{}", "train_2/happy/{}", "train/sad/{}", "test/sad/{}"), "--data.split"),
+        (("day1/happy/{}", "day1/sad/{}", "day2/happy/{}", "day2/sad/{}"), "--data.pattern"),
+    ],
+)
+def test_what_a_message_says_of_a_folder_is_heard_beside_its_name(
+    home: Path, capsys: pytest.CaptureFixture[str], folders: tuple[str, ...], said: str
+) -> None:
+    """The reader was told from the folder alone, which was refused again, whatever the options said."""
+    for n, name in enumerate(folder.format(i) for folder in folders for i in range(4)):
+        Path("faces", name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(f"faces/{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8) + n)
+    with pytest.raises(SystemExit):
+        main(["fit", "faces", *SMALL])
+    value = capsys.readouterr().err.partition(said)[2].split("'")[1].replace(", ...}", ", test: test}")
+    main(["fit", "faces", *SMALL, "--trainer.fast_dev_run=true", f"{said}={value}"])
