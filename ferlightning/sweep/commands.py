@@ -1,8 +1,12 @@
 """``ferl sweep``: run a search on this machine."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ferlightning.errors import FerlError
+
+if TYPE_CHECKING:
+    from ferlightning.sweep.file import Metric
 
 
 def sweep(file: str, out: str | None = None, trials: int | None = None, workers: int = 1) -> None:
@@ -29,6 +33,7 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
     if workers < 1:
         raise FerlError(f"--workers is {workers}, expected at least 1")
     wanted = read(Path(file))
+    _check_goal(wanted.metric, file)
     folder = Path(out or Path("runs", "sweeps", Path(file).stem))
     search = Search(wanted, folder, wanted.total(trials))
     if signum := search.run(workers):
@@ -39,4 +44,17 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
     if all(outputs):
         raise FerlError(
             f"all {len(outputs)} trials failed. The last one said:\n{outputs[-1]}\nDelete {folder} to try again"
+        )
+
+
+def _check_goal(metric: "Metric", file: str) -> None:
+    """Refuse to search for the worst value of a metric of ours; W&B minimises what has no goal."""
+    from ferlightning.evaluation.metrics import classification_metrics
+    from ferlightning.models.optim import better
+
+    known = {"val/loss", "train/loss", "train/accuracy", *(f"val/{name}" for name in classification_metrics(2))}
+    goal = {"min": "minimize", "max": "maximize"}[better(metric.name)]
+    if metric.name in known and metric.goal != goal:
+        raise FerlError(
+            f"{file}: metric.goal is {metric.goal}, which is the worst of {metric.name}: write goal: {goal}"
         )

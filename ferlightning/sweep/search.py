@@ -15,6 +15,7 @@ import threading
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import optuna
@@ -56,6 +57,8 @@ class Search:
         self.sweep, self.out, self.total = sweep, out, total
         self.lock = FileLock(out / ".lock")
         self._stop = threading.Event()
+        self._misnamed = ""
+        """Why no trial can have a value; empty if one may."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         out.mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,9 @@ class Search:
 
         Returns:
             The signal that asked for the end, if one came; the trials that were running are queued again.
+
+        Raises:
+            FerlError: trials do not log the metric.
         """
         # A handler that raises would interrupt the ending of a run; this one only asks for it.
         with (
@@ -112,6 +118,8 @@ class Search:
                 self._stop.set()
             for future in futures:
                 future.result()
+        if self._misnamed:
+            raise FerlError(self._misnamed)
         return came[0] if came else None
 
     def _work(self) -> None:
@@ -200,7 +208,16 @@ class Search:
         best = (max if metric.goal == "maximize" else min)(filter(math.isfinite, values), default=math.nan)
         if status or math.isnan(best):
             lines = (folder / "output.txt").read_text(errors="replace").splitlines()[-20:]
-            lines.append(f"exit status {status}" if status else _what_was_logged(folder, metric.name))
+            lines.append(f"exit status {status}" if status else f"{folder} has no finite value of {metric.name}")
+            logged = {name for log in _logs(folder) for name in log.read_text().partition("\n")[0].split(",") if name}
+            if not status and metric.name not in logged and not self.study.get_trials(states=(TrialState.COMPLETE,)):
+                close = get_close_matches(metric.name, sorted(logged))
+                self._misnamed = (
+                    f"metric.name is {metric.name}, which trial {trial.number} did not log"
+                    f"{f' (did you mean {close[0]}?)' if close else ''}; it logged {', '.join(sorted(logged))}. "
+                    f"Correct the file, and delete {self.out}"
+                )
+                self._stop.set()
             trial.set_user_attr(OUTPUT, "\n".join(lines))
             print(f"trial {trial.number} failed: {lines[-1]}; see {folder}/output.txt", flush=True)
             raise FerlError(lines[-1])
@@ -225,11 +242,6 @@ def metric_values(folder: Path, metric: str) -> list[float]:
 def _logs(folder: Path) -> list[Path]:
     """The logs of a run, oldest first: metrics.001.csv of what was resumed comes before metrics.csv."""
     return sorted(folder.glob("metrics*.csv"))
-
-
-def _what_was_logged(folder: Path, metric: str) -> str:
-    columns = {name for log in _logs(folder) for name in log.read_text().partition("\n")[0].split(",")}
-    return f"{folder} has no finite value of {metric}; its columns are {', '.join(sorted(columns)) or 'none'}"
 
 
 def _environment() -> dict[str, str]:

@@ -153,12 +153,23 @@ def test_a_failing_trial_is_recorded_and_the_rest_goes_on(folder: Path, capsys) 
     assert "all 1 trials failed" in message and "no such y" in message
     assert rows("runs/sweeps/all")[0]["state"] == "failed"
 
+
+def test_a_metric_that_is_not_logged_ends_the_search_at_once(folder: Path, capsys) -> None:
     with pytest.raises(SystemExit):
-        parameters = {"x": {"value": 1}, "y": {"value": "good"}}
-        main(["sweep", str(write("metric.yaml", parameters=parameters, metric={"name": "val/acc"}))])
-    assert (
-        "no finite value of val/acc; its columns are epoch, step, train/loss, val/accuracy" in capsys.readouterr().err
-    )
+        main(["sweep", str(write(metric={"name": "val/acuracy"}))])
+    said = capsys.readouterr().err
+    assert "which trial 0 did not log (did you mean val/accuracy?); it logged epoch, step, train/loss" in said
+    assert len(started()) == 1
+
+
+@pytest.mark.parametrize("metric", [{"name": "val/accuracy"}, {"name": "val/loss", "goal": "maximize"}])
+def test_a_search_for_the_worst_is_refused(metric: dict[str, str], folder: Path, capsys) -> None:
+    """W&B minimises a metric that has no goal."""
+    with pytest.raises(SystemExit):
+        main(["sweep", str(write(metric=metric))])
+    better = {"val/accuracy": "maximize", "val/loss": "minimize"}[metric["name"]]
+    assert f"is the worst of {metric['name']}: write goal: {better}" in capsys.readouterr().err
+    assert not started()
 
 
 def test_another_search_in_the_same_folder_is_refused(folder: Path, capsys) -> None:
