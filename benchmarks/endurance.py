@@ -178,19 +178,21 @@ def times(kind: Kind, run: Path) -> tuple[float, float]:
 def killed(command: list[str], run: Path, temporary: Path, turn: int, rng: Random, seconds: tuple[float, float]) -> str:
     """Kill a training; return what was there then, or nothing if it had ended."""
     first, whole = seconds
-    low, high = ((0, first), (first, whole), (0.8 * first, 0.95 * whole))[turn]
-    process = start(command, run, temporary)
-    until = time.monotonic() + rng.uniform(low, high)
+    wait = rng.uniform(0, first if turn == 0 else 0.9 * (whole - first))
     late = rng.uniform(0, 0.02)  # into the writing of the file
+    process = start(command, run, temporary)
+    until = time.monotonic() + wait if turn == 0 else 0.0
     while process.poll() is None:
-        if time.monotonic() >= until and (turn < 2 or unfinished(run, temporary)):
+        if not until and newest(run):
+            until = time.monotonic() + wait
+        if until and time.monotonic() >= until and (turn < 2 or unfinished(run, temporary)):
             time.sleep(late if turn == 2 else 0)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 state = "after a checkpoint" if newest(run) else "before the first checkpoint"
                 return state + (", amid a file" if unfinished(run, temporary) else "")
-        time.sleep(0.0005)
+        time.sleep(0.001)
     return ""
 
 
