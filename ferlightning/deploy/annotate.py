@@ -147,7 +147,7 @@ class VideoFile:
         """End the file and give it its name.
 
         Raises:
-            FerlError: its end is missing, because the disk is full.
+            FerlError: its end is missing, because the disk is full, or the file was deleted.
         """
         if self.writer is not None:
             self.writer.release()
@@ -159,7 +159,8 @@ class VideoFile:
             if self.lock:
                 self.lock.close()
             if not whole:
-                raise FerlError(f"{self.partial}: the end could not be written: is the disk full?")
+                full = "the end could not be written: is the disk full?"
+                raise FerlError(f"{self.partial}: {full if self.partial.exists() else 'was deleted meanwhile'}")
             self.partial.replace(self.path)
 
     def _reserve(self) -> None:

@@ -55,3 +55,12 @@ def test_a_video_of_a_size_that_cannot_be_written_says_so(shape: tuple[int, ...]
         finally:
             file.close()
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_video_that_is_deleted_while_it_is_written_says_so(tmp_path: Path) -> None:
+    file = VideoFile(tmp_path / "film.mkv", 25.0)
+    file.add(np.zeros((48, 64, 3), np.uint8), 0.0)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(FerlError, match=r"film.*: was deleted meanwhile"):
+        file.close()
