@@ -65,6 +65,8 @@ def recognise(path: Path) -> list[Source]:
     """
     if not path.exists():
         raise FerlError(f"there is no file or folder {path}")
+    if (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():
+        raise FerlError(f"{path} is the run folder of a training, and no data: its data are named in its config.yaml")
     if not path.is_dir() and is_pipe(path):
         raise FerlError(f"{path} is a pipe or device, and no data set")
     if path.suffix.lower() == ".npz" and path.is_file():

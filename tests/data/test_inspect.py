@@ -178,6 +178,13 @@ def test_a_damaged_source_does_not_hide_the_others(tmp_path: Path, capsys: pytes
     assert "1 of 2 data sets" in shown.err
 
 
+def test_a_run_folder_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/config.yaml").touch()
+    with pytest.raises(FerlError, match="is the run folder of a training, and no data"):
+        recognise(tmp_path / "run")
+
+
 def test_nothing_recognised_lists_what_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(FerlError) as error:
