@@ -22,7 +22,7 @@ from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
 from ferlightning.export.int8 import training_inputs
-from ferlightning.export.traced import write_onnx
+from ferlightning.export.traced import check, write_onnx
 from ferlightning.parts import (
     CBAM,
     GRU,
@@ -195,6 +195,19 @@ def test_a_part_that_cannot_be_exported_is_named_and_leaves_no_file(
     with pytest.raises(FerlError, match=message):
         write_onnx(model, {"input": {"size": [24, 24], "channels": 1}}, tmp_path / "a.onnx")
     assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
+
+
+def test_rounding_is_no_difference_but_a_ten_thousandth_is() -> None:
+    model = Deployed([Member(small(), {})]).eval()
+    known = {"input": {"size": [24, 24], "channels": 1}}
+
+    def off_by(gap: float) -> Callable[[dict[str, Any]], list[np.ndarray]]:
+        return lambda inputs: [x.numpy() + np.float32(gap) for x in model(*inputs.values())]
+
+    with torch.no_grad():
+        assert check(off_by(5e-5), model, known).gap == pytest.approx(5e-5, rel=0.01)
+        with pytest.raises(FerlError, match="differs from torch's by 0.0002 on a batch of 1 images"):
+            check(off_by(2e-4), model, known)
 
 
 DATA = ["--data=SyntheticFaces", "--data.size=24", "--data.items_per_class=8"]
