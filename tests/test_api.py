@@ -176,6 +176,7 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "labels\\[0\\] is 0.5": lambda: ferl.from_arrays(grey, [0.5, 1.0] * 12),
         "size is 0": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=0),
         "None in place of pictures": lambda: ferl.from_arrays(None, [0, 1]),
+        "pictures are a dict: give its values as a list": lambda: ferl.predict("ferl-small", {"a": grey}),
         "two classes": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 0, 0, 0]),
         r"write one colour picture as \(H, W, 3\)": lambda: ferl.prepare(network, np.zeros((3, 48, 48), np.uint8)),
         "partial\\(SyntheticFaces": lambda: ferl.fit(data=SyntheticFaces()),

@@ -1,6 +1,7 @@
 """Anything that holds a picture, as RGB bytes: files, Pillow's images, arrays."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,8 @@ def as_list(pictures: Any) -> list[Any]:
     single = isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview)
     if single or hasattr(pictures, "getexif") or hasattr(pictures, "read"):
         return [pictures]
+    if isinstance(pictures, Mapping):  # its keys would be taken for paths
+        raise FerlError(f"pictures are a {type(pictures).__name__}: give its values as a list")
     if not hasattr(pictures, "__iter__"):
         raise FerlError(f"there is {pictures!r} in place of pictures: give a path, an array, or several in a list")
     array = as_array(pictures)
