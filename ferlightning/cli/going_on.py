@@ -151,7 +151,12 @@ def nothing_left(config: Any, trainer: Trainer, checkpoint: str, folder: Path) -
     else:
         raised = [f"--trainer.max_{unit}" for unit in over] + ["the patience of EarlyStopping"] * early
         how = f"Raise {' and '.join(raised)} to go on"
-    end = f"has finished its {most[over[0]]} {over[0]}" if over else f"was ended early after {done['epochs']} epochs"
+    more = f" ({done[over[0]]} are done)" if over and done[over[0]] > most[over[0]] else ""
+    end = (
+        f"has finished its {most[over[0]]} {over[0]}{more}"
+        if over
+        else f"was ended early after {done['epochs']} epochs"
+    )
     print(f"{folder if at_home else checkpoint} {end}: nothing is left to train. {how}")
     return True
 

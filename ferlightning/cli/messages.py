@@ -169,7 +169,8 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     if "." in name:
         return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
-    text = f"{key}: there is no part called {name!r}{meant(name, names)}"
+    kind = "data set, file or folder" if slot == "data" else "part"
+    text = f"{key}: there is no {kind} called {name!r}{meant(name, names)}"
     if slot in ("backbone", "model") and re.search(r"\d", name) and _is_timms(name):
         key = "model.backbone" if slot == "model" else key
         return f"{key}: {name} is one of timm's: give --{key}=Timm --{key}.name={name}"

@@ -72,6 +72,8 @@ def test_a_run_that_has_taken_all_its_steps_says_so(ferl: Ferl, capsys: pytest.C
     assert (
         "run has finished its 2 steps: nothing is left to train. Raise --trainer.max_steps" in capsys.readouterr().out
     )
+    ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trainer.max_steps=1")
+    assert "run has finished its 1 steps (2 are done): nothing is left to train" in capsys.readouterr().out
     assert contents(Path("run")) == before
 
 

@@ -128,9 +128,8 @@ for _ in range(4):
 def test_an_unknown_timm_name_is_the_users_mistake() -> None:
     with pytest.raises(FerlError, match=r"Timm: cannot build 'resnet_18'.*list_models\('\*resnet\*'\)"):
         Timm(1, "resnet_18")
-    for name in ("ResNet18", "timm/resnet18"):
-        with pytest.raises(FerlError, match=rf"cannot build '{name}' as a feature extractor \(did you mean resnet18"):
-            Timm(1, name)
+    with pytest.raises(FerlError, match=r"cannot build 'ResNet18' as a feature extractor \(did you mean resnet18"):
+        Timm(1, "ResNet18")
 
 
 def test_an_option_that_a_timm_model_does_not_know_is_the_users_mistake() -> None:
