@@ -19,6 +19,7 @@ from yaml import YAMLError
 from ferlightning.bounded_yaml import load
 from ferlightning.cli.words import options, values
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.curves import read_curves
 
 LAST = "last"
 """In place of the path of a checkpoint: the last of the run folder, if it has one."""
@@ -77,7 +78,15 @@ def last_checkpoint(folder: Path) -> Path | None:
     newest = sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     hpc = sorted(folder.glob("hpc_ckpt_*.ckpt"), key=lambda path: path.stat().st_mtime)  # as Lightning names it
     last = folder / "checkpoints/last.ckpt"
-    return last if last.is_file() else next(reversed(newest or hpc), None)
+    if last.is_file():
+        return last
+    return next(reversed(hpc if _in_first_epoch(folder) else newest or hpc), None)
+
+
+def _in_first_epoch(folder: Path) -> bool:
+    """Whether a run has logged no epoch after the first, and made no report: its best checkpoint may be of a part."""
+    epochs = {epoch for values in read_curves(folder).values() for epoch in values}
+    return epochs == {0} and not any(folder.glob("report*"))
 
 
 def without_added_lists(saved: Mapping[str, Any], args: Sequence[str]) -> dict[str, Any]:
@@ -101,11 +110,11 @@ def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
         FerlError: the folder that is named holds a run, or several processes would choose one each.
     """
     if named := next(reversed(values(args, "trainer.default_root_dir")), None):
-        begun = any(Path(named, "checkpoints").glob("*.ckpt"))  # else it was killed before its first epoch ended
+        begun = last_checkpoint(Path(named))  # none if it was killed before its first epoch ended
         if args[0] == "fit" and not checkpoint and begun and is_first():
             raise FerlError(
                 f"--trainer.default_root_dir: {named} holds a run already; choose another folder, or go on with that "
-                f"run by --ckpt_path={named}/checkpoints/last.ckpt, or by --ckpt_path={LAST}, which starts one, too"
+                f"run by --ckpt_path={begun}, or by --ckpt_path={LAST}, which starts one, too"
             )
         return Path(named).resolve(), False
     if checkpoint and (run := run_of(checkpoint)):

@@ -29,6 +29,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
+    StochasticWeightAveraging,
     WeightAveraging,
 )
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -457,6 +458,12 @@ class FerlCLI(LightningCLI):
                 raise FerlError(
                     "trainer.callbacks: BackboneFinetuning wants another make of model. Freeze the backbone by "
                     "--model.lr_scale.backbone=0, and then train all of it in a second run that starts --from the first"
+                )
+            if isinstance(callback, StochasticWeightAveraging):
+                raise FerlError(
+                    "trainer.callbacks: StochasticWeightAveraging keeps its average to itself until the training ends, "
+                    "so that no checkpoint has it. Use --trainer.callbacks+=WeightAveraging, or EMA, whose average is "
+                    "validated and saved"
                 )
             if isinstance(callback, LearningRateFinder | BatchSizeFinder):
                 raise FerlError(

@@ -154,6 +154,35 @@ def test_two_trainings_do_not_share_a_folder(ferl: Ferl, capsys: pytest.CaptureF
     assert [path.name for path in Path("run").iterdir()] == [".lock"]
 
 
+def test_a_kill_between_the_checkpoints_of_the_first_epoch_starts_again(ferl: Ferl) -> None:
+    """The best one may be of a part of the epoch: what goes on from it would not end where a whole training does."""
+    words = ["fit", *WORDS, *NO_REPORT, "--trainer.val_check_interval=1"]
+    ferl(*words, "--trainer.max_epochs=1")
+    ferl(*words, "--trainer.max_epochs=1", "--trainer.default_root_dir=other")
+    for again in ([], ["--ckpt_path=last"]):
+        for name in ("last.ckpt", "last.safetensors"):
+            Path("run/checkpoints", name).unlink()
+        ferl(*words, "--trainer.max_epochs=1", *again)
+        one, other = (torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("run", "other"))
+        assert all(torch.equal(x, other["state_dict"][name]) for name, x in one["state_dict"].items())
+
+
+def test_a_finished_run_without_its_last_checkpoint_is_kept(
+    run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "checkpoints/last.ckpt").unlink()
+    before = contents(run)
+    error = refused(ferl, capsys, "fit", *TINY, *SMALL, f"--trainer.default_root_dir={run}")
+    assert f"--ckpt_path={run}/checkpoints/best.ckpt" in error
+    assert contents(run) == before
+
+
+def test_an_average_that_no_checkpoint_has_is_refused(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"]
+    assert "--trainer.callbacks+=WeightAveraging" in refused(ferl, capsys, "fit", *WORDS, *words)
+    assert not Path("run/config.yaml").exists()
+
+
 def test_a_run_without_a_checkpoint_starts_again(ferl: Ferl) -> None:
     """It was killed in its first epoch."""
     Path("run").mkdir()
