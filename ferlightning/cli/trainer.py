@@ -544,9 +544,14 @@ class FerlCLI(LightningCLI):
         # After a fit, weight averaging replaces the averaged weights of a loaded checkpoint by those it was training.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [x for x in callbacks if not isinstance(x, WeightAveraging)]  # type: ignore[attr-defined]
-        trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
-        if self.config[self.command].test_after_fit:
-            trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+
+        def end(number: int) -> None:
+            stopped(self.run_folder, signal.Signals(number))
+
+        with asked_to_end(end, signal.SIGTERM, HANG_UP):  # as in `ferl test`: else Lightning would go on to the end
+            trainer.validate(self.model, self.datamodule, ckpt_path=best, verbose=False)
+            if self.config[self.command].test_after_fit:
+                trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
         if best and is_first():
             tested, whole = self.config[self.command].test_after_fit, not isinstance(self.model, Classifier)
             print(next_commands(self.run_folder, tested, " --trust" if self._needs_trust() else "", whole))

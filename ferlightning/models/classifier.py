@@ -515,9 +515,9 @@ class Classifier(LightningModule):
                 "was trained on"
             )
         self.network.input = header.get("input", {})
+        if self._trainer is not None and self._trainer.precision == "64-true":
+            self.double()  # before its weights are loaded, which Lightning would round to 32 bits
         check_architecture(checkpoint["state_dict"], self.state_dict())
-        if {checkpoint["state_dict"][name].dtype for name, _ in self.named_parameters()} == {torch.float64}:
-            self.double()  # before the weights are taken, which Lightning would round
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes what it needs from hyper-parameters

@@ -134,6 +134,19 @@ def test_epochs_that_are_validated_within_are_gone_on_with_as_others(ferl: Ferl)
     ferl("fit", "--ckpt_path=run/checkpoints/best.ckpt", "--trainer.max_epochs=3")
 
 
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_report_of_a_fit_and_the_run_makes_it_later(
+    how: signal.Signals, status: int, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", *WORDS, "--trainer.max_epochs=1"]
+    with pytest.raises(SystemExit) as end:
+        ferl(*words, f"--trainer.callbacks+=tests.conftest.Sent{how.name}Callback")
+    assert end.value.code == status and not Path("run/report_val").exists()
+    assert "ferl fit --ckpt_path=" in capsys.readouterr().out
+    ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trust")
+    assert Path("run/report_val/metrics.json").is_file()
+
+
 def test_a_finished_run_without_its_report_makes_it(run: Path, ferl: Ferl) -> None:
     """It was killed between its last epoch and its report."""
     shutil.rmtree(run / "report_val")
