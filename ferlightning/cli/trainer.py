@@ -460,11 +460,13 @@ class FerlCLI(LightningCLI):
                     "--model.lr_scale.backbone=0, and then train all of it in a second run that starts --from the first"
                 )
             if isinstance(callback, StochasticWeightAveraging):
-                raise FerlError(
-                    "trainer.callbacks: StochasticWeightAveraging keeps its average to itself until the training ends, "
-                    "so that no checkpoint has it. Use --trainer.callbacks+=WeightAveraging, or EMA, whose average is "
-                    "validated and saved"
-                )
+                said = "that of WeightAveraging, and of EMA, is validated and saved"
+                if self.ckpt_path:
+                    raise FerlError(
+                        "trainer.callbacks: a training with StochasticWeightAveraging cannot go on, since no "
+                        f"checkpoint has its average; {said}"
+                    )
+                log.warning("No checkpoint and no report is of the average of StochasticWeightAveraging; %s", said)
             if isinstance(callback, LearningRateFinder | BatchSizeFinder):
                 raise FerlError(
                     f"trainer.callbacks: {type(callback).__name__} sets what models and data do not have here; "
@@ -491,10 +493,10 @@ class FerlCLI(LightningCLI):
         if isinstance(self.model, Classifier):
             shape = self.datamodule.input
             draw_graph(self.trainer.loggers, self.model.network, torch.zeros(1, 1, shape["channels"], *shape["size"]))
-        log = self.run_folder / "metrics.csv"
-        if log.exists():  # resumed: the new logger would delete what went before
-            self.earlier_log = next(x for n in count(1) if not (x := log.with_name(f"metrics.{n:03}.csv")).exists())
-            log.rename(self.earlier_log)
+        kept = self.run_folder / "metrics.csv"
+        if kept.exists():  # resumed: the new logger would delete what went before
+            self.earlier_log = next(x for n in count(1) if not (x := kept.with_name(f"metrics.{n:03}.csv")).exists())
+            kept.rename(self.earlier_log)
 
     def _check_monitors(self, schedule: Any, logged: list[str]) -> None:
         """Refuse to monitor what is not logged, which shows after an epoch, or its worst value, which shows nowhere."""

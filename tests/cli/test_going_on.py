@@ -190,10 +190,12 @@ def test_a_finished_run_without_its_last_checkpoint_is_kept(
     assert contents(run) == before
 
 
-def test_an_average_that_no_checkpoint_has_is_refused(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_average_that_no_checkpoint_has_is_told(ferl: Ferl, capsys: pytest.CaptureFixture[str], caplog: Any) -> None:
     words = ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"]
-    assert "--trainer.callbacks+=WeightAveraging" in refused(ferl, capsys, "fit", *WORDS, *words)
-    assert not Path("run/config.yaml").exists()
+    ferl("fit", *WORDS, *NO_REPORT, *words, "--trainer.max_epochs=2")
+    assert "No checkpoint and no report is of the average of StochasticWeightAveraging" in caplog.text
+    error = refused(ferl, capsys, "fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trainer.max_epochs=3", "--trust")
+    assert "cannot go on, since no checkpoint has its average; that of WeightAveraging, and of EMA" in error
 
 
 def test_a_run_without_a_checkpoint_starts_again(ferl: Ferl) -> None:
