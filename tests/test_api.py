@@ -93,6 +93,8 @@ def test_a_comparison_counts_the_images_that_one_model_alone_gets_right(
     shown = capsys.readouterr().out
     assert "one minus two: -37.50 points" in shown and "p 0.375: too few images to tell" in shown
     assert Path("new/differ.csv").read_text().splitlines()[:2] == ["name,label,one,two", "2.png,a,b,a"]
+    few = ferl.compare({"one": one, "few": write_report(Path("runs/x/few"), "aab")})
+    assert str(few).startswith("test, 3 images that all have in common; evaluated were 8 of one, 3 of few\n")
     ferl.compare({"one": one, "=two": two}).to_csv("formula.csv")
     assert Path("formula.csv").read_text().splitlines()[0] == "name,label,one,'=two"
 

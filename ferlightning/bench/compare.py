@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -67,6 +68,7 @@ class Comparison:
     Attributes:
         split: ``test`` or ``val``.
         items: images that all models were evaluated on.
+        evaluated: images that each model was evaluated on, by model.
         accuracy: by model, with its 95 % interval.
         pairs: each two models.
         differences: images on which models differ: name, label, and what each says.
@@ -74,12 +76,16 @@ class Comparison:
 
     split: str
     items: int
+    evaluated: dict[str, int]
     accuracy: dict[str, tuple[float, Interval]]
     pairs: list[Pair]
     differences: list[dict[str, str]]
 
     def __str__(self) -> str:
         lines = [f"{self.split}, {self.items:,} images"]
+        if any(own > self.items for own in self.evaluated.values()):
+            each = ", ".join(f"{own:,} of {name}" for name, own in self.evaluated.items())
+            lines[0] += f" that all have in common; evaluated were {each}"
         for name, (value, (low, high)) in self.accuracy.items():
             lines.append(f"  {name}: {100 * value:.2f} % ({100 * low:.2f} to {100 * high:.2f})")
         differ = f"They give different classes on {len(self.differences):,} of {self.items:,} images"
@@ -129,7 +135,7 @@ def compare(runs: Mapping[str, str | Path]) -> Comparison:
     )
     if not tested and not validated:
         lacking = next(x for x in folders.values() if not (x / "report/metrics.json").is_file())
-        raise FerlError(f"{lacking} has no report to compare; make one by: ferl test {lacking}")
+        raise FerlError(f"{lacking} has no report to compare; make one by: ferl test {shlex.quote(str(lacking))}")
     found = {name: _read(folder / ("report" if tested else "report_val")) for name, folder in folders.items()}
     (first, (one, group)), *others = found.items()
     keys = [key for key in one if all(key in other for _, (other, _) in others)]
@@ -155,7 +161,8 @@ def compare(runs: Mapping[str, str | Path]) -> Comparison:
         if len({prediction.lower() for prediction in said[key].values()}) > 1
     ]
     accuracy = {name: (float(x.mean()), share_interval(x, people)) for name, x in right.items()}
-    return Comparison("test" if tested else "val", len(keys), accuracy, pairs, differences)
+    evaluated = {name: len(own) for name, (own, _) in found.items()}
+    return Comparison("test" if tested else "val", len(keys), evaluated, accuracy, pairs, differences)
 
 
 def _read(folder: Path) -> tuple[Predicted, dict[tuple[str, int], int] | None]:

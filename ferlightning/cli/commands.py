@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
@@ -14,6 +15,7 @@ from ferlightning.bounded_yaml import load, plain
 from ferlightning.cli import configs
 from ferlightning.cli.deferred import import_lightning
 from ferlightning.cli.messages import RefusedError, Refusing, explain, meant
+from ferlightning.cli.short import data_at
 from ferlightning.cli.words import values
 from ferlightning.errors import FerlError
 
@@ -35,7 +37,15 @@ def data(args: Sequence[str]) -> None:
     if len(words) > 1 and not words[1].startswith("-"):
         if not Path(words[1]).exists():
             raise FerlError(f"there is no file or folder {words[1]}")
-        if words[0] != "inspect":
+        told = [word for word in words[2:] if re.match(r"--data\b", word)]
+        if words[0] == "inspect" and told:
+            raise FerlError(
+                f"ferl data inspect takes no {told[0].partition('=')[0]}: it shows what is found as it is. The audit "
+                f"takes options of the data: {shlex.join(['ferl', 'data', 'audit', *words[1:]])}"
+            )
+        if words[0] == "audit" and told:
+            words[1:2] = data_at(words[1], words[2:])
+        elif words[0] != "inspect":
             words[1] = f"--path={plain(words[1])}"  # the parser takes as positional only what is required
     import_lightning()
     from ferlightning.data.commands import audit, inspect, verify
@@ -140,6 +150,10 @@ def completion(args: Sequence[str]) -> None:
 def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[str]:
     """The words after a command that has commands of its own; the help if there are none."""
     words = list(args) or ["--help"]
+    of_all = ("-h", "--help", "--config", "--print_config")
+    if words[0].startswith("-") and words[0].partition("=")[0] not in of_all:
+        usual = next((word for word in words if word in names), names[0])
+        raise FerlError(f"ferl {command}: options come after the command: ferl {command} {usual} ... {words[0]}")
     if not words[0].startswith("-") and words[0] not in names:
         if command == "data" and Path(words[0]).exists():
             raise FerlError(f"ferl data: {words[0]} is no command; did you mean ferl data inspect {words[0]}?")
@@ -154,8 +168,9 @@ def _run(command: str, functions: Function | dict[str, Any], words: Sequence[str
     try:
         auto_cli(functions, args=list(words), prog=f"ferl {command}", parser_class=_Parser)
     except RefusedError as error:
-        function = functions[words[0]] if isinstance(functions, dict) else functions
-        text = explain(str(error), [*signature(function).parameters])
+        if isinstance(functions, dict):
+            functions = next((functions[word] for word in words if word in functions), print)
+        text = explain(str(error), [*signature(functions).parameters])
         if missing := re.fullmatch(r"(?:(\w+)\.)?(\w+) is missing", text):
             whole = " ".join(filter(None, ("ferl", command, missing[1])))
             text = f"{whole}: {missing[2]} is missing; {whole} --help shows what it takes"

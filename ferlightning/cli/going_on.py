@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -52,8 +53,8 @@ def refuse_another_optimizer(options: Any, saved: Mapping[str, Any]) -> None:
         if name in before and _plain(now) != _plain(before[name]):
             raise FerlError(
                 f"--model.{name}: a resumed training goes on with the learning rate, optimizer and schedule of its "
-                "checkpoint, so they cannot be changed. To train on with others, start a new run from these weights by "
-                "--model.init_from"
+                "checkpoint, so they cannot be changed. To train on with others, start a new run from these weights, "
+                "by --from in place of --ckpt_path"
             )
 
 
@@ -122,10 +123,7 @@ def check_schedule(options: Any, trainer: Trainer, steps: int, checkpoint: str |
 
 
 def _new_run(checkpoint: str) -> str:
-    return (
-        "To train on, start a new run from these weights: without --ckpt_path, by "
-        f"--model.init_from={checkpoint} or --from={checkpoint}"
-    )
+    return f"To train on, start a new run from these weights: without --ckpt_path, by --from={shlex.quote(checkpoint)}"
 
 
 def early_stopped(callback: object, waited: int) -> bool:
@@ -149,14 +147,10 @@ def nothing_left(config: Any, trainer: Trainer, checkpoint: str, folder: Path) -
     if scheduler is not None and scheduler.class_path.endswith(".OneCycleLR"):
         how = _new_run(checkpoint)
     else:
-        raised = [f"--trainer.max_{unit}" for unit in over] + ["the patience of EarlyStopping"] * early
+        raised = [f"--trainer.max_{unit} above {done[unit]:,}" for unit in over]
+        raised += ["the patience of EarlyStopping"] * early
         how = f"Raise {' and '.join(raised)} to go on"
-    more = f" ({done[over[0]]} are done)" if over and done[over[0]] > most[over[0]] else ""
-    end = (
-        f"has finished its {most[over[0]]} {over[0]}{more}"
-        if over
-        else f"was ended early after {done['epochs']} epochs"
-    )
+    end = f"has finished its {done[over[0]]:,} {over[0]}" if over else f"was ended early after {done['epochs']} epochs"
     print(f"{folder if at_home else checkpoint} {end}: nothing is left to train. {how}")
     return True
 
@@ -164,7 +158,7 @@ def nothing_left(config: Any, trainer: Trainer, checkpoint: str, folder: Path) -
 def stopped(folder: Path, signum: signal.Signals) -> None:
     """End the command as a signal ends one, and say how to go on."""
     last = folder / "checkpoints" / "last.ckpt"
-    how = f"go on from the last whole epoch by: ferl fit --ckpt_path={last}"
+    how = f"go on from the last whole epoch by: ferl fit --ckpt_path={shlex.quote(str(last))}"
     print(f"Stopped by {signum.name}; {how if last.is_file() else 'no epoch was finished: start again'}")
     raise SystemExit(128 + signum)
 

@@ -2,6 +2,7 @@
 
 import json
 import pydoc
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def read_saved(checkpoint: str, args: Sequence[str]) -> tuple[dict[str, Any], di
         require_plugins(header, path)
     weights_only = path.suffix == ".safetensors"
     if weights_only and fit:
-        raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --model.init_from={path}")
+        raise FerlError(f"--ckpt_path: {path} has weights only; start from them by --from={shlex.quote(str(path))}")
     saved = vet(*_configuration(path, stored, header), trust)
     trainer = saved.setdefault("trainer", {})
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")

@@ -1,6 +1,7 @@
 """What people type, such as ``ferl fit FACES`` or ``ferl predict RUN FACES``, as the options that are meant."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -178,9 +179,8 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
     if Path(place, "checkpoints").is_dir() or Path(place).suffix in WEIGHTS:
         if command != "fit":
             raise FerlError(f"ferl {command} takes one model, not {place} too")
-        raise FerlError(
-            f"{place} is a model, no data; go on with it by --ckpt_path={place}, or start from it by --from"
-        )
+        go_on = f"--ckpt_path={shlex.quote(place)}"
+        raise FerlError(f"{place} is a model, no data; go on with it by {go_on}, or start from it by --from")
     if not Path(place).exists():
         ours = place.removesuffix(".yaml") in shipped(CONFIGS)
         raise FerlError(
@@ -193,10 +193,10 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         words.insert(0, f"--name={Path(place).resolve().stem}")
     # After the configurations, whose data would take its place.
     last = max((i + 1 for i, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=0)
-    return [*words[:last], *_data_at(place, words), *words[last:]]
+    return [*words[:last], *data_at(place, words), *words[last:]]
 
 
-def _data_at(place: str, words: Sequence[str]) -> list[str]:
+def data_at(place: str, words: Sequence[str]) -> list[str]:
     """The options of the data set at a place: the words say its reader, or it is what ``ferl data inspect`` shows."""
     told = [kind for kind in values(words, "data") if kind in index.parts("data")]
     if kind := told[-1] if told else "ImageFolder" if values(words, "data.pattern") else None:

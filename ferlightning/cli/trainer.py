@@ -95,6 +95,7 @@ warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not emp
 warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks.*")  # left out on purpose
 warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what lr_scale freezes
 warnings.filterwarnings("ignore", "The dirpath has changed from .*")  # of a command that saves no checkpoint
+warnings.filterwarnings("ignore", ".*have no logger configured.*")  # an evaluation's metrics are in its report
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # metrics are logged once an epoch
 NOISE = (
     "GPU available: False",

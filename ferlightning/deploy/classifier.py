@@ -1,6 +1,7 @@
 """The exported network that tells the expression of a face."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,13 +144,12 @@ def _find(source: str | Path) -> Path:
         return find_file(entry, name)
     path = find_weights(name)
     if path.is_dir():
-        raise FerlError(
-            f"{path} is a folder: `ferl export {path} mine.onnx` makes a file of a run, then take mine.onnx"
-        )
+        export = f"ferl export {shlex.quote(str(path))} mine.onnx"
+        raise FerlError(f"{path} is a folder: `{export}` makes a file of a run, then take mine.onnx")
     if not path.is_file():
         raise FerlError(f"there is no model {source}{meant_weights(name)}")
     if path.suffix != ".onnx":
-        raise FerlError(f"{path} is no ONNX file: write one by `ferl export {source}`")
+        raise FerlError(f"{path} is no ONNX file: write one by `ferl export {shlex.quote(str(source))}`")
     return path
 
 

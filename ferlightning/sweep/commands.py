@@ -1,5 +1,6 @@
 """``ferl sweep``: run a search on this machine."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
     folder = Path(out or Path("runs", "sweeps", Path(file).stem))
     search = Search(wanted, folder, wanted.total(trials))
     if signum := search.run(workers):
-        print(f"Stopped. To go on: ferl sweep {file} --out={folder}", flush=True)
+        print(f"Stopped. To go on: ferl sweep {shlex.quote(str(file))} --out={shlex.quote(str(folder))}", flush=True)
         raise SystemExit(128 + signum)
     report(search)
     outputs = [trial.user_attrs.get(OUTPUT) for trial in search.trials()]

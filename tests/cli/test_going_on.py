@@ -73,7 +73,7 @@ def test_a_run_that_has_taken_all_its_steps_says_so(ferl: Ferl, capsys: pytest.C
         "run has finished its 2 steps: nothing is left to train. Raise --trainer.max_steps" in capsys.readouterr().out
     )
     ferl("fit", "--ckpt_path=run/checkpoints/last.ckpt", "--trainer.max_steps=1")
-    assert "run has finished its 1 steps (2 are done): nothing is left to train" in capsys.readouterr().out
+    assert "its 2 steps: nothing is left to train. Raise --trainer.max_steps above 2" in capsys.readouterr().out
     assert contents(Path("run")) == before
 
 
@@ -157,7 +157,7 @@ def test_a_finished_run_without_its_report_makes_it(run: Path, ferl: Ferl) -> No
 @pytest.mark.parametrize("word", ["--model.optimizer.lr=0.5", "--model.optimizer=SGD", "--model.scheduler=ConstantLR"])
 def test_another_optimizer_is_refused(word: str, run: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(ferl, capsys, "fit", f"--ckpt_path={run}/checkpoints/last.ckpt", "--trainer.max_epochs=2", word)
-    assert "--model." in error and "learning rate" in error and "--model.init_from" in error
+    assert "--model." in error and "learning rate" in error and "by --from in place of" in error
 
 
 def test_two_trainings_do_not_share_a_folder(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
@@ -477,7 +477,7 @@ def test_a_one_cycle_schedule_is_not_trained_beyond(ferl: Ferl, capsys: pytest.C
     assert "nothing is left to train. To train on, start a new run from these weights" in capsys.readouterr().out
     error = refused(ferl, capsys, *resumed, "--trainer.max_epochs=3")
     assert "the OneCycleLR of this run ends after 4 steps, and this training has 6 steps" in error
-    assert "--model.init_from=run/checkpoints/last.ckpt" in error
+    assert "--from=run/checkpoints/last.ckpt" in error
     assert contents(Path("run")) == before
     more = ["--trainer.default_root_dir=more", "--trainer.max_epochs=1"]
     ferl("fit", "--model.init_from=run/checkpoints/last.ckpt", *words, *more)

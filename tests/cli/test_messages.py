@@ -102,6 +102,8 @@ def test_a_long_account_becomes_a_sentence(
         (["sweep", "p4_rndom"], "p4_random"),
         (["sweep", "p4_random", "--trial=3"], "trials"),
         (["components", "--slot=head"], "slot"),
+        (["new", "--part=loss", "mine"], "options come after the command: ferl new plugin ... --part=loss"),
+        (["bench", "--minutes=1", "run", "smoke"], "options come after the command: ferl bench run ... --minutes=1"),
         (["export", "--model=r", "m.onnx"], "model is a word, and no option: leave out --model="),
     ],
     ids=" ".join,

@@ -445,6 +445,16 @@ def test_the_command_prints_and_writes_what_it_found(folder: Path, capsys: pytes
     assert sorted(path.name for path in Path().iterdir()) == ["audit", "data"], "nothing else is left behind"
 
 
+def test_the_command_takes_options_of_the_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "--data.classes={happy: glad, sad: gloomy}"]
+    main(["data", "audit", *words])
+    assert "gloomy" in Path("audit/audit.txt").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["data", "inspect", *words])
+    assert "ferl data audit data '--data.classes={happy: glad, sad: gloomy}'" in capsys.readouterr().err
+
+
 def test_the_command_replaces_an_older_audit_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")

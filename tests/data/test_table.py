@@ -476,6 +476,16 @@ def test_two_tables_in_one_file_have_two_headers(tmp_path: Path) -> None:
     check(Table(str(tmp_path), size=8))
 
 
+def test_images_that_are_in_another_folder(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "far" / "away" / "faces")
+    table = tmp_path / "tables" / "labels.csv"
+    table.parent.mkdir()
+    table.write_text("path,label\n" + "".join(f"{name},{NAMES[i % 3]}\n" for i, name in enumerate(names)))
+    with pytest.raises(FerlError, match=r"labels.csv: none of its 18 images, such as 0.png, .* --data.images=FOLDER"):
+        Table(str(table)).prepare_data()
+    assert len(Table(str(table), images=str(tmp_path / "far")).raw.label) == 18
+
+
 def test_names_that_are_in_two_folders(tmp_path: Path) -> None:
     files = write_images(tmp_path / "b")
     for folder in ("train", "test"):

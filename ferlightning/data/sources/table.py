@@ -263,6 +263,11 @@ class Table(OwnImages):
             folder, by_name = _images_folder(home, names, own, by_hand)
             if folder or by_name:
                 break
+        if not (folder or by_name or any(_is_file(_find(self.images, row.cells["path"])) for row in rows)):
+            raise FerlError(
+                f"{table}: none of its {len(rows):,} images, such as {names[0][:200]}, is in "
+                f"{self.images.absolute()} or in a folder there. Name the folder that has them by --data.images=FOLDER"
+            )
         if folder != self.root.parent:
             self.folders.add(folder or self.images)
         if by_name:
