@@ -27,7 +27,7 @@ from ferlightning.cli.check import check
 from ferlightning.cli.commands import show_components
 from ferlightning.cli.configs import SUITES, SWEEPS, expand, find
 from ferlightning.cli.new import plugin
-from ferlightning.cli.recognize import _parser as recognize_parser
+from ferlightning.cli.recognize import parser as recognize_parser
 from ferlightning.cli.run_folder import go_on
 from ferlightning.cli.short import spell_out
 from ferlightning.data.commands import audit, inspect, verify

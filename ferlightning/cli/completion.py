@@ -7,11 +7,27 @@ from ferlightning.cli import index
 from ferlightning.cli.components import FILLED
 from ferlightning.cli.configs import CONFIGS, shipped
 from ferlightning.cli.main import COMMANDS, TRAINER_COMMANDS
+from ferlightning.cli.recognize import parser as recognize_parser
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS
 
 OTHERS = {"data": ("inspect", "audit", "verify", "align"), "bench": ("run", "report"), "new": ("plugin",)}
 """Commands of commands."""
+SPLIT_AT_EQUALS = """
+# bash takes --option=VALUE for three words, and the completion above for two.
+_ferl() {
+  local words=() i
+  for ((i = 0; i <= COMP_CWORD; i++)); do
+    [[ ${COMP_WORDS[i]} == "=" ]] || words+=("${COMP_WORDS[i]}")
+  done
+  [[ ${COMP_WORDS[COMP_CWORD]} == "=" ]] && words+=("")
+  COMP_WORDS=("${words[@]}")
+  COMP_CWORD=$((${#words[@]} - 1))
+  _shtab_ferl
+}
+complete -o bashdefault -F _ferl ferl
+"""
+"""Appended to the script of bash."""
 USAGE = 'usage: ferl completion SHELL, such as eval "$(ferl completion bash)"'
 
 
@@ -31,7 +47,7 @@ def completion(args: Sequence[str]) -> None:
     shells = ", ".join(shtab.SUPPORTED_SHELLS)
     if len(args) != 1 or args[0] not in shtab.SUPPORTED_SHELLS:
         raise FerlError(f"{USAGE}; SHELL is one of {shells}")
-    print(shtab.complete(_parser(), args[0]))
+    print(shtab.complete(_parser(), args[0]) + SPLIT_AT_EQUALS * (args[0] == "bash"))
 
 
 def _parser() -> ArgumentParser:
@@ -42,6 +58,10 @@ def _parser() -> ArgumentParser:
         command = commands.add_parser(name, help=line)
         if name in TRAINER_COMMANDS:
             _add_options(command, name)
+        elif name == "recognize":
+            for action in recognize_parser()._actions[1:]:  # without its --help, which each parser has
+                if action.option_strings:
+                    command._add_action(action)
         elif name in OTHERS:
             command.add_argument("command", choices=OTHERS[name])
     return parser

@@ -31,12 +31,12 @@ class _Parser(argparse.ArgumentParser):
         raise FerlError(f"{message}{hint}; `ferl recognize --help` shows the options")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(
         "ferl recognize", allow_abbrev=False, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find faces in pictures, folders, videos, cameras and streams, and tell what they express.",
     )  # fmt: skip
-    add = parser.add_argument
+    add = made.add_argument
     add(
         "sources", nargs="+", metavar="SOURCE", help="picture, folder, pattern, video, camera number, URL, or - (stdin)"
     )
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--end", type=_seconds, metavar="S", help="end a video at this second, or h:m:s")
     add("--batch", type=_positive, default=16, metavar="N", help="pictures whose faces are classified together (16)")
     add("--threads", type=_positive, default=1, metavar="N", help="threads of each network (1)")
-    return parser
+    return made
 
 
 def recognize(args: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def recognize(args: Sequence[str]) -> None:
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8; so they are JSON, too
-    options = _parser().parse_args(args)
+    options = parser().parse_args(args)
     options.threads = min(options.threads, os.cpu_count() or 1)
     if options.anonymize and not options.save and not options.show:
         raise FerlError("--anonymize hides faces in what is saved or shown: give --save=DIR, too")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,29 @@ main(["fit", "--help", "all"])
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--trainer.max_epochs" in done.stdout, "the whole help of fit is the last"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["fit", "--model.backbone", "=", "Res"], ["ResNet"]),
+        (["fit", "--config", "=", "quickstart", "--model.backbone", "Res"], ["ResNet"]),
+        (["recognize", "--anonymize", "="], ["box", "blur", "pixelate"]),
+        (["recognize", "--detector-"], ["--detector-path"]),
+    ],
+    ids=" ".join,
+)
+def test_bash_completes_the_values_of_options(
+    typed: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words as bash splits them, which is at = too."""
+    (tmp_path / "script").write_text(shown(["completion", "bash"], capsys))
+    asked = f"COMP_WORDS=(ferl {' '.join(typed)}); COMP_CWORD={len(typed)}"
+    call = "$(complete -p ferl | sed 's/.*-F //')"
+    program = f'. ./script; {asked}; {call}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == expected
 
 
 def test_a_shell_completes_options_and_parts(capsys: pytest.CaptureFixture[str]) -> None:
