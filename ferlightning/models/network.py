@@ -99,7 +99,7 @@ class Network(nn.Module):
         features = self.backbone(self._normalised(restored).contiguous(memory_format=torch.channels_last))
         width = self.backbone.out_features
         is_map = isinstance(features, Tensor) and features.ndim == 4 and features.shape[1] == width
-        _require(is_map, self.backbone, f"a tensor of the shape (N, {width}, H', W')")
+        _require(is_map, self.backbone, features, f"a tensor of the shape (N, {width}, H', W')")
         if self.frame_tokens:
             features = features.mean((2, 3), keepdim=True)
         d, h, w = features.shape[1:]
@@ -109,7 +109,7 @@ class Network(nn.Module):
         for stage in filter(None, (self.sequence, self.attention)):
             tokens, width = stage(tokens), stage.out_features
             is_tokens = isinstance(tokens, Tokens) and tokens.x.ndim == 3 and tokens.x.shape[2] == width
-            _require(is_tokens, stage, f"Tokens with x of the shape (B, L, {width})")
+            _require(is_tokens, stage, tokens, f"Tokens with x of the shape (B, L, {width})")
         logits, embedding = self.head(tokens)
         weights = self.attention.attention if self.attention else None
         for stage in filter(None, (self.sequence, self.attention)):
@@ -177,11 +177,15 @@ def spelled_names(network: nn.Module) -> list[str]:
     return as_written(network.class_names, spelling)  # type: ignore[arg-type]
 
 
-def _require(valid: bool, part: nn.Module, expected: str) -> None:
+def _require(valid: bool, part: nn.Module, given: object, expected: str) -> None:
     if not valid:
-        name = type(part).__name__
+        name, x = type(part).__name__, given.x if isinstance(given, Tokens) else given
+        what = (
+            f"{type(given).__name__} of the shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(given).__name__
+        )
         raise FerlError(
-            f"{name} did not give {expected}, as parts of its kind do: ferlightning.testing has their checks"
+            f"{name} did not give {expected}, as parts of its kind do, but {what}: "
+            "ferlightning.testing has their checks"
         )
 
 
