@@ -485,7 +485,7 @@ def test_data_without_copies_have_no_sheet_of_pairs(tmp_path: Path, monkeypatch:
     ("words", "message"),
     [
         (["audit"], "say what to look at"),
-        (["audit", "data", "--data=FER2013"], "say what to look at"),
+        (["audit", "data", "--data=FER2013"], "FER2013: not found; looked in data"),
         (["audit", "nowhere"], "no file or folder nowhere"),
         (["audit", "--data=FER2014"], "did you mean FER2013?"),
         (["audti", "data"], "audti"),
