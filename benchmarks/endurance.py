@@ -178,10 +178,11 @@ def times(kind: Kind, run: Path) -> tuple[float, float]:
 def killed(command: list[str], run: Path, temporary: Path, turn: int, rng: Random, seconds: tuple[float, float]) -> str:
     """Kill a training; return what was there then, or nothing if it had ended."""
     first, whole = seconds
-    wait = rng.uniform(0, first if turn == 0 else 0.9 * (whole - first))
-    late = rng.uniform(0, 0.02)  # into the writing of the file
+    trained = turn == 1 or (turn == 2 and rng.random() < 0.7)  # else the first checkpoint itself may be half written
+    wait = rng.uniform(0, 0.9 * (whole - first) if trained else first)
+    late = rng.choice([0.0, rng.uniform(0, 0.02)])  # into the writing of the file
     process = start(command, run, temporary)
-    until = time.monotonic() + wait if turn == 0 else 0.0
+    until = 0.0 if trained else time.monotonic() + wait
     while process.poll() is None:
         if not until and newest(run):
             until = time.monotonic() + wait
