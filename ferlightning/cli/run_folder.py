@@ -110,8 +110,8 @@ def choose(args: Sequence[str], checkpoint: str | None) -> tuple[Path, bool]:
         FerlError: the folder that is named holds a run, or several processes would choose one each.
     """
     if named := next(reversed(values(args, "trainer.default_root_dir")), None):
-        begun = last_checkpoint(Path(named))  # none if it was killed before its first epoch ended
-        if args[0] == "fit" and not checkpoint and begun and is_first():
+        starts = args[0] == "fit" and not checkpoint and is_first()
+        if starts and (begun := last_checkpoint(Path(named))):  # none if it was killed before its first epoch ended
             raise FerlError(
                 f"--trainer.default_root_dir: {named} holds a run already; choose another folder, or go on with that "
                 f"run by --ckpt_path={begun}, or by --ckpt_path={LAST}, which starts one, too"

@@ -223,8 +223,8 @@ class Classifier(LightningModule):
                 on_epoch=True, sync_dist=True,
             )  # fmt: skip
         if training:  # here, since Lightning does it after last.ckpt is there: a kill in between would lose the row
+            row = {name: value.item() for name, value in numbers.items()} | {"epoch": self.current_epoch}
             for logger in self.loggers:
-                row = {name: value.item() for name, value in numbers.items()} | {"epoch": self.current_epoch}
                 logger.log_metrics(row, self.global_step - 1)
                 logger.save()
         means.reset()
