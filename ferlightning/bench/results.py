@@ -66,9 +66,12 @@ class Result:
         return None if metric == "latency" else (self._number(f"{name}_low"), self._number(f"{name}_high"))
 
     def _number(self, name: str) -> float:
-        if not self.line.get(name):
-            raise FerlError(f"a line of the results has no {name}: it was cut short, or is of another version")
-        return float(self.line[name])
+        try:
+            return float(self.line.get(name) or "")
+        except ValueError:
+            raise FerlError(
+                f"a line of the results has no {name} that is a number: it was cut short, or is of another version"
+            ) from None
 
     @property
     def n(self) -> int:
@@ -263,6 +266,9 @@ def _check(line: dict[str, str]) -> None:
         square = confusion.shape == (len(classes),) * 2 and confusion.dtype.kind == "i"
         if not square or confusion.min() < 0 or confusion.sum() != int(line["n"]) or not confusion.any():
             raise ValueError("its confusion matrix is not one of its classes")
+        right = confusion.trace() / confusion.sum()
+        if line.get("accuracy") and abs(float(line["accuracy"]) - right) > 1e-6:  # it has eight digits
+            raise ValueError(f"its accuracy is {line['accuracy']}, but by its confusion matrix {right:.8f}")
         float(line["step_seconds"])
         if not isinstance(json.loads(line["notes"]), list) or not isinstance(json.loads(line["versions"]), dict):
             raise ValueError("its notes or versions are none")

@@ -174,6 +174,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ("column", "value", "said"),
     [
         ("accuracy", "nan", "its accuracy is nan"),
+        ("accuracy", "0.99", r"its accuracy is 0\.99, but by its confusion matrix 0\.6"),
         ("nll_high", "1e400", "its nll_high is 1e400"),
         ("n", "9", "confusion"),
         ("confusion", "[[-6,0,0],[0,0,0],[0,0,12]]", "confusion"),

@@ -97,6 +97,7 @@ PATHS = table(path=("0.png", "1.png"), label=("sad", "happy"), split=("train", "
 
 @fuzz
 @given(content=st.binary(max_size=200) | lines("emotion", "pixels", "Usage") | PIXELS | PIXELS.flatmap(spoilt))
+@example(content=b"emotion,pixel,0,\n1")
 def test_pixel_csv(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
     path.write_bytes(content)
