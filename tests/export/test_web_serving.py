@@ -1,7 +1,8 @@
-"""What docs/browser.md says of servers: its JavaScript and C++ run, its configuration of Triton is that of the file.
+"""What docs/browser.md says of servers: its code runs, its configuration of Triton is that of the file.
 
 The C++ needs the headers of ONNX Runtime, which are in no wheel: ``ORT_HEADERS`` names their folder, such as
 ``usr/include/onnxruntime`` of Debian 13's package ``libonnxruntime-dev``. The library is the one of the wheel.
+``TRITON_PYTHON`` names the Python of an environment with ``nvidia-pytriton`` and ``onnxruntime``.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.export.test_web_browser import RUNTIME_DIR
 NODE = shutil.which("node")
 COMPILER = shutil.which("c++")
 HEADERS = os.environ.get("ORT_HEADERS")
+TRITON = os.environ.get("TRITON_PYTHON")
 
 
 def block(beginning: str) -> str:
@@ -58,6 +60,24 @@ def test_cpp_gives_the_probabilities_of_python(tmp_path: Path) -> None:
     done = subprocess.run(["./face"], cwd=tmp_path, capture_output=True, text=True, check=True)
     expected = session().run(["probabilities"], {"image": np.zeros((1, 1, 48, 48), np.uint8)})[0][0]
     np.testing.assert_allclose([float(line) for line in done.stdout.split()], expected, atol=6e-4)  # three decimals
+
+
+@pytest.mark.skipif(not TRITON, reason="TRITON_PYTHON does not name a Python with nvidia-pytriton")
+def test_triton_gives_the_probabilities_of_python(tmp_path: Path) -> None:
+    (tmp_path / "small.onnx").write_bytes(find_weights("ferl-small.onnx").read_bytes())
+    client = re.sub("(?m)^face = .*", "face = np.load('faces.npy')", block("import numpy as np\nimport tritonclient"))
+    wait = "from pytriton.client import ModelClient\nModelClient('localhost', 'ferl-small').wait_for_model(60)\n"
+    ask = [TRITON, "-c", wait + client.replace("print(", "np.save('answer.npy', ")]
+    with subprocess.Popen([TRITON, "-c", block("import numpy as np\nimport onnxruntime")], cwd=tmp_path) as server:
+        try:
+            for n in (1, 7, 64):
+                faces = np.random.default_rng(n).integers(0, 256, (n, 1, 48, 48), np.uint8)
+                np.save(tmp_path / "faces.npy", faces)
+                subprocess.run(ask, cwd=tmp_path, check=True, timeout=120)
+                expected = session().run(["probabilities"], {"image": faces})[0]
+                np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+        finally:
+            server.terminate()
 
 
 def test_the_configuration_of_triton_is_that_of_the_file() -> None:
