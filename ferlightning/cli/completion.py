@@ -1,18 +1,26 @@
 """``ferl completion bash``: a script by which a shell completes commands, options and names of parts."""
 
+import ast
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 
 from ferlightning.cli import index
 from ferlightning.cli.components import FILLED
-from ferlightning.cli.configs import CONFIGS, shipped
+from ferlightning.cli.configs import CONFIGS, SUITES, SWEEPS, shipped
 from ferlightning.cli.main import COMMANDS, TRAINER_COMMANDS
 from ferlightning.cli.recognize import parser as recognize_parser
 from ferlightning.errors import FerlError
 from ferlightning.plugins import SLOTS
 
-OTHERS = {"data": ("inspect", "audit", "verify", "align"), "bench": ("run", "report"), "new": ("plugin",)}
-"""Commands of commands."""
+FUNCTIONS = {
+    "data inspect": "data.commands.inspect", "data audit": "data.commands.audit", "data verify": "data.commands.verify",
+    "data align": "deploy.align.align", "bench run": "bench.runner.run", "bench report": "bench.report.report",
+    "new plugin": "cli.new.plugin", "compare": "bench.compare.print_comparison", "sweep": "sweep.commands.sweep",
+    "export": "export.commands.export", "components": "cli.commands.show_components",
+}  # fmt: skip
+"""What the commands that are plain functions call."""
+SHIPPED = {"bench run": SUITES, "sweep": SWEEPS}
+"""Folder of the files that a command knows by name."""
 SPLIT_AT_EQUALS = """
 # bash takes --option=VALUE for three words, and the completion above for two.
 _ferl() {
@@ -56,15 +64,30 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers()
     for name, line in COMMANDS.items():
         command = commands.add_parser(name, help=line)
+        parts = {key.removeprefix(name).strip(): key for key in FUNCTIONS if key.split()[0] == name}
         if name in TRAINER_COMMANDS:
             _add_options(command, name)
         elif name == "recognize":
             for action in recognize_parser()._actions[1:]:  # without its --help, which each parser has
                 if action.option_strings:
                     command._add_action(action)
-        elif name in OTHERS:
-            command.add_argument("command", choices=OTHERS[name])
+        elif "" in parts:
+            _add_function(command, name)
+        elif parts:
+            below = command.add_subparsers()
+            for part, key in parts.items():
+                _add_function(below.add_parser(part, help=f"ferl {key}"), key)  # shtab leaves out those without help
     return parser
+
+
+def _add_function(parser: ArgumentParser, command: str) -> None:
+    """Options of a function, of which ``Literal`` tells the values; and the files that it knows by name."""
+    for name, option in index.function_options(f"ferlightning.{FUNCTIONS[command]}").items():
+        values = option.annotation.removeprefix("Literal")
+        several = list(index.parts("data")) if name == "data" else None
+        parser.add_argument(f"--{name}", choices=ast.literal_eval(values) if values != option.annotation else several)
+    if command in SHIPPED:
+        parser.add_argument("file", choices=sorted(shipped(SHIPPED[command])))
 
 
 def _add_options(parser: ArgumentParser, command: str) -> None:

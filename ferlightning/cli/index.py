@@ -115,6 +115,15 @@ def command_options(command: str) -> dict[str, Option]:
     return given
 
 
+def function_options(name: str) -> dict[str, Option]:
+    """Options of a function of ours, by its full name."""
+    module, _, called = name.rpartition(".")
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    tree = ast.parse(path.read_text("utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == called)
+    return _options(function, method=False)[0]
+
+
 @cache
 def _trainer() -> dict[str, dict[str, Option]]:
     """Options of the methods of Lightning's trainer, whose source is found without importing it."""
@@ -169,10 +178,10 @@ def _read(tree: ast.Module, module: str, source: _Source) -> None:
             source.parts[f"{module}.{node.name}"] = Part(node.name, module, line, bases, own, passed_on, abstract, doc)
 
 
-def _options(function: ast.FunctionDef) -> tuple[dict[str, Option], bool]:
-    """The options of a function, and whether it takes any others."""
+def _options(function: ast.FunctionDef, method: bool = True) -> tuple[dict[str, Option], bool]:
+    """The options of a function, or of a method without its ``self``, and whether it takes any others."""
     args = function.args
-    named = [*args.posonlyargs, *args.args][1:]  # without self
+    named = [*args.posonlyargs, *args.args][method:]
     defaults = [None] * (len(named) - len(args.defaults)) + list(args.defaults[-len(named) :] if named else [])
     found = zip([*named, *args.kwonlyargs], [*defaults, *args.kw_defaults], strict=True)
     described = {

@@ -79,6 +79,12 @@ main(["fit", "--help", "all"])
         (["fit", "--config", "=", "quickstart", "--model.backbone", "Res"], ["ResNet"]),
         (["recognize", "--anonymize", "="], ["box", "blur", "pixelate"]),
         (["recognize", "--detector-"], ["--detector-path"]),
+        (["export", "RUN", "--format", "=", "s"], ["safetensors"]),
+        (["data", "audit", "--data", "RAF"], ["RAFDB"]),
+        (["data", "align", "--up"], ["--upright"]),
+        (["compare", "RUN1", "RUN2", "--sh"], ["--shown"]),
+        (["bench", "run", "robust"], ["robustness"]),
+        (["new", "plugin", "mine", "--part", "atten"], ["attention"]),
     ],
     ids=" ".join,
 )
