@@ -22,7 +22,7 @@ from ferlightning.cli.run_folder import run_of, slurm_job
 from ferlightning.errors import FerlError
 from ferlightning.files import remove_unfinished
 
-OPTIMIZATION = ("optimizer", "scheduler", "scheduler_interval", "lr_scale", "decay_vectors")
+OPTIMIZATION = ("optimizer", "scheduler", "scheduler_interval", "warmup", "lr_scale", "decay_vectors")
 """Options of a model whose state is in a checkpoint, and would silently win."""
 
 

@@ -22,8 +22,8 @@ LIBRARIES = {
 LISTS = ("losses", "augment", "preprocess", "callbacks", "logger")
 """Keys that take several classes."""
 WARM_UP = (
-    "a configuration cannot give a scheduler others to run. For a warm-up: --model.scheduler=OneCycleLR "
-    "--model.scheduler.max_lr=0.01 --model.scheduler_interval=step"
+    "a configuration cannot give a scheduler others to run. A warm-up is an option of its own, before any schedule: "
+    "--model.warmup=EPOCHS --model.scheduler=CosineAnnealingLR"
 )
 
 HABITS = {
@@ -63,9 +63,7 @@ HABITS = {
     "model.optimizer.lr": "base_lr learning_rate lr lr0 max_lr",
     "model.optimizer.momentum": "momentum",
     "model.optimizer.weight_decay": "wd weight_decay",
-    "model.scheduler=OneCycleLR --model.scheduler.max_lr=0.01 --model.scheduler_interval=step": (
-        "num_warmup_steps warm_up warmup warmup_epochs warmup_iters warmup_ratio warmup_steps"
-    ),
+    "model.warmup=EPOCHS": "num_warmup_steps warm_up warmup warmup_epochs warmup_iters warmup_ratio warmup_steps",
     "model.scheduler=CosineAnnealingLR": "cos_lr lr_policy lr_scheduler lr_scheduler_type sched schedule scheduler",
     "name": "exp exp_name experiment project run_name",
     "seed_everything": "manual_seed random_seed seed",

@@ -71,6 +71,8 @@ class Classifier(LightningModule):
         optimizer: made over the trained parameters.
         scheduler: learning-rate schedule.
         scheduler_interval: when the schedule steps. ``ReduceLROnPlateau`` always steps after a validation.
+        warmup: epochs, or a fraction of one, in which the learning rate of any schedule rises evenly from 0. The log
+            has the rate of the schedule.
         lr_scale: name of a module or parameter, such as ``backbone`` or ``backbone.layers.0``, to factor of the
             learning rate of all below it; the longest name counts; 0 freezes, batch norm included.
         decay_vectors: whether weight decay, if the optimiser has any, reaches biases and batch norms, too.
@@ -100,6 +102,7 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        warmup: float = 0,
         lr_scale: dict[str, float] | None = None,
         decay_vectors: bool = True,
         frame_tokens: bool = False,
@@ -130,8 +133,8 @@ class Classifier(LightningModule):
             loss.for_classes(self.class_names)
         training: dict[str, Any] = {
             "class_counts": counts, "losses": list(losses), "optimizer": optimizer, "scheduler": scheduler,
-            "scheduler_interval": scheduler_interval, "lr_scale": lr_scale, "decay_vectors": decay_vectors,
-            "compile": compile, "cuda_graph": cuda_graph,
+            "scheduler_interval": scheduler_interval, "warmup": warmup, "lr_scale": lr_scale,
+            "decay_vectors": decay_vectors, "compile": compile, "cuda_graph": cuda_graph,
         }  # fmt: skip
         # Not described before it is saved: what cannot be written into a checkpoint can still be trained.
         self._made_of = {"network": network, "training": training}
@@ -139,6 +142,9 @@ class Classifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        if not 0 <= warmup < math.inf:
+            raise FerlError(f"model.warmup is {warmup}, expected a number of epochs from 0")
+        self.warmup = warmup
         self.lr_scale = lr_scale or {}
         self.decay_vectors = decay_vectors
         self.compile_forward = compile
@@ -277,6 +283,21 @@ class Classifier(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         cast(Means, self.means["train_means"]).update(self._logged, len(batch["label"]))
         self._fitting.gather(batch)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Update the parameters, in a warm-up at a part of the rate that the schedule says."""
+        done = epoch + (batch_idx + 1) / self.trainer.num_training_batches
+        if done >= self.warmup:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * done / self.warmup
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # from which schedules compute the next
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         if not self._has_gradients:

@@ -13,7 +13,7 @@ from tests.conftest import TINY
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("--config=warm.yaml", ["warm-up", "OneCycleLR"]),
+        ("--config=warm.yaml", ["warm-up", "--model.warmup=EPOCHS"]),
         ("--model.losses=[{class_path: CrossEntropy, init_args: {class_weights: even}}]", ["'inverse'", "float"]),
         ("--model.optimizer=AdmaW", ["model.optimizer", "AdamW"]),
         ("--trainer.callbacks+=EarlyStoping", ["trainer.callbacks", "EarlyStopping"]),
@@ -34,7 +34,7 @@ from tests.conftest import TINY
         ("--data.classes=[happy]", ["at least two names"]),
         ("--data.img_size=9", ["data has no option 'img_size' (did you mean --data.size?)"]),
         ("-b", ["no option -b (did you mean --data.batch_size?)"]),
-        ("--warmup_epochs=3", ["--model.scheduler=OneCycleLR", "--model.scheduler_interval=step"]),
+        ("--warmup_epochs=3", ["--model.warmup=EPOCHS"]),
         ("--model.learning_rate=1", ["did you mean --model.optimizer.lr?"]),
         ("--model.backbone=resnet18", ["--model.backbone=Timm --model.backbone.name=resnet18"]),
         ("--model.attention=none", ["--model.attention=null leaves it out"]),
@@ -53,7 +53,7 @@ from tests.conftest import TINY
         ("--model.scheduler.step_size=3", ["it is one of StepLR", "--model.scheduler=StepLR"]),
         ("--trainer.callbacks.patience=3", ["it is one of EarlyStopping", "--trainer.callbacks+=EarlyStopping"]),
         ("--config=unsaid.yaml", ["unsaid.yaml: model is None, expected its options"]),
-        ("--config=chained.yaml", ["warm-up", "OneCycleLR"]),
+        ("--config=chained.yaml", ["warm-up", "--model.warmup=EPOCHS"]),
         ("--config=never.yaml", ["model.scheduler.step_size is 0, expected a number from 1"]),
         ("--config=steps.yaml", ["model.scheduler.milestones is '1,2', expected a list"]),
         ("--model.backbone.channels=[a,b]", ["model.backbone.channels", "'a'", "int"]),

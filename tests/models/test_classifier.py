@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
@@ -346,6 +347,29 @@ def test_a_schedule_by_step_steps_by_step_in_a_fit() -> None:
     # Half of the cosine.
     assert rates(classifier)["head.classify.weight"] == pytest.approx(0.05)
     assert rates(classifier)["backbone.layers.0.weight"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_warm_up_scales_the_rates_of_any_schedule_and_leaves_the_schedule_alone(interval: Any) -> None:
+    """Of three steps an epoch, one and two thirds of an epoch are five steps; cosine's rates by its own formula."""
+    used: list[float] = []
+
+    class Told(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            done = super().step(closure)
+            used.append(self.param_groups[0]["lr"])
+            return done
+
+    schedule = partial(CosineAnnealingLR, T_max=STEPS)
+    fit(model(optimizer=partial(Told, lr=0.1), scheduler=schedule, scheduler_interval=interval, warmup=5 / 3), epochs=3)
+    ticks = [step if interval == "step" else step // 3 for step in range(9)]
+    cosine = [0.05 * (1 + math.cos(math.pi * tick / STEPS)) for tick in ticks]
+    assert used == pytest.approx([rate * min(1, (step + 1) / 5) for step, rate in enumerate(cosine)])
+
+
+def test_a_warm_up_below_zero_is_refused() -> None:
+    with pytest.raises(FerlError, match="model.warmup is -1"):
+        model(warmup=-1)
 
 
 def test_plateau_watches_validation() -> None:
