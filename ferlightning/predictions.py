@@ -15,6 +15,8 @@ from ferlightning.errors import FerlError, printable
 from ferlightning.files import replacing
 
 Array = NDArray[Any]
+REPLACED = ", in place of those that were there"
+"""Said of predictions that replace a file."""
 
 
 @dataclass(frozen=True, eq=False)

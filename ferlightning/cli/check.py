@@ -7,7 +7,7 @@ refuses, the parser would refuse too, seconds later.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +118,7 @@ class _Check:
     """Tracks what each slot holds."""
 
     def __init__(self, command: str) -> None:
+        self.command = command
         self.strict = True
         self.plugins = bool(installed())
         self.held: dict[str, Part | None] = {}
@@ -142,6 +143,10 @@ class _Check:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
         kinds = int | float | str | list | None if head == "trainer" else int | float | None
+        if "." in head and (top := head.partition(".")[0]) in ("trainer", *ROOTS):
+            self.fail(
+                f"{head!r} is one key; write its steps below each other, {top}: {{{head.partition('.')[2]}: ...}}"
+            )
         if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, kinds):
             first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
             self.fail(f"{head} is {value!r}, expected its options, such as {head}.{first}")
@@ -159,8 +164,14 @@ class _Check:
             groups = {"trainer": index.trainer_options(), **{root: self.options_of(root) or {} for root in ROOTS}}
             name = head.replace("-", "_")
             elsewhere = [f"--{group}.{name}" for group, options in groups.items() if name in options]
-            top = [*groups, "config", "from", *self.own]
+            top = [*groups, "config", *(["from"] if self.command == "fit" else []), *self.own]
             hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else meant(head, top)
+            if rest and re.match("no[-_]", head):
+                hint = f" (did you mean --{'.'.join((head[3:], *rest))}=false?)"
+            elif head == "from" and self.command != "fit":
+                hint = f"; ferl {self.command} takes the model as its first word, or by --ckpt_path"
+            elif head == self.command and isinstance(value, dict):
+                hint = "; it is the command: take this level out of the file"
             self.fail(f"there is no option {head!r}{hint}")
 
     def option(
@@ -169,9 +180,13 @@ class _Check:
         """Take in one option of the trainer or of a part."""
         if name not in known:
             hint = f"; give --{name}" if key == "trainer" and name in self.own else meant(name, known, key)
-            if key == "data" and hint.startswith(" (known"):
-                own = [part.name for part in index.parts("data").values() if name in (index.options(part) or {})]
-                hint = f"; {', '.join(own)} have it: choose one by class_path" if own else hint
+            own = [part.name for part in index.parts("data").values() if name in (index.options(part) or {})]
+            if key == "data" and own:
+                hint = f"; {', '.join(own)} have it: choose one by class_path"
+            if key == "data" and name == "size":  # of data that come in one size
+                hint = (
+                    "; these images have a size of their own: give --data.preprocess+=Resize --data.preprocess.size=N"
+                )
             self.fail(f"{key} has no option {name!r}{hint}")
         elif key == "model" and name in index.LINKED:
             self.fail(f"model.{name} comes from the data: choose classes by --data.classes")
@@ -191,6 +206,7 @@ class _Check:
             elif known is not None:
                 self.option(key, rest[0], rest[1:], value, known, append)
         elif isinstance(value, dict):
+            self.named(key, value, index.parts(slot.name))
             if "class_path" in value:
                 self.hold(key, slot, value["class_path"])
                 self.flat(key, value)
@@ -211,6 +227,21 @@ class _Check:
         """Look whether options of a class are beside its name."""
         if stray := {*value} - {"class_path", "init_args", "dict_kwargs"}:
             self.fail(f"{key}: {min(map(str, stray))!r} is beside class_path; options are below init_args")
+
+    def named(self, key: str, value: dict[str, Any], parts: Collection[str] | None = None) -> None:
+        """Look whether a class is named as other configurations do, such as Hydra's.
+
+        Args:
+            key: where the value is.
+            value: without a class_path, if it is.
+            parts: names of the classes that are meant then; None for any name.
+        """
+        for word in ("_target_", "class", "name", "type"):
+            made = value.get(word)
+            if "class_path" not in value and isinstance(made, str) and (parts is None or made in parts):
+                self.fail(
+                    f"{key}: a class is named by class_path, not by {word!r}, and its options are below init_args"
+                )
 
     def hold(self, key: str, slot: Slot, name: Any) -> None:
         """Put the part of a name into a slot; None makes it null."""
@@ -264,14 +295,19 @@ class _Check:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict) and "class_path" in one:  # such as an optimizer or a callback
                 self.flat(key, one)
+            elif isinstance(one, dict) and key in ("model.optimizer", "model.scheduler"):
+                self.named(key, one)
         words = re.findall(r"\w+", option.annotation)
+        if key == "trainer.accumulate_grad_batches" and isinstance(value, dict):
+            by_epoch = f"--trainer.callbacks.scheduling='{value}'"
+            self.fail(f"{key} is one number; by epoch: --trainer.callbacks+=GradientAccumulationScheduler {by_epoch}")
         kinds = [word for word in words if word not in ("None", "Optional", "Union")]
         if kinds and {*kinds} <= {"int", "float", "bool"}:
             if not _fits(value, kinds):
                 self.fail(f"{key} is {value!r}, expected {' or '.join(dict.fromkeys(kinds))}")
         elif LIST.fullmatch(option.annotation):
             if isinstance(value, str | int | float):
-                inside = ", ".join(part.strip() for part in str(value).split(","))
+                inside = ", ".join(part.strip() for part in str(value).strip("() ").split(","))
                 self.fail(f"{key} is {value!r}, expected a list; write [{inside}]")
         elif key in PATHS and self.strict and not (str(value) in REGISTRY or str(value).startswith("hf:")):
             for path in value if isinstance(value, list) else [value]:

@@ -75,6 +75,11 @@ def read(path: Path) -> dict[str, Any]:
         raise FerlError(f"{path} is not UTF-8, byte {error.start}; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        if "python/" in str(error.problem):
+            raise FerlError(
+                f"{path}, line {line}: tags such as !!python/tuple are not read, which could run code: write lists as "
+                "[8, 16], and classes by class_path"
+            ) from None
         raise FerlError(f"{path}, line {line}: {error.problem}; this is not YAML") from None
     except yaml.YAMLError as error:
         raise FerlError(f"{path}: {error}; this is not YAML") from None

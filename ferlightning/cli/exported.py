@@ -7,7 +7,7 @@ from ferlightning.cli.run_folder import choose, remove_if_empty
 from ferlightning.cli.words import options
 from ferlightning.errors import FerlError
 from ferlightning.images.decode import decode_image, list_images
-from ferlightning.predictions import Predictions, summary
+from ferlightning.predictions import REPLACED, Predictions, summary
 
 TAKEN = ("name", "trainer.default_root_dir", "quiet")
 
@@ -52,6 +52,7 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> Path:
         raise FerlError(f"ferl predict needs images; {what}")
     folder, made = choose(words, model)
     path = folder / "predictions.csv"
+    replaced = path.exists()
     try:
         found = recognizer.predict(faces)
         Predictions(names, found.class_names, found.probabilities).to_csv(path)
@@ -59,7 +60,7 @@ def predict(words: Sequence[str], model: str, places: Sequence[str]) -> Path:
     finally:
         if made:
             remove_if_empty(folder)
-    print(f"Predictions: {path}")
+    print(f"Predictions: {path}{REPLACED * replaced}")
     if unreadable:
         raise FerlError(f"{len(unreadable)} image(s) were left out: " + "; ".join(unreadable))
     return path

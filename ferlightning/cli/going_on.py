@@ -82,6 +82,11 @@ def check_schedule(options: Any, trainer: Trainer, steps: int, checkpoint: str |
         if given.get(key, 1) < 1:
             raise FerlError(f"model.scheduler.{key} is {given[key]}, expected a number from 1")
     of_training = str(given.get("monitor", "")).startswith("train/")
+    if name == "OneCycleLR" and (given.get("epochs") is None) != (given.get("steps_per_epoch") is None):
+        raise FerlError(
+            "model.scheduler: OneCycleLR reads epochs and steps_per_epoch together alone. Leave both out, and it is as "
+            "long as the training"
+        )
     if name == "ReduceLROnPlateau" and not trainer.limit_val_batches and not of_training:
         raise FerlError(
             "model.scheduler: ReduceLROnPlateau steps after validations, and trainer.limit_val_batches is 0: leave "

@@ -114,7 +114,9 @@ def _unknown(command: str) -> FerlError:
     from difflib import get_close_matches
 
     close = [words for words, called in CALLED.items() if command.lower() in called.split()]
-    close += [f"fit {command}"] if Path(command).exists() else get_close_matches(command, COMMANDS, 1)
+    if command.startswith("-"):
+        return FerlError(f"options come after the command: ferl fit ... {command}")
+    close += [f"fit {command}"] if command and Path(command).exists() else get_close_matches(command, COMMANDS, 1)
     hint = f"; did you mean ferl {close[0]}?" if close else f": the commands are {', '.join(COMMANDS)}"
     return FerlError(f"there is no command {command!r}{hint}")
 

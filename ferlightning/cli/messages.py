@@ -35,17 +35,19 @@ HABITS = {
     "data.augment+=CutMix": "cutmix cutmix_alpha",
     "data.augment+=Erase": "random_erase random_erasing reprob",
     "data.augment+=MixUp": "mixup mixup_alpha",
-    "data.batch_size": "b batch batch_size batchsize bs per_device_train_batch_size train_batch_size",
+    "data.batch_size": (
+        "auto_scale_batch_size b batch batch_size batchsize bs per_device_train_batch_size train_batch_size"
+    ),
     "data.classes": "class_names labels names nc num_classes num_labels",
     "data.color": "channels gray grayscale grey in_chans rgb",
-    "data.root": (
-        "data_dir data_path data_root datadir dataset dataset_dir dataset_name dataset_path path source train_dir"
-    ),
+    "data=NAME": "dataset dataset_name",
+    "data.root": "data_dir data_path data_root datadir dataset_dir dataset_path path source train_dir",
     "data.size": "image_size img_size imgsz input_size resolution size",
     "data.split": "split test_size val_ratio val_size val_split valid_ratio validation_split",
     "data.workers": "dataloader_num_workers j num_workers workers",
     "from=WEIGHTS": "finetune init init_from load load_from load_weights pretrained_weights start transfer weights",
     "model.backbone=NAME": "a arch architecture backbone encoder m model_name model_name_or_path net network",
+    "model.backbone=Timm --model.backbone.name=NAME": "timm timm_model",
     "model.backbone.pretrained": "pretrained",
     "model.compile=true": "torch_compile torchcompile",
     "model.cuda_graph": "cuda_graphs",
@@ -60,7 +62,7 @@ HABITS = {
     "model.losses=[FocalLoss]": "criterion loss loss_fn",
     "model.mirror=true": "tta",
     "model.optimizer=SGD": "opt optim optimizer",
-    "model.optimizer.lr": "base_lr learning_rate lr lr0 max_lr",
+    "model.optimizer.lr": "auto_lr_find base_lr learning_rate lr lr0 max_lr",
     "model.optimizer.momentum": "momentum",
     "model.optimizer.weight_decay": "wd weight_decay",
     "model.warmup=EPOCHS": "num_warmup_steps warm_up warmup warmup_epochs warmup_iters warmup_ratio warmup_steps",
@@ -68,18 +70,34 @@ HABITS = {
     "name": "exp exp_name experiment project run_name",
     "seed_everything": "manual_seed random_seed seed",
     "trainer.accelerator": "cpu cuda device no_cuda use_cuda use_gpu",
+    "trainer.accelerator=tpu": "tpu_cores tpus",
     "trainer.accumulate_grad_batches": "accum accumulate gradient_accumulation_steps iters_to_accumulate",
     "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss": "early_stop early_stopping patience",
-    "trainer.callbacks+=EMA": "ema ema_decay model_ema swa",
-    "trainer.default_root_dir": "log_dir logdir o out out_dir output output_dir outdir save save_dir save_path",
-    "trainer.devices": "gpu gpus local_rank n_gpu ngpu ngpus nproc nproc_per_node num_gpus world_size",
+    "trainer.callbacks+=EMA": "ema ema_decay model_ema stochastic_weight_avg swa",
+    "trainer.default_root_dir": (
+        "default_save_path log_dir logdir o out out_dir output output_dir outdir save save_dir save_path "
+        "weights_save_path"
+    ),
+    "trainer.detect_anomaly": "terminate_on_nan",
+    "trainer.devices": (
+        "auto_select_gpus gpu gpus ipus local_rank n_gpu ngpu ngpus nproc nproc_per_node num_gpus num_processes "
+        "world_size"
+    ),
+    "trainer.enable_checkpointing": "checkpoint_callback",
+    "trainer.enable_model_summary": "weights_summary",
+    "trainer.enable_progress_bar": "progress_bar progress_bar_refresh_rate show_progress_bar tqdm",
     "trainer.fast_dev_run=true": "debug dry_run smoke smoke_test",
     "trainer.gradient_clip_val": "clip clip_grad clip_grad_norm grad_clip max_grad_norm",
-    "trainer.log_every_n_steps": "log_every log_interval logging_steps print_freq",
+    "trainer.limit_train_batches": "overfit_pct train_percent_check",
+    "trainer.limit_val_batches": "val_percent_check",
+    "trainer.log_every_n_steps": (
+        "flush_logs_every_n_steps log_every log_interval logging_steps print_freq row_log_interval"
+    ),
     "trainer.max_epochs": "e ep epoch epochs max_epoch n_epochs niter num_epochs num_train_epochs",
     "trainer.num_nodes": "nnodes nodes",
-    "trainer.precision": "amp bf16 fp16 half mixed_precision use_amp",
-    "trainer.strategy": "ddp dist distributed multiprocessing_distributed",
+    "trainer.precision": "amp amp_backend amp_level bf16 fp16 half mixed_precision use_amp",
+    "trainer.strategy": "ddp dist distributed distributed_backend multiprocessing_distributed",
+    "trainer.use_distributed_sampler": "replace_sampler_ddp",
 }
 """By option here: what timm, torchvision's references, Transformers, Ultralytics and others call it."""
 _HABITS = {word: option for option, words in HABITS.items() for word in words.split()}
@@ -128,11 +146,18 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         return f"--{found[1]} has no value: give one, --{found[1]}=VALUE, or --{found[1]}=true if it is a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
         return f"{key}: {found[1]} is the name of several classes; give the full path of one: {found[2]}"
+    numbers = re.search(r"Subtypes: .*?<class '(float|int)'>", reasons)
+    if numbers and (value := re.search(r"Expected a dot import path string: (.+)", reasons)):
+        return f"{key} is {value[1]!r}, expected a number"
     if found := re.search(r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either", reasons):
         return unknown_part(key, found[1] or found[2], slot_of(key))
     if found := re.search(r"arguments? (?:is|are) required: (.+)", reasons):
         missing = re.sub(r"^(fit|validate|test|predict)\.", "", found[1])
-        return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing".removeprefix(": ")
+        if not key:
+            return f"{missing} is missing"
+        many = key.split(".")[-1] in LISTS
+        how = "" if many or "," in missing else f"; give it by --{key}.{missing}=VALUE, after --{key}=NAME"
+        return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing{how}"
     if "Dict must include a class_path" in reasons:
         name = "[NAME]" if key.split(".")[-1] in LISTS else "NAME"
         return f"{key} has no options before its class is chosen: give --{key}={name} first"
@@ -153,6 +178,14 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
         slot: that the key fills; None if it takes classes that are not parts, such as optimisers.
     """
     if slot is None:
+        called, given, options = name.partition("(")
+        if given:
+            first = options.partition("=")[0] if "=" in options else "lr"
+            return f"{key}: {name!r} is no class; give its options apart, --{key}={called} --{key}.{first}=VALUE"
+        module, _, last = name.rpartition(".")
+        if hasattr(sys.modules.get(module), last):  # the parser has imported it, to look at it
+            fits = LIBRARIES.get(key.split(".")[-1])
+            return f"{key}: {name} is no class that fits there{f'; see those of {fits}' if fits else ''}"
         names = getattr(sys.modules.get(LIBRARIES.get(key.split(".")[-1], "")), "__all__", [])
         path = LIBRARIES.get(key.split(".")[-1], "package.module")
         hint = _hint(name.rpartition(".")[2], names) or (
@@ -163,15 +196,16 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
     if name.lower() in ("none", "false", "no", "off", ""):
         return f"{key}: there is no part called {name!r}; --{key}=null leaves it out"
     if name in names or ("," in name and key.split(".")[-1] in LISTS):
-        return f"{key} is a list: give --{key}=[{name}], or --{key}+={name} to add to it"
+        return f"{key} is a list: give --{key}=[{name}], or --{key}+=[{name}] to add to it"
+    short = re.split("[./]", name)[-1]
+    if slot in ("backbone", "model") and (timms := next((x for x in (name, short) if _is_timms(x)), None)):
+        key = "model.backbone" if slot == "model" else key
+        return f"{key}: {timms} is one of timm's: give --{key}=Timm --{key}.name={timms}"
     if "." in name:
         return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
     kind = "data set, file or folder" if slot == "data" else "part"
     text = f"{key}: there is no {kind} called {name!r}{meant(name, names)}"
-    if slot in ("backbone", "model") and re.search(r"\d", name) and _is_timms(name):
-        key = "model.backbone" if slot == "model" else key
-        return f"{key}: {name} is one of timm's: give --{key}=Timm --{key}.name={name}"
     if elsewhere and slot == "model":
         return f"{text}. {name} is a {elsewhere[0]}: give --model.{elsewhere[0]}={name}"
     return text + (f". {name} is a {elsewhere[0]}." if elsewhere else ".") + " See `ferl components`"
@@ -180,6 +214,8 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
 def meant(name: str, known: Iterable[str], key: str = "") -> str:
     """Return a hint: what is called so elsewhere; the close names; or all names if they are few."""
     known, plain = list(known), name.replace("-", "_").lower()
+    if plain.startswith("no_") and (positive := plain.removeprefix("no_")) in known:
+        return f" (did you mean --{key}{'.' * bool(key)}{positive}=false?)"
     habit = _HABITS.get(plain) if plain not in known else None
     if habit and habit.partition("=")[0] != f"{key}.{plain}":  # of which some data sets have none
         return f" (did you mean --{habit}?)"
@@ -272,11 +308,13 @@ def _close(name: str, known: Iterable[str]) -> list[str]:
     """At most three close names, ignoring case; else those that contain the name."""
     short = {other.replace("-", "_").lower(): other for other in known}
     wanted = name.replace("-", "_").lower()
-    found = get_close_matches(wanted, short, 3) or [other for other in short if len(wanted) > 3 and wanted in other][:3]
+    found = get_close_matches(wanted, short, 3) or [other for other in short if len(wanted) > 2 and wanted in other][:3]
     return [short[other] for other in found]
 
 
 def _is_timms(name: str) -> bool:
+    if not re.search(r"\d", name):
+        return False
     import timm  # late, for a mistake alone
 
     return bool(timm.is_model(name))

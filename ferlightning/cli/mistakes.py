@@ -47,6 +47,8 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         return FerlError(
             "the images are too small for this network: give a larger --data.size, or a network that pools less"
         )
+    if "`val_check_interval`" in text:
+        return FerlError(f"trainer: {text.strip()}")
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return FerlError("memory ran out: give a smaller --data.batch_size, a smaller network, or fewer --data.workers")
     if re.search(r"gloo|NCCL|Connection (reset|closed) by peer", text):

@@ -1,6 +1,7 @@
 """Which number format a device is fast at."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,21 @@ def _enough(kind: str, devices: Any) -> bool:
 
 
 def check_devices(accelerator: str, devices: Any) -> None:
-    """Refuse more processes on a CPU than could work there.
+    """Refuse devices as torch writes them, a GPU where torch sees none, and more processes than a CPU could run.
 
     Raises:
-        FerlError: there are more than 16 for each processor.
+        FerlError: such as ``cuda:0``, or more than 16 processes for each processor.
     """
+    for key, value in (("accelerator", accelerator), ("devices", devices)):
+        found = re.fullmatch(r"(cuda|gpu|mps):?(\d*)", str(value))
+        if found and (found[2] or key == "devices"):
+            one = f" --trainer.devices=[{found[2]}]" if found[2] else ""
+            raise FerlError(f"trainer.{key} is {value!r}: give --trainer.accelerator={found[1]}{one}")
+    if accelerator in ("gpu", "cuda") and device(accelerator) == "cpu":
+        raise FerlError(
+            f"trainer.accelerator is {accelerator}, and torch finds no GPU here: install torch for your CUDA, or leave "
+            "the option out, which takes the CPU"
+        )
     most = PROCESSES * (os.cpu_count() or 1)
     if device(accelerator) == "cpu" and str(devices).isdigit() and int(devices) > most:
         raise FerlError(f"trainer.devices is {devices} on a CPU: this machine has processors for {most} at most")

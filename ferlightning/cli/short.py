@@ -18,6 +18,8 @@ from ferlightning.weights import REGISTRY
 
 FLAGS = ("--open", "--quiet", "--trust", "--help", "-h")
 """Options without a value."""
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015"
+"""A dash, and what pages and chats make of it."""
 WEIGHTS = (".ckpt", ".onnx", ".pt", ".pth", ".safetensors")
 NO_DATA = (
     "ferl fit: train on what? Without data it would train 30 epochs on drawn faces. Give your own, ferl fit FACES "
@@ -67,8 +69,8 @@ def spell_out(args: Sequence[str]) -> Spelled:
         raise FerlError(f"ferl {command} needs a trained model: ferl {command} RUN{what}, {MODEL}")
     runs = [Path(path, "checkpoints").is_dir() or path in REGISTRY for path in named[:2]]
     pictures = bool(named) and Path(named[0]).exists() and Path(named[0]).suffix not in WEIGHTS
-    if command == "predict" and runs == [False, True] and pictures:
-        raise FerlError(f"the model comes first: ferl predict {named[1]} {named[0]}")
+    if runs == [False, True] and pictures:
+        raise FerlError(f"the model comes first: ferl {command} {named[1]} {named[0]}")
     if named and not values(words, "ckpt_path"):
         model = checkpoint_in(named.pop(0))
         if model.endswith(".onnx"):
@@ -170,9 +172,10 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         if not words:  # else mistakes are told first
             raise FerlError(NO_DATA)
         return words
-    if typed := next((place for place in places if re.match(r"[\w.]+=", place) and not Path(place).exists()), None):
-        hint = meant(typed.partition("=")[0], ()).removesuffix(" (known: none)")
-        raise FerlError(f"{typed!r} is no data set; options begin with two dashes{hint}")
+    options = [place for place in places if re.match(f"[{DASHES}\\w.]+=", place) and not Path(place).exists()]
+    if options:
+        hint = meant(options[0].partition("=")[0].lstrip(DASHES), ()).removesuffix(" (known: none)")
+        raise FerlError(f"{options[0]!r} is no data set; options begin with two dashes, --{hint}")
     if len(places) > 1:
         raise FerlError(f"ferl {command} takes one data set, not {' and '.join(places)}")
     place = places[0]

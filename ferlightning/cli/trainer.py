@@ -440,6 +440,9 @@ class FerlCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Leave the report of the run where it is, if this one is on other data, or of a changed model."""
+        split = "val" if self.command == "validate" else "test"
+        if not getattr(self.trainer, f"limit_{split}_batches"):
+            raise FerlError(f"trainer.limit_{split}_batches is 0, so there is nothing to report on: leave it out")
         if self.ckpt_path and run_of(self.ckpt_path) == self.run_folder and not self.named_folder:
             other = other_than_saved(self.words, self.saved or {})
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
@@ -452,8 +455,7 @@ class FerlCLI(LightningCLI):
         self.datamodule.check_training()
         if self.saved is not None:
             refuse_another_optimizer(self.config.fit.model.init_args, self.saved)
-        if self.trainer.accumulate_grad_batches < 1:
-            raise FerlError("trainer.accumulate_grad_batches is 0, expected a number from 1")
+        self._check_switches()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, BackboneFinetuning):
                 raise FerlError(
@@ -498,6 +500,24 @@ class FerlCLI(LightningCLI):
         if kept.exists():  # resumed: the new logger would delete what went before
             self.earlier_log = next(x for n in count(1) if not (x := kept.with_name(f"metrics.{n:03}.csv")).exists())
             kept.rename(self.earlier_log)
+
+    def _check_switches(self) -> None:
+        """Refuse options of the trainer that Lightning would take and leave without effect."""
+        trainer, given = self.trainer, self.config.fit.trainer
+        if trainer.accumulate_grad_batches < 1:
+            raise FerlError("trainer.accumulate_grad_batches is 0, expected a number from 1")
+        clip = given.gradient_clip_val
+        if clip is not None and clip < 0:
+            raise FerlError(f"trainer.gradient_clip_val is {clip}, expected a number above 0, or null")
+        if given.gradient_clip_algorithm is not None and clip is None:
+            raise FerlError("trainer.gradient_clip_algorithm clips nothing by itself: give --trainer.gradient_clip_val")
+        last = trainer.max_epochs
+        if given.min_epochs is not None and last not in (None, -1) and given.min_epochs > last:
+            raise FerlError(
+                f"trainer.min_epochs is {given.min_epochs}, and the training ends after {last}: give more max_epochs"
+            )
+        if self.config.fit.test_after_fit and not trainer.limit_test_batches:
+            raise FerlError("test_after_fit is asked for, and trainer.limit_test_batches is 0: leave one of them out")
 
     def _check_monitors(self, schedule: Any, logged: list[str]) -> None:
         """Refuse to monitor what is not logged, which shows after an epoch, or its worst value, which shows nowhere."""

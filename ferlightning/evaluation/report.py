@@ -27,7 +27,7 @@ from ferlightning.evaluation.provenance import provenance
 from ferlightning.evaluation.render import label_of, print_report, write_report
 from ferlightning.evaluation.restoration import FACES, restored_faces
 from ferlightning.evaluation.statistics import Array
-from ferlightning.predictions import require_numbers, summary, write_predictions
+from ferlightning.predictions import REPLACED, require_numbers, summary, write_predictions
 
 MISTAKES = 12
 """How many a report shows."""
@@ -88,10 +88,11 @@ class Report(Callback):
             path.parent.mkdir(parents=True, exist_ok=True)  # without a checkpoint the run folder is a new one
             known = None if (label < 0).all() else label
             classes = _class_names(trainer, pl_module)
+            replaced = path.exists()
             write_predictions(path, names, known, probs, classes)
             self.written = path
             print(summary(names, probs, classes))
-            print(f"Predictions: {path}")
+            print(f"Predictions: {path}{REPLACED * replaced}")
 
     def _collect(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         complete = isinstance(outputs, dict) and isinstance(batch, dict) and "logits" in outputs

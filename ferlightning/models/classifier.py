@@ -456,7 +456,7 @@ class Classifier(LightningModule):
         groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
         try:
             optimizer = self.optimizer(groups)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:  # the first of one that wraps another optimizer
             raise FerlError(f"model.optimizer cannot be made: {error}") from error
         if isinstance(optimizer, LBFGS | SparseAdam):
             wants = "all images in every step" if isinstance(optimizer, LBFGS) else "sparse gradients"

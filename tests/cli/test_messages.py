@@ -57,6 +57,34 @@ from tests.conftest import TINY
         ("--config=never.yaml", ["model.scheduler.step_size is 0, expected a number from 1"]),
         ("--config=steps.yaml", ["model.scheduler.milestones is '1,2', expected a list"]),
         ("--model.backbone.channels=[a,b]", ["model.backbone.channels", "'a'", "int"]),
+        ("--model.backbone.channels=(8,8)", ["write [8, 8]"]),
+        ("--model.losses+=CrossEntropy,FocalLoss", ["--model.losses+=[CrossEntropy,FocalLoss] to add"]),
+        ("--model.optimizer.lr=1e-3x", ["model.optimizer.lr is '1e-3x', expected a number"]),
+        ("--model.optimizer=SGD(lr=0.1)", ["--model.optimizer=SGD --model.optimizer.lr=VALUE"]),
+        ("--model.optimizer={name: SGD, lr: 0.1}", ["model.optimizer: a class is named by class_path, not by 'name'"]),
+        ("--model.backbone={type: ResNet}", ["model.backbone: a class is named by class_path, not by 'type'"]),
+        ("--model.backbone=timm.resnet18", ["give --model.backbone=Timm --model.backbone.name=resnet18"]),
+        ("--model.scheduler=CosineAnnealingLR", ["T_max is missing; give it by --model.scheduler.T_max=VALUE"]),
+        (
+            "--model.scheduler=timm.scheduler.CosineLRScheduler",
+            ["no class that fits there", "torch.optim"],
+        ),
+        ("--config=cycle.yaml", ["OneCycleLR reads epochs and steps_per_epoch together"]),
+        ("--config=tuple.yaml", ["tuple.yaml, line 1: tags such as !!python/tuple are not read", "[8, 16]"]),
+        ("--config=level.yaml", ["there is no option 'fit'; it is the command: take this level out"]),
+        ("--config=dotted.yaml", ["write its steps below each other, trainer: {max_epochs: ...}"]),
+        ("--trainer.logger=csv", ["CSVLogger"]),
+        ("--no-trainer.logger", ["did you mean --trainer.logger=false?"]),
+        ("--trainer.no_logger", ["did you mean --trainer.logger=false?"]),
+        ("--trainer.checkpoint_callback=false", ["did you mean --trainer.enable_checkpointing?"]),
+        ("--trainer.accumulate_grad_batches={0: 2}", ["GradientAccumulationScheduler --trainer.callbacks.scheduling="]),
+        ("--trainer.gradient_clip_val=-1", ["gradient_clip_val is -1"]),
+        ("--trainer.gradient_clip_algorithm=value", ["give --trainer.gradient_clip_val"]),
+        ("--trainer.min_epochs=99", ["min_epochs is 99, and the training ends after 30"]),
+        ("--trainer.accelerator=cuda:0", ["give --trainer.accelerator=cuda --trainer.devices=[0]"]),
+        ("--trainer.devices=cuda", ["give --trainer.accelerator=cuda"]),
+        ("\u2014-trainer.max_epochs=1", ["options begin with two dashes"]),
+        ("--dataset=FER2013", ["did you mean --data=NAME?"]),
     ],
 )
 def test_a_long_account_becomes_a_sentence(
@@ -70,9 +98,13 @@ def test_a_long_account_becomes_a_sentence(
     Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")
     Path("five.yaml").write_text("trainer: 5\n")
     Path("unsaid.yaml").write_text("model:\n")
+    Path("tuple.yaml").write_text("model: {backbone: {init_args: {channels: !!python/tuple [8, 8]}}}\n")
+    Path("level.yaml").write_text("fit: {trainer: {max_epochs: 1}}\n")
+    Path("dotted.yaml").write_text("trainer.max_epochs: 1\n")
     for name, options in {
         "chained": "ChainedScheduler", "never": "StepLR, init_args: {step_size: 0}",
         "steps": 'MultiStepLR, init_args: {milestones: "1,2"}',
+        "cycle": "OneCycleLR, init_args: {max_lr: 1, epochs: 9}",
     }.items():  # fmt: skip
         text = f"model: {{scheduler: {{class_path: torch.optim.lr_scheduler.{options}}}}}\n"
         Path(f"{name}.yaml").write_text(text)
@@ -91,6 +123,8 @@ def test_a_long_account_becomes_a_sentence(
     ("words", "expected"),
     [
         (["fitt"], "fit"),
+        (["--seed_everything=1", "fit"], "options come after the command: ferl fit ... --seed_everything=1"),
+        ([""], "there is no command '': the commands are"),
         (["data", "inspct", "x"], "inspect"),
         (["data", "inspect", "nowhere"], "nowhere"),
         (["data", "audit", "nowhere"], "nowhere"),
@@ -182,10 +216,14 @@ def test_what_was_not_foreseen_is_one_sentence_that_says_where_its_traceback_is(
     assert "Traceback (most recent call last)" in text and f'conftest.py", line {found[2]}' in text
 
 
-def test_an_optimizer_for_other_gradients_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("SparseAdam", "SparseAdam wants sparse gradients"), ("timm.optim.Lookahead", "model.optimizer cannot be made")],
+)
+def test_an_optimizer_for_others_than_parameters_and_dense_gradients_is_told(
+    name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--data=SyntheticFaces", *TINY, "--model.optimizer=SparseAdam"])
-    assert stop.value.code == 2 and "SparseAdam wants sparse gradients" in capsys.readouterr().err
+        main(["fit", "--data=SyntheticFaces", *TINY, f"--model.optimizer={name}"])
+    assert stop.value.code == 2 and expected in capsys.readouterr().err

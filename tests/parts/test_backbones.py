@@ -68,6 +68,29 @@ def test_a_timm_model_for_one_size_says_which() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "cells"), [("vit_tiny_patch16_224", 4), ("swin_tiny_patch4_window7_224", 2), ("levit_128s", 1)]
+)
+def test_a_timm_model_for_one_size_is_built_for_another(name: str, cells: int) -> None:
+    """Patches of 16 pixels, and strides of 32 and of 64 in all."""
+    backbone = Timm(1, name, img_size=64).eval()
+    assert backbone(torch.randn(2, 1, 64, 64)).shape == (2, backbone.out_features, cells, cells)
+    with pytest.raises(FerlError, match="is for images of 64 x 64 pixels, these have 48 x 48"):
+        backbone(torch.zeros(1, 1, 48, 48))
+
+
+@torch.no_grad()
+def test_a_stage_of_a_timm_model_is_chosen_by_its_index() -> None:
+    """The second stage of ResNet-18 has 64 channels at a fourth of the size, the last but one 256 at a sixteenth."""
+    for index, shape in ((1, (1, 64, 16, 16)), (-2, (1, 256, 4, 4))):
+        assert Timm(1, out_index=index).eval()(torch.randn(1, 1, 64, 64)).shape == shape
+    with pytest.raises(FerlError, match="out_index is 9, and resnet18 has 5 stages, 0 to 4, or -1"):
+        Timm(1, out_index=9)
+    with pytest.raises(FerlError, match="resnet18 is for images of any size: leave img_size out"):
+        Timm(1, img_size=64)
+
+
+@torch.no_grad()
 def test_timm_starts_from_a_local_file_folded_to_grey(tmp_path: Path) -> None:
     """timm sums the first convolution over the colours, so that a grey image gives what it gives as RGB."""
     original = timm.create_model("resnet10t", features_only=True, out_indices=(-1,)).eval()

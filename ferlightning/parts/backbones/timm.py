@@ -55,19 +55,25 @@ class Timm(Backbone):
         pretrained: true starts from timm's published weights, downloaded on first use; a path, from the weights in that
             file (safetensors or torch).
         drop_path_rate: stochastic depth of models that have it, in [0, 1).
+        img_size: height and width of the images that a model is built for which is bound to a size, such as ``vit_*``
+            and ``swin_*``; published weights are adapted. None: that of its weights.
+        out_index: which stage is taken, of the ``feature_info`` of the model; -1 is the last.
 
     Raises:
         FerlError: timm cannot build the model or get its weights; the images are not of the size that the model is for.
     """
 
     def __init__(
-        self, in_channels: int, name: str = "resnet18", pretrained: bool | str = False, drop_path_rate: float = 0.0
-    ) -> None:
+        self, in_channels: int, name: str = "resnet18", pretrained: bool | str = False, drop_path_rate: float = 0.0,
+        img_size: int | None = None, out_index: int = -1,
+    ) -> None:  # fmt: skip
         super().__init__()
         from timm import create_model, list_models  # late: importing timm takes seconds
 
         # Not every model takes drop_path_rate, so it is passed only when asked for.
         options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        if img_size is not None:
+            options["img_size"] = img_size
         if isinstance(pretrained, str):
             if not Path(pretrained).is_file():
                 raise FerlError(f"Timm: pretrained: there is no file {pretrained}")
@@ -79,7 +85,7 @@ class Timm(Backbone):
                     pretrained=bool(pretrained),
                     in_chans=in_channels,
                     features_only=True,
-                    out_indices=(-1,),
+                    out_indices=(out_index,),
                     **options,
                 )
         except OSError as error:  # what the Hub's client and the file system raise
@@ -87,7 +93,16 @@ class Timm(Backbone):
                 f"Timm: cannot get the weights of {name!r}: {' '.join(str(error).split())} Download them where there "
                 "is internet and give their file as pretrained=FILE, or set pretrained=false"
             ) from error
+        except (AssertionError, IndexError) as error:
+            stages = len(create_model(name, features_only=True).feature_info)
+            raise FerlError(
+                f"Timm: out_index is {out_index}, and {name} has {stages} stages, 0 to {stages - 1}, or -1 for the last"
+            ) from error
         except (RuntimeError, TypeError, ValueError) as error:
+            if img_size is not None and "img_size" in str(error):
+                raise FerlError(
+                    f"Timm: {name} is for images of any size: leave img_size out, and give data.size"
+                ) from None
             plain = name.rpartition("/")[2].lower()
             close = get_close_matches(plain, list_models(), n=3, cutoff=0.75)
             hint = f" (did you mean {' or '.join(close)}?)" if close and name not in close else ""
@@ -102,14 +117,15 @@ class Timm(Backbone):
         info: Any = self.model.feature_info
         config: Any = self.model.pretrained_cfg
         self.out_features = info.channels()[-1]
-        self.name, self.size = name, config["input_size"][1:] if config.get("fixed_input_size") else None
+        bound = (img_size, img_size) if img_size else config["input_size"][1:]
+        self.name, self.size = name, bound if config.get("fixed_input_size") else None
 
     def forward(self, images: Tensor) -> Tensor:
         if self.size and images.shape[2:] != self.size:
             (height, width), found = self.size, " x ".join(map(str, images.shape[2:]))
             raise FerlError(
                 f"Timm: {self.name} is for images of {height} x {width} pixels, these have {found}: set "
-                f"data.size={height}, or choose a model for any size, such as resnet18"
+                f"data.size={height}, or build it for another by model.backbone.img_size={images.shape[2]}"
             )
         features: Tensor = self.model(images)[0]
         # Models with channels last, such as Swin, say so in their feature info.
