@@ -19,6 +19,7 @@ from torch import Tensor
 from ferlightning import checkpoint
 from ferlightning.bench.compare import Comparison, by_place
 from ferlightning.bench.compare import compare as compare_folders
+from ferlightning.cli import index
 from ferlightning.cli.components import Component
 from ferlightning.cli.components import components as every_component
 from ferlightning.cli.configs import expand
@@ -298,6 +299,8 @@ def fit(
     if isinstance(model, FaceData):
         raise FerlError(f"fit: the first argument, {type(model).__name__}, is a data set; did you mean fit(data=...)?")
     if isinstance(model, str):
+        if model in index.parts("backbone"):
+            raise FerlError(f"fit: {model} is a backbone: give options of Classifier, {{'backbone': {model!r}}}")
         given.insert(0, f"--config={model}")
     elif model is not None:
         options = describe(model)

@@ -182,6 +182,7 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "two classes": lambda: ferl.from_arrays(np.zeros((4, 9, 9), np.uint8), [0, 0, 0, 0]),
         r"write one colour picture as \(H, W, 3\)": lambda: ferl.prepare(network, np.zeros((3, 48, 48), np.uint8)),
         "partial\\(SyntheticFaces": lambda: ferl.fit(data=SyntheticFaces()),
+        r"ResNet is a backbone: give options of Classifier, \{'backbone': 'ResNet'\}": lambda: ferl.fit("ResNet"),
         "by from_arrays": lambda: ferl.fit(data=grey),
         "expected a list of options": lambda: ferl.test("ferl-small", words="--data=FER2013"),  # type: ignore[arg-type]
         "is no plain value": lambda: ferl.fit(data="SyntheticFaces", callbacks=[object()]),

@@ -6,11 +6,12 @@ Rows and columns are lists of ``ferl`` arguments: a suite can say what the comma
 import json
 import re
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -252,6 +253,7 @@ def read_suite(path: Path) -> Suite:
             raise FerlError(f"{path}: {where}: the list is empty; give at least one number, or leave the key out")
         if twice := [n for n in numbers if numbers.count(n) > 1]:
             raise FerlError(f"{path}: {where}: {twice[0]} is given twice; each cell is trained once")
+    _refuse_own_options(path, suite)
     names = [row.name for row in suite.rows]
     columns, tests = [column.name for column in suite.columns], [test.name for test in suite.tests]
     for kind, found in (("rows", names), ("columns", columns), ("tests", tests)):
@@ -269,9 +271,26 @@ def read_suite(path: Path) -> Suite:
             raise FerlError(
                 f"{path}: row {row.name!r} claims {unclear.pop()!r}; the measures are {', '.join(get_args(Measure))}"
             )
+        for claim in (row.claims(column) for column in columns):
+            shares = {measure: value for measure, value in claim.items() if measure not in ("loss", "latency")}
+            if wrong := [value for value in shares.values() if not 1 < value <= 100]:
+                raise FerlError(f"{path}: row {row.name!r} claims {wrong[0]:g}; claims are in percent, such as 71.2")
         if unknown := {*row.also, *row.claimed} - {*columns}:
             raise FerlError(f"{path}: row {row.name!r} names {unknown.pop()!r}, which is not a column of this suite")
     return suite
+
+
+def _refuse_own_options(path: Path, suite: Suite) -> None:
+    """Refuse arguments that the suite gives to every cell itself, after all others: they would be without effect."""
+    given = [("rows", x.name, [*x.args, *(x.pretrain or []), *chain(*x.also.values())]) for x in suite.rows]
+    given += [("columns", x.name, x.args) for x in suite.columns]
+    given += [("budgets", name, x.args) for name, x in suite.budgets.items()]
+    keys = {"--seed_everything": "seeds", "--trainer.default_root_dir": "--out", "--data.fold": "folds"}
+    folded = any(column.folds for column in suite.columns)
+    for kind, name, args in given:
+        for option in (word.partition("=")[0] for word in args):
+            if option in keys and (option != "--data.fold" or folded):
+                raise FerlError(f"{path}: {kind}, {name}: {option} in args has no effect; give it by {keys[option]}")
 
 
 def parse_suite(values: Any) -> Suite:
@@ -294,13 +313,34 @@ def parse_suite(values: Any) -> Suite:
     return Suite(**vars(parser.instantiate_classes(parser.parse_object(whole))))
 
 
-def _check_keys(entry: Any, kind: type, where: str) -> None:
-    known = [field.name for field in fields(kind)]
-    for key in entry if isinstance(entry, dict) else ():
+def _check_keys(entry: Any, kind: Any, where: str) -> None:
+    """Look for what the parser would answer at length: keys that are unknown or missing, and values of another kind."""
+    known = {field.name: field for field in fields(kind)}
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: {entry!r} stands for no keys; the keys are {', '.join(known)}")
+    for key, value in entry.items():
         if key not in known:
             close = get_close_matches(str(key), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
             raise ValueError(f"{where}: there is no key {key!r}; {hint}")
+        options = get_args(known[key].type) if isinstance(known[key].type, UnionType) else (known[key].type,)
+        if get_origin(known[key].type) is dict and not isinstance(value, dict):
+            raise ValueError(f"{where}: {key} is {value!r}, expected names with values, such as {{A: ...}}")
+        if key == "claimed" and (odd := [x for x in value.values() if not isinstance(x, int | float | dict)]):
+            raise ValueError(
+                f"{where}: claimed has {odd[0]!r}, expected percent, such as 71.2, or measures with theirs"
+            )
+        item = next((get_args(x)[0] for x in options if get_origin(x) is list), None)
+        if item is None or (value is None and NoneType in options):
+            continue
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: {key} is {value!r}, expected a list, such as [{value}]")
+        odd = [x for x in value if item in (str, int) and (not isinstance(x, item) or isinstance(x, bool))]
+        if odd:
+            raise ValueError(f"{where}: {key} has {odd[0]!r}, expected {'text' if item is str else 'whole numbers'}")
+    for key, field_ in known.items():
+        if key not in entry and field_.default is MISSING and field_.default_factory is MISSING:
+            raise ValueError(f"{where}: the key {key!r} is missing")
 
 
 def cells(suite: Suite, budget: Budget, out: Path) -> list[Cell]:

@@ -362,6 +362,8 @@ def _absent(key: str, path: Path) -> str:
             f"data.root: looked in {path}{where}, which does not exist. Give the folder of the data by --data.root, or "
             "by the environment variable FERL_DATA"
         )
+    if address := re.match(r"(https?|s3|gs):/", str(path)):
+        return f"--{key.split()[0]}: {address[0]}/... is an address: fetch the file first, then give its path"
     photos = key.startswith("data.predict_folder")
     close = meant_weights(str(path)) if key in ("ckpt_path", "model.init_from") and path.parent == Path() else ""
     return f"--{key.split()[0]}: there is no {'folder' if photos else 'file'} {path}{close}"

@@ -146,6 +146,9 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         return f"--{found[1]} has no value: give one, --{found[1]}=VALUE, or --{found[1]}=true if it is a switch"
     if found := re.search(r"Multiple subclasses with name (\S+)\. .*?: (.+)\.", reasons):
         return f"{key}: {found[1]} is the name of several classes; give the full path of one: {found[2]}"
+    given = r"(?:Namespace\(class_path='([^']+)'.*|([\w.]+))$"
+    if found := re.search(rf"expects a function or a callable class: .*?Got value: {given}", reasons, re.MULTILINE):
+        return unknown_part(key, found[1] or found[2], slot_of(key))
     numbers = re.search(r"Subtypes: .*?<class '(float|int)'>", reasons)
     if numbers and (value := re.search(r"Expected a dot import path string: (.+)", reasons)):
         return f"{key} is {value[1]!r}, expected a number"
@@ -155,8 +158,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         missing = re.sub(r"^(fit|validate|test|predict)\.", "", found[1])
         if not key:
             return f"{missing} is missing"
-        many = key.split(".")[-1] in LISTS
-        how = "" if many or "," in missing else f"; give it by --{key}.{missing}=VALUE, after --{key}=NAME"
+        given = "." in key and "," not in missing and key.split(".")[-1] not in LISTS
+        how = f"; give it by --{key}.{missing}=VALUE, after --{key}=NAME" if given else ""
         return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing{how}"
     if "Dict must include a class_path" in reasons:
         name = "[NAME]" if key.split(".")[-1] in LISTS else "NAME"
@@ -202,7 +205,12 @@ def unknown_part(key: str, name: str, slot: str | None) -> str:
         key = "model.backbone" if slot == "model" else key
         return f"{key}: {timms} is one of timm's: give --{key}=Timm --{key}.name={timms}"
     if "." in name:
-        return f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
+        if hasattr(sys.modules.get(name.rpartition(".")[0]), short):
+            return f"{key}: {name} is no {index.base(slot)} of ours or of a plug-in{meant(short, names)}"
+        return (
+            f"{key}: there is no class {name!r} to import, neither in an installed package nor in the working folder"
+            + _hint(short, names)
+        )
     elsewhere = [other for other in SLOTS if other != slot and name in part_names(other)]
     kind = "data set, file or folder" if slot == "data" else "part"
     text = f"{key}: there is no {kind} called {name!r}{meant(name, names)}"
@@ -268,6 +276,7 @@ def _kind(kind: str) -> str:
         "dict": "a mapping, such as {a: b}",
         "collections.abc.Sequence": "a list, such as [a,b]",
         "collections.abc.Iterable": "a list, such as [a,b]",
+        "list": "a list, such as [a,b]",
         "tuple": "a list, such as [a,b]",
     }.get(kind, kind)
 

@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
     EarlyStopping,
+    GradientAccumulationScheduler,
     LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
@@ -119,6 +120,10 @@ ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", 
 """Arguments of one command; a saved configuration serves the others too."""
 
 
+class OtherCheckpoint(ModelCheckpoint):
+    """A ``ModelCheckpoint`` of a user beside ours: by its name, a checkpoint tells the states of the two apart."""
+
+
 class SaveConfig(SaveConfigCallback):
     """Gives the resolved configuration to the report; a fit's also to run folder, checkpoints and loggers."""
 
@@ -151,7 +156,7 @@ class SaveConfig(SaveConfigCallback):
         """Let a moved run find its best epoch, which Lightning knows by the old path, and take a new patience."""
         now, states = Path(trainer.default_root_dir, "checkpoints"), checkpoint.get("callbacks", {})
         for name, state in [*states.items()]:
-            if not name.startswith("ModelCheckpoint"):
+            if not isinstance(state, dict) or "best_model_path" not in state:
                 continue
             if (now / Path(state["best_model_path"]).name).exists():
                 states[name] = _moved(state, str(state["dirpath"]), str(now))
@@ -333,7 +338,19 @@ class FerlCLI(LightningCLI):
         }  # fmt: skip
         off = {kind for kind, switch in switches.items() if switch in (False, [])}
         missing = {*KINDS} - {_kind(callback) for callback in given} - off
-        ours = self._parser(self.command).get_defaults().trainer.callbacks if missing else []
+        ours = self._parser(self.command).get_defaults().trainer.callbacks
+        kept = [x for x in given if _kind(x) is ModelCheckpoint]
+        if self.command == "fit" and kept and ModelCheckpoint not in off:
+            # Without best.ckpt and last.ckpt in its folder a run could be neither tested nor gone on with.
+            files = {x.init_args.get("filename") for x in kept}
+            added = [x for x in ours if _kind(x) is ModelCheckpoint and x.init_args.filename not in files]
+            chosen = next((x.init_args for x in kept if x.init_args.get("monitor")), None)
+            if chosen and added and added[0].init_args.filename == "best":
+                added[0].init_args.monitor, added[0].init_args.mode = chosen.monitor, chosen.mode
+            for x in kept:
+                if x.init_args.get("filename") not in ("best", "last") and x.class_path.startswith("lightning."):
+                    x.class_path = f"{OtherCheckpoint.__module__}.{OtherCheckpoint.__name__}"
+            given = [*added, *given]
         trainer.callbacks = [x for x in ours if _kind(x) in missing] + [x for x in given if _kind(x) not in off]
 
     def _choose_precision(self) -> None:
@@ -506,6 +523,12 @@ class FerlCLI(LightningCLI):
         trainer, given = self.trainer, self.config.fit.trainer
         if trainer.accumulate_grad_batches < 1:
             raise FerlError("trainer.accumulate_grad_batches is 0, expected a number from 1")
+        steps = [x for x in trainer.callbacks if isinstance(x, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+        if steps and trainer.accumulate_grad_batches > 1:
+            raise FerlError(
+                "trainer.accumulate_grad_batches and GradientAccumulationScheduler both say how many batches make a "
+                "step: leave one of them out"
+            )
         clip = given.gradient_clip_val
         if clip is not None and clip < 0:
             raise FerlError(f"trainer.gradient_clip_val is {clip}, expected a number above 0, or null")
@@ -521,7 +544,11 @@ class FerlCLI(LightningCLI):
 
     def _check_monitors(self, schedule: Any, logged: list[str]) -> None:
         """Refuse to monitor what is not logged, which shows after an epoch, or its worst value, which shows nowhere."""
-        monitors = [("trainer.callbacks", type(x).__name__, vars(x)) for x in self.trainer.callbacks]  # type: ignore[attr-defined]
+        called = {OtherCheckpoint: ModelCheckpoint.__name__}
+        monitors = [
+            ("trainer.callbacks", called.get(type(x), type(x).__name__), vars(x))
+            for x in self.trainer.callbacks  # type: ignore[attr-defined]
+        ]
         if schedule is not None:
             monitors.append(("model.scheduler", schedule.class_path.rpartition(".")[2], schedule.get("init_args", {})))
 

@@ -114,16 +114,22 @@ class Classifier(LightningModule):
     ) -> None:
         super().__init__()
         network: dict[str, Any] = {
-            "class_names": list(class_names), "backbone": backbone, "head": head, "restorer": restorer,
+            "class_names": class_names, "backbone": backbone, "head": head, "restorer": restorer,
             "sequence": sequence, "attention": attention, "pixel_mean": list(pixel_mean),
             "pixel_std": list(pixel_std), "frame_tokens": frame_tokens,
             "normalise_each": normalise_each,
         }  # fmt: skip
         self.network = Network(**network)
+        network["class_names"] = self.network.class_names
         k = len(self.class_names)
         counts = [1] * k if class_counts is None else list(class_counts)
+        if not isinstance(losses, Sequence) or not all(map(callable, losses)):
+            raise FerlError(f"model.losses is {losses!r:.80}, expected a list of classes, such as [CrossEntropy]")
         if not losses:
             raise FerlError("model.losses is empty: give at least one, such as [CrossEntropy]")
+        for made, name in ((optimizer, "optimizer"), (scheduler, "scheduler")):
+            if made is not None and not callable(made):
+                raise FerlError(f"model.{name} is {made!r:.80}, expected a class, or a functools.partial of one")
         self.losses = nn.ModuleList(loss(self.network.head.embed_features, counts) for loss in losses)
         for loss in cast(Sequence[Loss], self.losses):
             if not 0 <= loss.weight < math.inf:
@@ -580,6 +586,12 @@ class Classifier(LightningModule):
                 f"model.init_from: no parameter of {path} has the name and shape of one of this model. Its names begin "
                 f"like {next(iter(stored), 'nothing')!r}, those of this model like "
                 f"{own_name(next(name for name, _ in self.named_parameters()))!r}"
+            )
+        broken = [name for name, _ in self.named_parameters() if name in fitting and fitting[name].isnan().any()]
+        if broken:
+            raise FerlError(
+                f"model.init_from: {len(broken)} of the {len(fitting)} tensors of {path} that fit have values that are "
+                f"no numbers, such as {own_name(broken[0])}: its training has diverged; use an earlier file"
             )
         self.load_state_dict(fitting, strict=False)
         left = sorted({".".join(own_name(name).split(".")[:2]) for name in set(own) - set(fitting)})

@@ -50,6 +50,15 @@ class Network(nn.Module):
         for name, part in (("backbone", backbone), ("head", head)):
             if not callable(part):
                 raise FerlError(f"model.{name} is {part!r}: a network needs one; name a part, it cannot be left out")
+        built = {"backbone": backbone, "head": head, "restorer": restorer, "sequence": sequence, "attention": attention}
+        for name, part in built.items():
+            if isinstance(part, nn.Module):  # it would be called on a number, which no module takes
+                raise FerlError(
+                    f"model.{name} is a {type(part).__name__} that is made already; give its class, or a "
+                    "functools.partial of it, since its widths come from the parts before it"
+                )
+        if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+            raise FerlError(f"class_names is {class_names!r}, expected a list of names, such as ['happy', 'sad']")
         self.class_names = list(class_names)
         self.frame_tokens = frame_tokens
         self.normalise_each = normalise_each

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 from ferlightning.errors import FerlError
@@ -35,6 +36,12 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
         raise FerlError(f"--workers is {workers}, expected at least 1")
     wanted = read(Path(file))
     _check_goal(wanted.metric, file)
+    program = next((word for word in wanted.words({}) if word != "/usr/bin/env" and "=" not in word), "")
+    if which(program) is None:
+        raise FerlError(
+            f"{file}: command: there is no program {program!r} to run; ours is ferl, whose command is "
+            "['${program}', fit, '${args}'] with program: ferl"
+        )
     folder = Path(out or Path("runs", "sweeps", Path(file).stem))
     search = Search(wanted, folder, wanted.total(trials))
     if signum := search.run(workers):

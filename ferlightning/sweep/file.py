@@ -112,6 +112,11 @@ class Parameter(_Keys):
                 if isinstance(q, int):
                     return IntDistribution(round(low), round(high), step=q)
                 return FloatDistribution(low, high, step=q)
+            case "log_uniform" if low > 0 and high <= 1:
+                raise ValueError(
+                    f"log_uniform takes exponents of e, so that {low} to {high} are {math.exp(low):.4g} to "
+                    f"{math.exp(high):.4g}; write log_uniform_values for the values themselves"
+                )
             case "log_uniform":  # of exponents
                 return FloatDistribution(math.exp(low), math.exp(high), log=True)
             case "uniform" | "log_uniform_values":
@@ -274,5 +279,9 @@ def read(path: Path) -> Sweep:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
-        what = "is not supported" if first["type"] == "extra_forbidden" else first["msg"]
+        words = {
+            "extra_forbidden": "is not supported", "missing": "is missing",
+            "model_type": "expected what it may be, such as {values: [1, 2]}, {min: 0.1, max: 0.9} or {value: 1}",
+        }  # fmt: skip
+        what = words.get(first["type"], first["msg"])
         raise FerlError(f"{path}: {where}{what.removeprefix('Value error, ')}") from None

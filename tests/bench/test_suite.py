@@ -138,6 +138,18 @@ def test_a_step_is_done_when_its_report_and_its_seconds_are_there(tmp_path: Path
         ({"columns": [{"name": "CK+", "folds": [3, 3]}]}, "columns, CK.: folds: 3 is given twice"),
         ({"budgets": {"cpu": {"seeds": []}}}, "budgets, cpu: seeds: the list is empty"),
         ({"budgets": {"cpu": {"folds": [0, 0]}}}, "budgets, cpu: folds: 0 is given twice"),
+        ({"seeds": 3}, r"yaml: the suite: seeds is 3, expected a list, such as \[3\]$"),
+        ({"seeds": ["a"]}, "yaml: the suite: seeds has 'a', expected whole numbers$"),
+        ({"rows": [{"name": "A", "args": "--x=1"}]}, r"yaml: rows, A: args is '--x=1', expected a list"),
+        ({"rows": [{"name": "A", "args": [1]}]}, "yaml: rows, A: args has 1, expected text$"),
+        ({"rows": [{"args": []}]}, r"yaml: rows, \?: the key 'name' is missing$"),
+        ({"rows": ["A"]}, "yaml: rows: 'A' stands for no keys; the keys are name, args"),
+        ({"budgets": ["cpu"]}, r"yaml: the suite: budgets is \['cpu'\], expected names with values"),
+        ({"rows": [{"name": "R", "args": [], "claimed": {"A": "high"}}]}, "claimed has 'high', expected percent"),
+        ({"rows": [{"name": "R", "args": [], "claimed": {"A": 0.65}}]}, "row 'R' claims 0.65; claims are in percent"),
+        ({"rows": [{"name": "R", "args": [], "claimed": {"A": 650}}]}, "row 'R' claims 650; claims are in percent"),
+        ({"rows": [{"name": "R", "args": ["--seed_everything=3"]}]}, "rows, R: --seed_everything in args .* by seeds$"),
+        ({"budgets": {"b": {"args": ["--trainer.default_root_dir=x"]}}}, "budgets, b: .*default_root_dir .* --out$"),
     ],
 )
 def test_mistakes_in_a_suite_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

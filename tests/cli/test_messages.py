@@ -74,6 +74,8 @@ from tests.conftest import TINY
         ("--config=level.yaml", ["there is no option 'fit'; it is the command: take this level out"]),
         ("--config=dotted.yaml", ["write its steps below each other, trainer: {max_epochs: ...}"]),
         ("--trainer.logger=csv", ["CSVLogger"]),
+        ("--model.losses=[torch.nn.CrossEntropyLoss]", ["is no Loss of ours", "did you mean CrossEntropy"]),
+        ("--model.losses=[nn.CrossEntropyLoss]", ["no class 'nn.CrossEntropyLoss'", "did you mean CrossEntropy"]),
         ("--no-trainer.logger", ["did you mean --trainer.logger=false?"]),
         ("--trainer.no_logger", ["did you mean --trainer.logger=false?"]),
         ("--trainer.checkpoint_callback=false", ["did you mean --trainer.enable_checkpointing?"]),
@@ -84,6 +86,7 @@ from tests.conftest import TINY
         ("--trainer.accelerator=cuda:0", ["give --trainer.accelerator=cuda --trainer.devices=[0]"]),
         ("--trainer.devices=cuda", ["give --trainer.accelerator=cuda"]),
         ("\u2014-trainer.max_epochs=1", ["options begin with two dashes"]),
+        ("--model.init_from=https://example.com/a.pth", ["init_from: https://... is an address: fetch the file first"]),
         ("--dataset=FER2013", ["did you mean --data=NAME?"]),
     ],
 )

@@ -114,6 +114,27 @@ def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
     assert "EarlyStopping" in (run / "config.yaml").read_text()
 
 
+@pytest.mark.parametrize("sign", ["=", "+="])
+def test_checkpoints_that_a_user_asks_for_are_beside_ours(sign: str, ferl: Ferl) -> None:
+    """With the monitor of ours, and in a folder of their own; best.ckpt is by their monitor, and the run goes on."""
+    words = [f"--trainer.callbacks{sign}ModelCheckpoint", "--trainer.callbacks.monitor=val/accuracy"]
+    words += ["--trainer.callbacks.mode=max", "--trainer.callbacks.save_top_k=-1", "--trainer.callbacks.dirpath=kept"]
+    run = ferl("fit", *TINY, *SMALL, *words, "--trainer.max_epochs=2")
+    assert {path.name for path in (run / "checkpoints").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+    assert len([*Path("kept").glob("*.ckpt")]) == 2
+    ferl("fit", f"--ckpt_path={run}", "--trainer.max_epochs=3")
+    assert len([*Path("kept").glob("*.ckpt")]) == 3
+    ferl("test", f"--ckpt_path={checkpoint_in(str(run))}")
+
+
+def test_the_best_checkpoint_is_by_the_monitor_of_the_one_given_in_place_of_ours(ferl: Ferl) -> None:
+    words = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=val/loss"]
+    run = ferl("fit", *TINY, *SMALL, *words, "--trainer.max_epochs=3", "--model.optimizer.lr=0.01")
+    losses = [float(row["val/loss"]) for row in rows(run / "metrics.csv") if row["val/loss"]]
+    stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert stored["epoch"] == losses.index(min(losses))
+
+
 @pytest.mark.parametrize("callbacks", [[], ["--trainer.callbacks=null"]])
 def test_another_logger_leaves_the_checkpoints_in_the_run_folder(callbacks: list[str], ferl: Ferl) -> None:
     """Lightning's own logger has a folder of its own, where it would put them, and no command would find them."""

@@ -491,6 +491,31 @@ def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> N
     assert "; 1 others of the file not used" in str(new.started_from)
 
 
+def test_init_from_refuses_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    state = model().network.backbone.state_dict()
+    torch.save(state | {"layers.0.weight": state["layers.0.weight"] * float("nan")}, tmp_path / "a.pth")
+    with pytest.raises(FerlError, match="1 of the .* tensors .* no numbers, such as backbone.layers.0.weight"):
+        model(init_from=str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"class_names": "abc"}, "class_names is 'abc', expected a list"),
+        ({"class_names": 7}, "class_names is 7, expected a list"),
+        ({"backbone": SMALL(1)}, "model.backbone is a ConvStack that is made already; give its class"),
+        ({"head": torch.nn.Linear(3, 2)}, "model.head is a Linear that is made already"),
+        ({"losses": CrossEntropy}, r"model.losses is <class .*CrossEntropy'>, expected a list"),
+        ({"losses": ["CrossEntropy"]}, r"model.losses is \['CrossEntropy'\], expected a list of classes"),
+        ({"optimizer": "Adam"}, "model.optimizer is 'Adam', expected a class"),
+    ],
+    ids=str,
+)
+def test_what_a_classifier_cannot_be_made_of_is_told(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(FerlError, match=said):
+        Classifier(**{"class_names": CLASSES, "backbone": SMALL} | options)
+
+
 def test_init_from_takes_the_only_tensors_that_there_are(tmp_path: Path) -> None:
     """Under whatever name; those of an optimiser are not meant, and of several it is not clear which are."""
     old = model()

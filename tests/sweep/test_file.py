@@ -72,7 +72,7 @@ def test_parameters_mean_what_they_mean_in_wandb(parameter, meaning: BaseDistrib
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metric": None}, "metric: Field required"),
+        ({"metric": None}, "metric: is missing"),
         ({"method": "bayesian"}, "method: Input should be 'grid', 'random' or 'bayes'"),
         ({"controller": {"type": "local"}}, "controller: is not supported"),
         ({"metric": {"name": "val/loss", "target": 1}}, "metric.target: is not supported"),
@@ -92,6 +92,11 @@ def test_parameters_mean_what_they_mean_in_wandb(parameter, meaning: BaseDistrib
         ({"parameters": {"x": {"min": "1e-4", "max": 1}}}, "parameters.x.min: '1e-4' is not a number; in YAML"),
         ({"parameters": {"x": {"min": True, "max": 1}}}, "parameters.x.min: True is not a number"),
         ({"parameters": {"x": {"min": 2, "max": 1}}}, "parameters.x: "),
+        ({"parameters": {"x": 0.1}}, "parameters.x: expected what it may be, such as {values: [1, 2]}"),
+        (
+            {"parameters": {"x": {"distribution": "log_uniform", "min": 0.001, "max": 0.1}}},
+            "parameters.x: log_uniform takes exponents of e, so that 0.001 to 0.1 are 1.001 to 1.105; write log_unif",
+        ),
         ({"parameters": {"x": {"distribution": "q_uniform", "min": 1, "max": 4, "q": 2}}}, "multiples of its q"),
         ({"parameters": {"x": {"distribution": "int_uniform", "min": 1, "max": 4.5}}}, "needs whole numbers"),
         ({"parameters": {"x": {"min": 0.0, "max": 1.0}}}, "parameters.x has no end of values"),

@@ -172,6 +172,13 @@ def test_a_search_for_the_worst_is_refused(metric: dict[str, str], folder: Path,
     assert not started()
 
 
+def test_a_program_that_is_nowhere_is_told_before_any_trial(folder: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["sweep", str(write(program="trian.py", command=["${program}", "${args}"]))])
+    assert "search.yaml: command: there is no program 'trian.py' to run" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_another_search_in_the_same_folder_is_refused(folder: Path, capsys) -> None:
     search(write(), trials=1)
     with pytest.raises(SystemExit):
