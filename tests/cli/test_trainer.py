@@ -225,6 +225,42 @@ def test_predict_reads_a_folder_of_unlabelled_images(fitted: Path, tested: Path,
         assert float(row["confidence"]) == pytest.approx(float(true["confidence"]), abs=1e-5)
 
 
+def test_predictions_that_take_the_place_of_others_say_so(
+    fitted: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in ("predictions.csv\n", "predictions.csv, in place of those that were there\n"):
+        ferl("predict", f"--ckpt_path={fitted}/checkpoints/best.ckpt")
+        assert capsys.readouterr().out.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["test", "RUN", "--trainer.limit_test_batches=0"], "limit_test_batches is 0, so there is nothing to report"),
+        (["validate", "RUN", "--trainer.limit_val_batches=0"], "limit_val_batches is 0, so there is nothing to report"),
+        (["test", "FACES", "RUN"], "the model comes first: ferl test RUN FACES"),
+        (["test", "RUN", "--from=RUN"], "ferl test takes the model as its first word, or by --ckpt_path"),
+        (["fit", "--test_after_fit=true", "--trainer.limit_test_batches=0"], "leave one of them out"),
+        (["fit", "--trainer.val_check_interval=99"], "trainer: `val_check_interval` (99) must be less than or equal"),
+        (
+            ["fit", "--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 2}",
+             "--trainer.accumulate_grad_batches=2"],
+            "both say how many batches",
+        ),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_would_end_without_a_result_is_refused(
+    words: list[str], said: str, fitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fitted.parent)
+    fitted.rename("RUN")
+    Path("FACES").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main([*words, *TINY, *SMALL, "--data=SyntheticFaces"] if words[0] == "fit" else words)
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_predict_says_that_a_folder_has_no_images(fitted: Path, ferl: Ferl, capsys) -> None:
     Path("photos").mkdir()
     with pytest.raises(SystemExit):
