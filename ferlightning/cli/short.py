@@ -171,7 +171,8 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
     if not places:
         if not words:  # else mistakes are told first
             raise FerlError(NO_DATA)
-        return words
+        roots = values(words, "data.root")
+        return _after_its_data(words, roots[-1]) if command == "fit" and roots else words
     options = [place for place in places if re.match(f"[{DASHES}\\w.]+=", place) and not Path(place).exists()]
     if options:
         hint = meant(options[0].partition("=")[0].lstrip(DASHES), ()).removesuffix(" (known: none)")
@@ -192,11 +193,17 @@ def _with_data(command: str, named: Sequence[str], words: list[str]) -> list[str
         )
     if place.endswith((".yaml", ".yml")):
         raise FerlError(f"{place} is no data; did you mean --config {place}?")
-    if command == "fit" and not values(words, "config", "c", "name", "trainer.default_root_dir"):
-        words.insert(0, f"--name={Path(place).resolve().stem}")
+    words = _after_its_data(words, place) if command == "fit" else words
     # After the configurations, whose data would take its place.
     last = max((i + 1 for i, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=0)
     return [*words[:last], *data_at(place, words), *words[last:]]
+
+
+def _after_its_data(words: list[str], place: str) -> list[str]:
+    """The words of a fit with the name of its data as that of the run, if no other is given."""
+    given = values(words, "config", "c", "name", "trainer.default_root_dir", "ckpt_path")
+    stem = Path(place).resolve().stem
+    return words if given or not stem else [f"--name={stem}", *words]
 
 
 def data_at(place: str, words: Sequence[str]) -> list[str]:

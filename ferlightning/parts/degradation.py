@@ -121,14 +121,15 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
     """
     h, w = images.shape[2:]
     cosine, table = _jpeg(images.device)
+    quality = quality.float()
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     steps = ((table * _column(scale) + 50) / 100).floor().clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
-    padded = F.pad(images, (0, -w % 8, 0, -h % 8), mode="replicate")
+    padded = F.pad(images.float(), (0, -w % 8, 0, -h % 8), mode="replicate")
     levels = (255 * padded).round() - 128
     blocks = levels.unfold(2, 8, 8).unfold(3, 8, 8)  # (N, C, H / 8, W / 8, 8, 8)
     coded = (cosine @ blocks @ cosine.T / steps).round() * steps
     decoded = (cosine.T @ coded @ cosine).transpose(3, 4).reshape(padded.shape)[..., :h, :w]
-    return ((decoded + 128).round() / 255).clamp(0, 1)
+    return ((decoded + 128).round() / 255).clamp(0, 1).to(images.dtype)
 
 
 @cache  # else each batch would copy them to the device

@@ -43,6 +43,9 @@ def test_places_become_options(home: Path) -> None:
     for words, options in {
         "fit photos/ --trainer.max_epochs 3": ["fit", *folder, "--name=photos", "--trainer.max_epochs=3"],
         "fit --data photos/ --name=a": ["fit", *folder, "--name=a"],
+        "fit --data=ImageFolder --data.root photos": [
+            "fit", "--name=photos", "--data=ImageFolder", "--data.root=photos",
+        ],
         "fit --data=SyntheticFaces": ["fit", "--data=SyntheticFaces"],
         "test runs/photos/one": ["test", best],
         "validate runs/photos/one/checkpoints/best.ckpt --quiet": ["validate", best, "--quiet"],

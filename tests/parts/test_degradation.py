@@ -43,6 +43,13 @@ def test_compression_is_in_single_precision_whatever_the_default_is() -> None:
     assert done.stdout == "torch.float32\n"
 
 
+def test_compression_of_double_precision_is_that_of_single() -> None:
+    """As of trainer.precision=64-true."""
+    qualities = torch.full((len(FACES),), 30.0)
+    found = compress(FACES.double(), qualities.double())
+    torch.testing.assert_close(found, compress(FACES, qualities).double())
+
+
 @pytest.mark.parametrize(
     ("height", "width", "quality"), [(48, 48, 5), (48, 48, 50), (48, 48, 95), (45, 37, 30), (8, 3, 75)]
 )
