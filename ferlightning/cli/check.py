@@ -143,9 +143,9 @@ class _Check:
             return
         head, *rest = (str(name).removesuffix("+") for name in path if name not in ("init_args", "class_path"))
         kinds = int | float | str | list | None if head == "trainer" else int | float | None
-        if "." in head and (top := head.partition(".")[0]) in ("trainer", *ROOTS):
+        if "." in head and (group := head.partition(".")[0]) in ("trainer", *ROOTS):
             self.fail(
-                f"{head!r} is one key; write its steps below each other, {top}: {{{head.partition('.')[2]}: ...}}"
+                f"{head!r} is one key; write its steps below each other, {group}: {{{head.partition('.')[2]}: ...}}"
             )
         if head in ("trainer", *ROOTS) and not rest and value is not ... and isinstance(value, kinds):
             first = {"trainer": "max_epochs", "model": "backbone", "data": "batch_size"}[head]
@@ -182,11 +182,10 @@ class _Check:
             hint = f"; give --{name}" if key == "trainer" and name in self.own else meant(name, known, key)
             own = [part.name for part in index.parts("data").values() if name in (index.options(part) or {})]
             if key == "data" and own:
-                hint = f"; {', '.join(own)} have it: choose one by class_path"
+                first = "ImageFolder" if "ImageFolder" in own else own[0]
+                hint = f"; of the data sets, {', '.join(own)} take it: choose one, --data={first}"
             if key == "data" and name == "size":  # of data that come in one size
-                hint = (
-                    "; these images have a size of their own: give --data.preprocess+=Resize --data.preprocess.size=N"
-                )
+                hint = "; these images have one of their own: give --data.preprocess+=Resize --data.preprocess.size=N"
             self.fail(f"{key} has no option {name!r}{hint}")
         elif key == "model" and name in index.LINKED:
             self.fail(f"model.{name} comes from the data: choose classes by --data.classes")
@@ -301,6 +300,12 @@ class _Check:
         if key == "trainer.accumulate_grad_batches" and isinstance(value, dict):
             by_epoch = f"--trainer.callbacks.scheduling='{value}'"
             self.fail(f"{key} is one number; by epoch: --trainer.callbacks+=GradientAccumulationScheduler {by_epoch}")
+        shares = value.values() if isinstance(value, dict) else str(value).split(",")
+        if key == "data.split" and any(re.fullmatch(r"\s*0?\.\d+\s*", str(share)) for share in shares):
+            self.fail(
+                f"{key} names folders, tables or values, such as {{train: a, val: b}}; a share of the training items "
+                "becomes validation by --data.val_fraction=0.2"
+            )
         kinds = [word for word in words if word not in ("None", "Optional", "Union")]
         if kinds and {*kinds} <= {"int", "float", "bool"}:
             if not _fits(value, kinds):

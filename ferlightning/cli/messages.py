@@ -43,7 +43,8 @@ HABITS = {
     "data=NAME": "dataset dataset_name",
     "data.root": "data_dir data_path data_root datadir dataset_dir dataset_path path source train_dir",
     "data.size": "image_size img_size imgsz input_size resolution size",
-    "data.split": "split test_size val_ratio val_size val_split valid_ratio validation_split",
+    "data.split": "split",
+    "data.val_fraction=0.2": "test_size val_ratio val_size val_split valid_ratio validation_split",
     "data.workers": "dataloader_num_workers j num_workers workers",
     "from=WEIGHTS": "finetune init init_from load load_from load_weights pretrained_weights start transfer weights",
     "model.backbone=NAME": "a arch architecture backbone encoder m model_name model_name_or_path net network",
@@ -158,8 +159,8 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         missing = re.sub(r"^(fit|validate|test|predict)\.", "", found[1])
         if not key:
             return f"{missing} is missing"
-        given = "." in key and "," not in missing and key.split(".")[-1] not in LISTS
-        how = f"; give it by --{key}.{missing}=VALUE, after --{key}=NAME" if given else ""
+        one = "." in key and "," not in missing and key.split(".")[-1] not in LISTS
+        how = f"; give it by --{key}.{missing}=VALUE, after --{key}=NAME" if one else ""
         return f"{key}: {WARM_UP}" if "schedulers=" in reasons else f"{key}: {missing} is missing{how}"
     if "Dict must include a class_path" in reasons:
         name = "[NAME]" if key.split(".")[-1] in LISTS else "NAME"

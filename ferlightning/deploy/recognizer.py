@@ -118,7 +118,7 @@ class Recognizer:
     ) -> None:
         require(size=size, threads=threads, batch=batch)
         if hasattr(model, "folder"):  # a run
-            model = str(model.folder)  # type: ignore[union-attr]
+            model = str(model.folder)
         lacks = [name for name in ("class_names", "read_size", "margin", "clips") if not hasattr(model, name)]
         if not isinstance(model, str | Path) and (lacks or not callable(model)):
             raise FerlError(

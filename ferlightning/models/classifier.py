@@ -211,9 +211,12 @@ class Classifier(LightningModule):
         output = output._replace(
             logits=output.logits.float(), embedding=output.embedding.float(), restored=output.restored.float()
         )
-        terms = [cast(Loss, loss).weight * loss(output, batch) for loss in self.losses]
-        loss = torch.stack(terms).sum()
-        return loss, [loss.detach(), *(term.detach() for term in terms if len(terms) > 1)], output.logits.detach()
+        terms = []
+        for loss in cast(Sequence[Loss], self.losses):
+            layer = next(loss.parameters(), output.embedding)  # of half or double precision where all of the model is
+            terms.append(loss.weight * loss(output._replace(embedding=output.embedding.to(layer.dtype)), batch))
+        total = torch.stack(terms).sum()
+        return total, [total.detach(), *(term.detach() for term in terms if len(terms) > 1)], output.logits.detach()
 
     def _evaluated(self, batch: Batch, split: Literal["val", "test"]) -> dict[str, Tensor]:
         loss, means, logits = self._step(batch, split)

@@ -4,7 +4,7 @@ Shapes: B batch, T frames, C channels, H W image, N images, L tokens, D features
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,14 +50,16 @@ class Network(nn.Module):
         for name, part in (("backbone", backbone), ("head", head)):
             if not callable(part):
                 raise FerlError(f"model.{name} is {part!r}: a network needs one; name a part, it cannot be left out")
-        built = {"backbone": backbone, "head": head, "restorer": restorer, "sequence": sequence, "attention": attention}
-        for name, part in built.items():
-            if isinstance(part, nn.Module):  # it would be called on a number, which no module takes
+        given: dict[str, object] = {
+            "backbone": backbone, "head": head, "restorer": restorer, "sequence": sequence, "attention": attention,
+        }  # fmt: skip
+        for slot, value in given.items():
+            if isinstance(value, nn.Module):  # it would be called on a number, which no module takes
                 raise FerlError(
-                    f"model.{name} is a {type(part).__name__} that is made already; give its class, or a "
+                    f"model.{slot} is a {type(value).__name__} that is made already; give its class, or a "
                     "functools.partial of it, since its widths come from the parts before it"
                 )
-        if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        if isinstance(class_names, str) or not isinstance(class_names, Iterable):
             raise FerlError(f"class_names is {class_names!r}, expected a list of names, such as ['happy', 'sad']")
         self.class_names = list(class_names)
         self.frame_tokens = frame_tokens

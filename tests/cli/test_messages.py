@@ -87,6 +87,10 @@ from tests.conftest import TINY
         ("--trainer.devices=cuda", ["give --trainer.accelerator=cuda"]),
         ("\u2014-trainer.max_epochs=1", ["options begin with two dashes"]),
         ("--model.init_from=https://example.com/a.pth", ["init_from: https://... is an address: fetch the file first"]),
+        ("--data.color=true", ["of the data sets, AffectNet, ", " take it: choose one, --data=ImageFolder"]),
+        ("--data.size=9", ["these images have one of their own: give --data.preprocess+=Resize"]),
+        ("--config=shares.yaml", ["names folders, tables or values, such as {train: a, val: b}", "val_fraction=0.2"]),
+        ("--val_split=0.1", ["did you mean --data.val_fraction=0.2?"]),
         ("--dataset=FER2013", ["did you mean --data=NAME?"]),
     ],
 )
@@ -103,6 +107,9 @@ def test_a_long_account_becomes_a_sentence(
     Path("unsaid.yaml").write_text("model:\n")
     Path("tuple.yaml").write_text("model: {backbone: {init_args: {channels: !!python/tuple [8, 8]}}}\n")
     Path("level.yaml").write_text("fit: {trainer: {max_epochs: 1}}\n")
+    Path("shares.yaml").write_text(
+        "data: {class_path: ImageFolder, init_args: {root: ., split: {train: 0.8, val: 0.2}}}\n"
+    )
     Path("dotted.yaml").write_text("trainer.max_epochs: 1\n")
     for name, options in {
         "chained": "ChainedScheduler", "never": "StepLR, init_args: {step_size: 0}",

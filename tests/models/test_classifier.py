@@ -29,7 +29,17 @@ from ferlightning.contracts.modules import Output, Restorer, Stage
 from ferlightning.errors import FerlError
 from ferlightning.models import optim
 from ferlightning.models.classifier import Classifier
-from ferlightning.parts import LSTM, AdditiveAttention, ConvStack, CrossEntropy, FocalLoss, MLPHead, ResNet, SVMHead
+from ferlightning.parts import (
+    LSTM,
+    AdditiveAttention,
+    ConvStack,
+    CrossEntropy,
+    FocalLoss,
+    MLPHead,
+    ResNet,
+    SelfCureWeighting,
+    SVMHead,
+)
 from ferlightning.plugins import parts
 
 CLASSES = ["happiness", "sadness", "surprise"]
@@ -337,6 +347,17 @@ def test_two_losses_of_one_class_both_count() -> None:
     logits = twice(batch["image"]).logits
     found = twice.training_step(batch, 0)
     torch.testing.assert_close(found, 11 * torch.nn.functional.cross_entropy(logits, batch["label"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_losses_with_layers_take_the_precision_of_the_model(dtype: torch.dtype) -> None:
+    """As Lightning converts it for 64-true and bf16-true; the reference is the loss of the same numbers in float32."""
+    batch = {"image": torch.rand(4, 1, 1, 16, 16), "label": torch.tensor([0, 1, 2, 0])}
+    converted, reference = (model(losses=[SelfCureWeighting]).eval() for _ in range(2))
+    found = converted.to(dtype).training_step(batch, 0)
+    torch.testing.assert_close(found.float(), reference.training_step(batch, 0), atol=0.02, rtol=0.02)
+    found.backward()
+    assert converted.losses[0].importance.weight.grad.dtype == dtype
 
 
 def test_a_schedule_by_step_steps_by_step_in_a_fit() -> None:

@@ -94,7 +94,8 @@ class Timm(Backbone):
                 "is internet and give their file as pretrained=FILE, or set pretrained=false"
             ) from error
         except (AssertionError, IndexError) as error:
-            stages = len(create_model(name, features_only=True).feature_info)
+            whole: Any = create_model(name, features_only=True)
+            stages = len(whole.feature_info)
             raise FerlError(
                 f"Timm: out_index is {out_index}, and {name} has {stages} stages, 0 to {stages - 1}, or -1 for the last"
             ) from error
