@@ -273,3 +273,8 @@ for words in {[["fit", word] for word in MISTAKES if not word.startswith("--conf
     assert not heavy, (words, heavy)
 """
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_data_of_one_size_say_how_another_is_had() -> None:
+    with pytest.raises(FerlError, match=r"'size'; these images have one of their own: give --data.preprocess\+=Resize"):
+        check(["fit", "--data=FER2013", "--data.size=64"])

@@ -88,7 +88,6 @@ from tests.conftest import TINY
         ("\u2014-trainer.max_epochs=1", ["options begin with two dashes"]),
         ("--model.init_from=https://example.com/a.pth", ["init_from: https://... is an address: fetch the file first"]),
         ("--data.color=true", ["of the data sets, AffectNet, ", " take it: choose one, --data=ImageFolder"]),
-        ("--data.size=9", ["these images have one of their own: give --data.preprocess+=Resize"]),
         ("--config=shares.yaml", ["names folders, tables or values, such as {train: a, val: b}", "val_fraction=0.2"]),
         ("--val_split=0.1", ["did you mean --data.val_fraction=0.2?"]),
         ("--dataset=FER2013", ["did you mean --data=NAME?"]),
