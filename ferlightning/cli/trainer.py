@@ -499,6 +499,8 @@ class FerlCLI(LightningCLI):
                 self.model.on_load_checkpoint(read_checkpoint(self.ckpt_path, device="meta"))
             options, steps = self.config.fit.model.init_args, steps_of_epoch(self.trainer, self.datamodule)
             note = check_schedule(options, self.trainer, steps, self.ckpt_path)
+            if options.get("warmup", 0) >= (self.trainer.max_epochs or -1) > 0:
+                note = f"model.warmup is {options.warmup:g} epochs: the training ends before the full learning rate"
             scores = [*map(str, self.model.val_metrics)]
             self._check_monitors(options.scheduler, ["val/loss", *scores, "train/loss", "train/accuracy"])
         keep_freed_memory()
@@ -535,7 +537,8 @@ class FerlCLI(LightningCLI):
         if given.gradient_clip_algorithm is not None and clip is None:
             raise FerlError("trainer.gradient_clip_algorithm clips nothing by itself: give --trainer.gradient_clip_val")
         last = trainer.max_epochs
-        if given.min_epochs is not None and last not in (None, -1) and given.min_epochs > last:
+        ends = last not in (None, -1) and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if given.min_epochs is not None and ends and given.min_epochs > last:
             raise FerlError(
                 f"trainer.min_epochs is {given.min_epochs}, and the training ends after {last}: give more max_epochs"
             )

@@ -7,8 +7,8 @@ from torch import Tensor
 from ferlightning.emotions import canonical
 from ferlightning.errors import FerlError
 
-PREFIXES = ("", "network.", "network.backbone.", "network.backbone.model.")
-"""What may stand before the names of other code: those of a backbone alone, or of a network without its wrapper."""
+PREFIXES = ("", "network.", "network.backbone.", "network.backbone.model.", "network.backbone.model.model.")
+"""What may stand before the names of other code: those of a backbone alone, or of a network without its wrappers."""
 
 
 def own_name(name: str) -> str:
@@ -41,18 +41,23 @@ def check_architecture(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
 def what_fits(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the stored tensors that have a name and shape of the model's own, by the prefixes that fit the most.
 
-    Up to two parts before the names of other code are left out, such as ``_orig_mod.`` or ``model.encoder.``.
+    Up to two parts before the names of other code are left out, such as ``_orig_mod.`` or ``model.encoder.``. A feature
+    extractor of timm has ``stages_0`` for ``stages.0``: dots and underscores are the same.
     """
-    shapes = {name: x.shape for name, x in own.items()}
+    names = {_flat(name): name for name in own}
     parts = [name.split(".") for name in stored]
     before = dict.fromkeys(["", *(".".join([*name[:n], ""]) for n in (1, 2) for name in parts if len(name) > n)])
     found = [
-        {now: x for name, x in inner.items() if shapes.get(now := f"{prefix}{name}") == x.shape}
+        {now: x for name, x in inner.items() if (now := names.get(_flat(prefix) + name)) and own[now].shape == x.shape}
         for first in before
-        if (inner := {name[len(first) :]: x for name, x in stored.items() if name.startswith(first)})
+        if (inner := {_flat(name[len(first) :]): x for name, x in stored.items() if name.startswith(first)})
         for prefix in PREFIXES
     ]
     return max(found, key=len, default={})
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def by_class(

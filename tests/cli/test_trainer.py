@@ -114,6 +114,13 @@ def test_a_callback_given_in_place_of_ours_is_added_to_them(ferl: Ferl) -> None:
     assert "EarlyStopping" in (run / "config.yaml").read_text()
 
 
+def test_a_warm_up_that_outlasts_the_training_is_noted(ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
+    ferl("fit", *TINY, *SMALL, *NO_REPORT, "--trainer.max_epochs=1", "--model.warmup=1.5")
+    assert (
+        "Note: model.warmup is 1.5 epochs: the training ends before the full learning rate" in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize("sign", ["=", "+="])
 def test_checkpoints_that_a_user_asks_for_are_beside_ours(sign: str, ferl: Ferl) -> None:
     """With the monitor of ours, and in a folder of their own; best.ckpt is by their monitor, and the run goes on."""

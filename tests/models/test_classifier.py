@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -39,6 +40,7 @@ from ferlightning.parts import (
     ResNet,
     SelfCureWeighting,
     SVMHead,
+    Timm,
 )
 from ferlightning.plugins import parts
 
@@ -510,6 +512,17 @@ def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> N
         x.equal(new.state_dict()[f"network.backbone.{name}"]) for name, x in old.network.backbone.state_dict().items()
     )
     assert "; 1 others of the file not used" in str(new.started_from)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "test_nfnet"])
+def test_init_from_takes_what_timm_saves_of_each_family(name: str, tmp_path: Path) -> None:
+    """Its feature extractors have other names than its networks: ``stages_0`` for ``stages.0``, or one level more."""
+    original = timm.create_model(name, in_chans=1)
+    torch.save({"model": {f"module.{key}": x for key, x in original.state_dict().items()}}, tmp_path / "a.pth")
+    new = model(backbone=partial(Timm, name=name), init_from=str(tmp_path / "a.pth"))
+    images = torch.rand(1, 1, 160, 160)
+    theirs = original.eval().forward_intermediates(images, intermediates_only=True)[-1]
+    torch.testing.assert_close(new.network.backbone.eval()(images), theirs)
 
 
 def test_init_from_refuses_weights_that_are_no_numbers(tmp_path: Path) -> None:
