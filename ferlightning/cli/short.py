@@ -16,7 +16,7 @@ from ferlightning.cli.words import values
 from ferlightning.errors import NONE_YET, FerlError
 from ferlightning.weights import REGISTRY
 
-FLAGS = ("--open", "--quiet", "--trust", "--help", "-h")
+FLAGS = ("--open", "--quiet", "--trust", "--untrained", "--help", "-h")
 """Options without a value."""
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015"
 """A dash, and what pages and chats make of it."""
@@ -64,7 +64,7 @@ def spell_out(args: Sequence[str]) -> Spelled:
     if command == "fit":
         words = _with_data(command, named, words)
         return _with_start([command, *words])
-    if not named and not any(re.match(r"--(ckpt_path|config|model)\b", word) for word in words):
+    if not named and not any(re.match(r"--(ckpt_path|config|model|untrained)\b", word) for word in words):
         what = " FACES" if command == "predict" else ""
         raise FerlError(f"ferl {command} needs a trained model: ferl {command} RUN{what}, {MODEL}")
     runs = [Path(path, "checkpoints").is_dir() or path in REGISTRY for path in named[:2]]

@@ -116,7 +116,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 
 KINDS = (ModelCheckpoint, LearningRateMonitor, ProgressBar, Report)
 """Classes of our callbacks."""
-ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "name", "open", "quiet")
+ONE_COMMAND = ("ckpt_path", "weights_only", "verbose", "trust", "untrained", "name", "open", "quiet")
 """Arguments of one command; a saved configuration serves the others too."""
 
 
@@ -141,6 +141,8 @@ class SaveConfig(SaveConfigCallback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Report):
                 callback.config = config
+                if self.config.get("untrained"):
+                    callback.remarks = ["The network is untrained: its weights are random."]
         if stage != "fit":
             return
         with replacing(Path(trainer.default_root_dir, "config.yaml")) as temporary:
@@ -244,6 +246,10 @@ class FerlCLI(LightningCLI):
             action="store_true",
             help="Build whatever the run folder or checkpoint names: this runs its code.",
         )
+        if self.command in ("validate", "test"):
+            parser.add_argument(
+                "--untrained", action="store_true", help="Evaluate random weights, where no checkpoint is given."
+            )
         parser.add_argument("--name", type=str | None, default=None, help="Run folder: runs/NAME/TIME.")
         parser.add_argument("--open", action="store_true", help="Show the report in a browser.")
         parser.add_argument("--quiet", action="store_true", help="Print the place of the results alone.")
@@ -296,7 +302,13 @@ class FerlCLI(LightningCLI):
             if start != before:
                 print(f"Note: all weights are those of --ckpt_path; --model.init_from={start} is not used beside it")
         if self.command != "fit" and not checkpoint and name == Classifier.__name__ and not model.init_args.init_from:
-            raise FerlError(f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt")
+            if not config.get("untrained"):
+                raise FerlError(
+                    f"ferl {self.command} needs a trained model: give --ckpt_path=RUN/checkpoints/best.ckpt"
+                    + "; or --untrained, for what random weights give" * (self.command != "predict")
+                )
+        elif config.get("untrained"):
+            raise FerlError("--untrained is for a network without a checkpoint, and this one has weights: leave it out")
         if self.command == "predict" and config.data.init_args.get("predict_folder") and checkpoint:
             self._read_photos()
         self._choose_callbacks()

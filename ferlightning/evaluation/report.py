@@ -44,6 +44,7 @@ class Report(Callback):
 
     def __init__(self) -> None:
         self.config: dict[str, Any] | None = None  # the resolved one of the command; the command line sets it
+        self.remarks: list[str] = []  # for the notes; the command line sets them
         self.suffix = ""  # of the folder, where that of the run's own report must stay; the command line sets it
         self.written: Path | None = None
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -143,6 +144,7 @@ class Report(Callback):
                 )
         report["notes"] = datamodule.notes(split) if hasattr(datamodule, "notes") else []
         report["notes"] += pl_module.notes() if hasattr(pl_module, "notes") else []  # type: ignore[operator]
+        report["notes"] += self.remarks
         if whole := _items_in_all(trainer, split):
             report["notes"].append(
                 f"These are {len(index):,} of the {whole:,} items: trainer.limit_{split}_batches leaves out the others."

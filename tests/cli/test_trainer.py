@@ -193,6 +193,19 @@ def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
     assert before["config"]["data"]["init_args"]["draw_seed"] == 0
 
 
+def test_random_weights_are_tested_when_asked_for(
+    fitted: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        ferl("test", *TINY, *SMALL)
+    assert "or --untrained" in capsys.readouterr().err
+    report = json.loads((ferl("test", *TINY, *SMALL, "--untrained") / "report" / "metrics.json").read_text())
+    assert "The network is untrained: its weights are random." in report["notes"]
+    with pytest.raises(SystemExit, match="2"):
+        ferl("test", str(fitted), "--untrained")
+    assert "leave it out" in capsys.readouterr().err
+
+
 def test_fit_resumes_in_its_folder(fitted: Path, ferl: Ferl) -> None:
     again = ferl("fit", f"--ckpt_path={fitted}/checkpoints/last.ckpt", "--trainer.max_epochs=3")
     assert again == fitted
