@@ -223,10 +223,12 @@ class Video:
         if first:
             later = f" from {self.start:g} s on" if self.start else ""
             raise FerlError(f"{self.name}: has no frame that can be read{later}")
-        cut = None if is_live(self.source) else _is_cut(Path(self.source))
-        if index < LEAST_SHARE * self.frames if cut is None else cut:
+        cut, duration = (None, math.inf) if is_live(self.source) else _is_cut(Path(self.source))
+        if index < LEAST_SHARE * self.frames and (cut is None or seconds + 1 / self.rate < LEAST_SHARE * duration):
+            cut = True
+        if cut:
             of = f" of {self.frames}" if index < self.frames else ""
-            log.warning("%s: ends after %d%s frames: is it cut off?", self.name, index, of)
+            log.warning("%s: ends after %d%s frames: is it cut off or damaged?", self.name, index, of)
 
     def _newest(self) -> Iterator[Frame]:
         """The newest frame of a camera, read in a separate thread."""
@@ -276,23 +278,32 @@ class Video:
             reader.join(5)
 
 
-def _is_cut(path: Path) -> bool | None:
-    """Tell whether the end of an MP4, MOV or GIF file is missing; None of another format, or of what is no file."""
+def _is_cut(path: Path) -> tuple[bool | None, float]:
+    """Tell whether the end of an MP4, MOV or GIF file is missing, and how many seconds it says that it lasts.
+
+    None of another format, or of what is no file. An edit list may hide most frames of a film, but not of its seconds.
+    """
     if not path.is_file():
-        return None
+        return None, 0.0
     with path.open("rb") as file:
         beginning, place, end = file.read(8), 0, path.stat().st_size
         if beginning.startswith(b"GIF8"):
             file.seek(end - 1)
-            return file.read() != b";"
-        if beginning[4:] not in PARTS:  # and not by its frames, of which an edit list may hide most
-            return None
+            return file.read() != b";", 0.0
+        if beginning[4:] not in PARTS:
+            return None, 0.0
+        duration = 0.0
         while place < end:
             file.seek(place)
             head = file.read(16)
             size = int.from_bytes(head[:4])
             place += max(8, int.from_bytes(head[8:]) if size == 1 else size or end - place)
-        return place > end
+            if head[4:8] == b"moov" and head[12:] == b"mvhd":  # which is the first part of it
+                version, *_ = file.read(4)
+                file.seek(16 if version else 8, os.SEEK_CUR)  # over when it was made and changed
+                scale, length = int.from_bytes(file.read(4)), int.from_bytes(file.read(8 if version else 4))
+                duration = length / max(1, scale)
+        return place > end, duration
 
 
 def open_pipe(beginning: bytes) -> str:

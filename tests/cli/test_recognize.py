@@ -226,26 +226,33 @@ def test_a_video_that_is_cut_off_or_has_no_face_is_told_and_a_moving_gif_is_one(
     assert run(capsys, "20:30.avi", "--detector=haar")[0] == "20:30.avi  no face\n"
 
 
-def test_a_film_that_is_trimmed_is_whole_and_one_that_ends_in_a_part_is_not(
+def test_a_film_that_is_trimmed_is_whole_and_one_that_ends_in_a_part_or_has_a_hole_is_not(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By MP4's edit list twenty frames of forty are shown; the moving GIF lacks its last frames."""
+    """By MP4's edit list twenty frames of forty are shown; the GIF lacks its last frames, a film half of its data."""
     write_video("whole.mp4", 40)
     content = bytearray(Path("whole.mp4").read_bytes())
     edit, track, film = (content.index(name) for name in (b"elst", b"mdhd", b"mvhd"))
     (of_track,), (of_film,) = (struct.unpack_from(">I", content, place + 16) for place in (track, film))
     struct.pack_into(">Ii", content, edit + 12, of_film * 20 // 30, of_track * 10 // 30)
+    struct.pack_into(">I", content, film + 20, of_film * 20 // 30)  # how long the film is now
     Path("trimmed.mp4").write_bytes(content)
+    holed = bytearray(Path("whole.mp4").read_bytes())
+    half, after = holed.index(b"mdat") + len(holed) // 2, holed.index(b"moov")
+    holed[half:after] = bytes(max(0, after - half))
+    Path("hole.mp4").write_bytes(holed)
     Path("cut.mp4").write_bytes(Path("whole.mp4").read_bytes() + struct.pack(">I4s", 1000, b"mdat"))
     pictures = [fromarray(face(n)) for n in range(6)]
     pictures[0].save("whole.gif", save_all=True, append_images=pictures[1:], duration=100)
     Path("cut.gif").write_bytes(Path("whole.gif").read_bytes()[: Path("whole.gif").stat().st_size // 2])
-    out, _ = run(capsys, "whole.mp4", "trimmed.mp4", "cut.mp4", "whole.gif", "cut.gif", CROPPED, "--format=csv")
+    out, _ = run(
+        capsys, "whole.mp4", "trimmed.mp4", "cut.mp4", "hole.mp4", "whole.gif", "cut.gif", CROPPED, "--format=csv"
+    )
     rows = Counter(row["source"] for row in csv.DictReader(out.splitlines()))
-    assert rows.pop("cut.gif") < 6
+    assert rows.pop("cut.gif") < 6 and rows.pop("hole.mp4") < 36
     assert rows == {"whole.mp4": 40, "trimmed.mp4": 20, "cut.mp4": 40, "whole.gif": 6}
     told = [record.getMessage().partition(":")[0] for record in caplog.records if "is it cut off" in record.message]
-    assert told == ["cut.mp4", "cut.gif"]
+    assert told == ["cut.mp4", "hole.mp4", "cut.gif"]
 
 
 def test_a_text_is_no_film(capsys: pytest.CaptureFixture[str]) -> None:

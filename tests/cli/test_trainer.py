@@ -193,9 +193,7 @@ def test_what_the_user_types_beats_the_run(fitted: Path, ferl: Ferl) -> None:
     assert before["config"]["data"]["init_args"]["draw_seed"] == 0
 
 
-def test_random_weights_are_tested_when_asked_for(
-    fitted: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_random_weights_are_tested_when_asked_for(fitted: Path, ferl: Ferl, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         ferl("test", *TINY, *SMALL)
     assert "or --untrained" in capsys.readouterr().err
