@@ -135,9 +135,11 @@ def _written(
         What was measured of it, and the header of its weights.
     """
     members, said = read_members(sources), []
-    if fp16:
-        for member in members.values():
-            member["state_dict"] = {name: _halved(x).to(x.dtype) for name, x in member["state_dict"].items()}
+    for member in members.values() if fp16 else ():
+        whole = member["state_dict"]
+        member["state_dict"] = {name: _halved(x).to(x.dtype) for name, x in whole.items()}
+        if all(x.equal(whole[name]) for name, x in member["state_dict"].items()):
+            said = ["its weights were in half precision already"]
     for name in members if prune else ():
         members[name], gone = pruned(members[name], name, prune, trust)
         said.append(gone)

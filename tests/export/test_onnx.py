@@ -214,7 +214,7 @@ DATA = ["--data=SyntheticFaces", "--data.size=24", "--data.items_per_class=8"]
 TRAINING = ["--trainer.max_steps=1", "--trainer.default_root_dir=run", *NO_REPORT]
 
 
-def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None:
+def test_the_command_exports_what_was_trained(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model.backbone.channels=[4,8]", "--model.sequence=GRU", "--model.frame_tokens=true"]
     ferl("fit", *DATA, "--data.frames=[2,4]", *model, *TRAINING)
     ferl("export", "run")
@@ -231,6 +231,9 @@ def test_the_command_exports_what_was_trained(ferl: Callable[..., Path]) -> None
     found = same(load("half.safetensors"), Path("half.onnx"), True, 3, 6)
     assert 0 < np.abs(found - expected).max() < 0.01
     assert Path("half.safetensors").stat().st_size < 0.7 * Path("run/checkpoints/best.safetensors").stat().st_size
+    capsys.readouterr()
+    ferl("export", "half.safetensors", "again.onnx", "--fp16")
+    assert "its weights were in half precision already" in capsys.readouterr().out
 
 
 def test_an_export_with_changed_weights_is_refused(tmp_path: Path) -> None:
