@@ -49,6 +49,11 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         )
     if "`val_check_interval`" in text:
         return FerlError(f"trainer: {text.strip()}")
+    if said := re.match(r"Unknown backend type (\w+)", text):
+        return FerlError(
+            f"trainer.strategy: process_group_backend is {said[1]!r}, expected gloo, or nccl on GPUs; leave it out "
+            "for the one that fits"
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return FerlError("memory ran out: give a smaller --data.batch_size, a smaller network, or fewer --data.workers")
     if re.search(r"gloo|NCCL|Connection (reset|closed) by peer", text):

@@ -421,8 +421,10 @@ class Classifier(LightningModule):
         """Refuse what could be trained but not used afterwards; the command line asks before it writes anything.
 
         Raises:
-            FerlError: the head of an ``AuxiliaryHead`` could not take the place of the network's own.
+            FerlError: the optimizer cannot be made; the head of an ``AuxiliaryHead`` could not take the place of the
+                network's own.
         """
+        self._make_optimizer()
         if not views(self.losses) or not (broken := self._other_than_linear()):
             return
         raise FerlError(
@@ -461,7 +463,8 @@ class Classifier(LightningModule):
         """Parameters by the names that ``lr_scale`` uses: ``backbone.…``, ``losses.0.…``."""
         return ((own_name(name), parameter) for name, parameter in self.named_parameters())
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def _make_optimizer(self) -> tuple[Optimizer, Sequence[float]]:
+        """Make the optimizer; returns what the rates of its groups are multiplied by, too."""
         groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
         try:
             optimizer = self.optimizer(groups)
@@ -471,6 +474,10 @@ class Classifier(LightningModule):
             wants = "all images in every step" if isinstance(optimizer, LBFGS) else "sparse gradients"
             name = type(optimizer).__name__
             raise FerlError(f"model.optimizer: {name} wants {wants}; take another, such as SGD or AdamW")
+        return optimizer, factors
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer, factors = self._make_optimizer()
         fuse(optimizer)
         scale_rates(optimizer, factors)
         if self.scheduler is None:

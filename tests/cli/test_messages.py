@@ -236,3 +236,14 @@ def test_an_optimizer_for_others_than_parameters_and_dense_gradients_is_told(
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--data=SyntheticFaces", *TINY, f"--model.optimizer={name}"])
     assert stop.value.code == 2 and expected in capsys.readouterr().err
+    assert not [*Path("runs").glob("*/*")]  # no run folder was begun
+
+
+def test_an_unknown_backend_of_processes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    strategy = ["--trainer.strategy=DDPStrategy", "--trainer.strategy.process_group_backend=foo"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--data=SyntheticFaces", *TINY, *strategy])
+    assert "process_group_backend is 'foo', expected gloo, or nccl" in capsys.readouterr().err
