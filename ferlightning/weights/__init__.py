@@ -3,10 +3,13 @@
 import hashlib
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ferlightning.errors import FerlError
 from ferlightning.files import cache_dir
@@ -166,6 +169,27 @@ def _from_hub(name: str) -> Path:
     if len(parts) < 3:
         raise FerlError(f"{name} is no file on the Hub: write hf:USER/REPOSITORY/FILE")
     try:
-        return Path(hf_hub_download("/".join(parts[:2]), parts[2]))
+        with offline_if_unreachable():
+            return Path(hf_hub_download("/".join(parts[:2]), parts[2]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise FerlError(f"{name} cannot be fetched: {error}") from error
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Let the Hub's client look at what it has kept alone, if the Hub takes no connection: it tries for 23 seconds."""
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    before, url = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
+    if not before and url.scheme not in urllib.request.getproxies():
+        try:
+            port = url.port or (443 if url.scheme == "https" else 80)
+            socket.create_connection((url.hostname or "", port), timeout=5).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

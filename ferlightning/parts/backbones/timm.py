@@ -1,7 +1,8 @@
 """The models of timm as backbones."""
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ferlightning.contracts.modules import Backbone
 from ferlightning.errors import FerlError
 from ferlightning.parts.backbones.strided import subsample_first
+from ferlightning.weights import offline_if_unreachable
 
 
 @contextmanager
@@ -79,7 +81,8 @@ class Timm(Backbone):
                 raise FerlError(f"Timm: pretrained: there is no file {pretrained}")
             options["pretrained_cfg_overlay"] = {"file": pretrained}
         try:
-            with _loaded() as loaded:
+            from_hub = pretrained is True or re.match("hf[-_]hub:", name)
+            with _loaded() as loaded, offline_if_unreachable() if from_hub else nullcontext():
                 self.model: Any = create_model(
                     name,
                     pretrained=bool(pretrained),
