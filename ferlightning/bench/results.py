@@ -189,7 +189,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
         return []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
-            lines = list(csv.DictReader(file))
+            lines = list(csv.DictReader(file, restval=""))  # a row that is cut short
     except (UnicodeDecodeError, csv.Error) as error:
         raise FerlError(f"{path} is not a csv of `ferl bench run`: {error}") from None
     for name in (*KEYS, "split", "images"):

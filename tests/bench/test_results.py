@@ -197,6 +197,20 @@ def test_a_line_that_is_not_of_the_suite_is_refused(column: str, value: str, sai
         read_results(path)
 
 
+def test_rows_may_lack_their_last_cells(tmp_path: Path) -> None:
+    """As those of older versions do, which kept less of each image."""
+    (cell,) = start(tmp_path, suite_of(["A"], ["X"]))
+    finish(cell.steps[0], LABEL, predictions_of(LABEL, RIGHT))
+    collect(path := tmp_path / "results.csv")
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    shortest = header.index("right")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *(row[:shortest] for row in rows)])
+    (result,) = read_results(path).all
+    assert result.right is None and result.person is None and result.n == len(LABEL)
+
+
 @pytest.mark.parametrize("damage", [b"\xff\0", b"epoch,val/loss\n0,0.5\n1,0.\n\0\0", b"epoch,val/loss\nx,y\n"])
 def test_a_damaged_log_is_left_out_of_the_curves_and_named(
     damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
