@@ -214,6 +214,15 @@ DATA = ["--data=SyntheticFaces", "--data.size=24", "--data.items_per_class=8"]
 TRAINING = ["--trainer.max_steps=1", "--trainer.default_root_dir=run", *NO_REPORT]
 
 
+@pytest.mark.parametrize("word", ["int8", "fp16"])
+def test_a_precision_given_as_the_format_names_its_option(word: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ferlightning", "export", "ferl-nano", "nano.onnx", f"--format={word}"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert f"{word} is an option: --{word}" in said.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_command_exports_what_was_trained(ferl: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model.backbone.channels=[4,8]", "--model.sequence=GRU", "--model.frame_tokens=true"]
     ferl("fit", *DATA, "--data.frames=[2,4]", *model, *TRAINING)
