@@ -49,7 +49,7 @@ def mistake_of(error: Exception, command: str) -> FerlError | None:
         )
     if "`val_check_interval`" in text:
         return FerlError(f"trainer: {text.strip()}")
-    if said := re.match(r"Unknown backend type (\w+)", text):
+    if said := re.match(r"Unknown backend type (\S+)", text):
         return FerlError(
             f"trainer.strategy: process_group_backend is {said[1]!r}, expected gloo, or nccl on GPUs; leave it out "
             "for the one that fits"

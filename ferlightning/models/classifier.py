@@ -127,6 +127,10 @@ class Classifier(LightningModule):
             raise FerlError(f"model.losses is {losses!r:.80}, expected a list of classes, such as [CrossEntropy]")
         if not losses:
             raise FerlError("model.losses is empty: give at least one, such as [CrossEntropy]")
+        if modules := [type(loss).__name__ for loss in losses if isinstance(loss, nn.Module)]:
+            raise FerlError(
+                f"model.losses: {modules[0]} is no Loss of ours, or is made already; give classes, such as CrossEntropy"
+            )
         for made, name in ((optimizer, "optimizer"), (scheduler, "scheduler")):
             if made is not None and not callable(made):
                 raise FerlError(f"model.{name} is {made!r:.80}, expected a class, or a functools.partial of one")

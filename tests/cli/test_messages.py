@@ -74,7 +74,7 @@ from tests.conftest import TINY
         ("--config=level.yaml", ["there is no option 'fit'; it is the command: take this level out"]),
         ("--config=dotted.yaml", ["write its steps below each other, trainer: {max_epochs: ...}"]),
         ("--trainer.logger=csv", ["CSVLogger"]),
-        ("--model.losses=[torch.nn.CrossEntropyLoss]", ["is no Loss of ours", "did you mean CrossEntropy"]),
+        ("--model.losses=[torch.nn.CrossEntropyLoss]", ["CrossEntropyLoss is no Loss of ours", "CrossEntropy"]),
         ("--model.losses=[nn.CrossEntropyLoss]", ["no class 'nn.CrossEntropyLoss'", "did you mean CrossEntropy"]),
         ("--no-trainer.logger", ["did you mean --trainer.logger=false?"]),
         ("--trainer.no_logger", ["did you mean --trainer.logger=false?"]),

@@ -518,6 +518,8 @@ def test_init_from_takes_what_other_code_saves(tmp_path: Path, before: str) -> N
 def test_init_from_takes_what_timm_saves_of_each_family(name: str, tmp_path: Path) -> None:
     """Its feature extractors have other names than its networks: ``stages_0`` for ``stages.0``, or one level more."""
     original = timm.create_model(name, in_chans=1)
+    if not hasattr(original, "forward_intermediates"):
+        pytest.skip("an older timm, which does not tell what this one gives")
     torch.save({"model": {f"module.{key}": x for key, x in original.state_dict().items()}}, tmp_path / "a.pth")
     new = model(backbone=partial(Timm, name=name), init_from=str(tmp_path / "a.pth"))
     images = torch.rand(1, 1, 160, 160)
@@ -541,6 +543,7 @@ def test_init_from_refuses_weights_that_are_no_numbers(tmp_path: Path) -> None:
         ({"head": torch.nn.Linear(3, 2)}, "model.head is a Linear that is made already"),
         ({"losses": CrossEntropy}, r"model.losses is <class .*CrossEntropy'>, expected a list"),
         ({"losses": ["CrossEntropy"]}, r"model.losses is \['CrossEntropy'\], expected a list of classes"),
+        ({"losses": [torch.nn.CrossEntropyLoss()]}, "CrossEntropyLoss is no Loss of ours, or is made already"),
         ({"optimizer": "Adam"}, "model.optimizer is 'Adam', expected a class"),
     ],
     ids=str,
