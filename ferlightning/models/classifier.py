@@ -467,7 +467,7 @@ class Classifier(LightningModule):
         """Parameters by the names that ``lr_scale`` uses: ``backbone.…``, ``losses.0.…``."""
         return ((own_name(name), parameter) for name, parameter in self.named_parameters())
 
-    def _make_optimizer(self) -> tuple[Optimizer, Sequence[float]]:
+    def _make_optimizer(self) -> tuple[Optimizer, list[float]]:
         """Make the optimizer; returns what the rates of its groups are multiplied by, too."""
         groups, factors = parameter_groups(self._parameters_by_name(), self.lr_scale, self.decay_vectors)
         try:
