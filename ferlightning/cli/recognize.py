@@ -112,7 +112,8 @@ def _run(options: Any) -> None:
             print("\r\033[K", end="", file=sys.stderr)
     output.close()
     if options.save:
-        print(f"Saved: {job.saved} of {total} in {options.save}", file=sys.stderr)
+        stopped = "; stopped before the end, up to which a film goes" if status else ""
+        print(f"Saved: {job.saved} of {total} in {options.save}{stopped}", file=sys.stderr)
     if job.unreadable:
         print(f"ferl: error: {len(job.unreadable)} of {total} sources failed:", file=sys.stderr)
         print(*(f"  {printable(line)}" for line in job.unreadable), sep="\n", file=sys.stderr)

@@ -407,6 +407,7 @@ def test_what_was_done_before_a_signal_can_be_read(how: signal.Signals) -> None:
     assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines))) and len(lines) < 1500
     (path,) = Path("out").iterdir()
     if how != signal.SIGKILL:
+        assert process.stderr is not None and b"Saved: 1 of 1 in out; stopped before the end" in process.stderr.read()
         assert path.name == "film.mkv" and len(lines) - len(frames_of(str(path))) in (0, 1)
     else:
         assert path.name == "film.partial.mkv"
