@@ -300,12 +300,13 @@ class _Check:
         if key == "trainer.accumulate_grad_batches" and isinstance(value, dict):
             by_epoch = f"--trainer.callbacks.scheduling='{value}'"
             self.fail(f"{key} is one number; by epoch: --trainer.callbacks+=GradientAccumulationScheduler {by_epoch}")
-        shares = value.values() if isinstance(value, dict) else str(value).split(",")
-        if key == "data.split" and any(re.fullmatch(r"\s*0?\.\d+\s*", str(share)) for share in shares):
-            self.fail(
-                f"{key} names folders, tables or values, such as {{train: a, val: b}}; a share of the training items "
-                "becomes validation by --data.val_fraction=0.2"
-            )
+        if key == "data.split":
+            shares = value.values() if isinstance(value, dict) else str(value).split(",")
+            if any(re.fullmatch(r"\s*0?\.\d+\s*", str(share)) for share in shares):
+                self.fail(
+                    f"{key} names folders, tables or values, such as {{train: a, val: b}}; a share of the training "
+                    "items becomes validation by --data.val_fraction=0.2"
+                )
         kinds = [word for word in words if word not in ("None", "Optional", "Union")]
         if kinds and {*kinds} <= {"int", "float", "bool"}:
             if not _fits(value, kinds):

@@ -169,7 +169,7 @@ def explain(message: str, known: Sequence[str] = TOP_LEVEL) -> str:
         _kind(kind) for kind in re.findall(r"Expected (?:an? )?(.+?)(?:\. Got value: .*)?$", reasons, re.MULTILINE)
     ]
     if key and kinds and (value := re.search(r"(?:Given|Got) value: (.*)", reasons)):
-        own = f"; {value[1]} is an option: --{value[1]}" if key == "format" and value[1] in ("int8", "fp16") else ""
+        own = f"; {value[1]} is an option: --{value[1]}" if value[1] in known else ""
         return f"{key} is {value[1]!r}, expected {' or '.join(dict.fromkeys(kinds))}{own}"
     return message
 

@@ -2,16 +2,16 @@
 
 import logging
 import os
-import socket
 import warnings
 from contextlib import redirect_stdout
 from copy import deepcopy
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
+
+from ferlightning.weights import connect
 
 WAIT = 5
 """Seconds in which the server must answer; wandb itself would wait for a minute and a half."""
@@ -23,9 +23,8 @@ def go_offline_if_unreachable() -> None:
     if os.environ.get("WANDB_MODE", "online") != "online":
         return
     address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    url = urlsplit(address)
     try:
-        socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), WAIT).close()
+        connect(address, WAIT)
     except OSError as error:
         os.environ["WANDB_MODE"] = "offline"
         log.warning("W&B is out of reach (%s: %s): this run is kept offline; upload it by wandb sync", address, error)

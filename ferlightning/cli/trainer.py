@@ -350,11 +350,12 @@ class FerlCLI(LightningCLI):
         }  # fmt: skip
         off = {kind for kind, switch in switches.items() if switch in (False, [])}
         missing = {*KINDS} - {_kind(callback) for callback in given} - off
-        ours = self._parser(self.command).get_defaults().trainer.callbacks
         kept = [x for x in given if _kind(x) is ModelCheckpoint]
+        files = {x.init_args.get("filename") for x in kept}
+        usual = not missing and (not kept or {"best", "last"} <= files)
+        ours = [] if usual else self._parser(self.command).get_defaults().trainer.callbacks
         if self.command == "fit" and kept and ModelCheckpoint not in off:
             # Without best.ckpt and last.ckpt in its folder a run could be neither tested nor gone on with.
-            files = {x.init_args.get("filename") for x in kept}
             added = [x for x in ours if _kind(x) is ModelCheckpoint and x.init_args.filename not in files]
             chosen = next((x.init_args for x in kept if x.init_args.get("monitor")), None)
             if chosen and added and added[0].init_args.filename == "best":

@@ -223,10 +223,9 @@ class Video:
         if first:
             later = f" from {self.start:g} s on" if self.start else ""
             raise FerlError(f"{self.name}: has no frame that can be read{later}")
-        cut, duration = (None, math.inf) if is_live(self.source) else _is_cut(Path(self.source))
-        if index < LEAST_SHARE * self.frames and (cut is None or seconds + 1 / self.rate < LEAST_SHARE * duration):
-            cut = True
-        if cut:
+        cut, duration = (None, 0.0) if is_live(self.source) else _told_end(Path(self.source))
+        early = cut is None or seconds + 1 / self.rate < LEAST_SHARE * duration
+        if cut or (early and index < LEAST_SHARE * self.frames):
             of = f" of {self.frames}" if index < self.frames else ""
             log.warning("%s: ends after %d%s frames: is it cut off or damaged?", self.name, index, of)
 
@@ -278,7 +277,7 @@ class Video:
             reader.join(5)
 
 
-def _is_cut(path: Path) -> tuple[bool | None, float]:
+def _told_end(path: Path) -> tuple[bool | None, float]:
     """Tell whether the end of an MP4, MOV or GIF file is missing, and how many seconds it says that it lasts.
 
     None of another format, or of what is no file. An edit list may hide most frames of a film, but not of its seconds.

@@ -175,6 +175,17 @@ def _from_hub(name: str) -> Path:
         raise FerlError(f"{name} cannot be fetched: {error}") from error
 
 
+def connect(address: str, seconds: float) -> None:
+    """Open a connection to the host of an address, and close it.
+
+    Raises:
+        OSError: it takes none within this time.
+    """
+    url = urlsplit(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    socket.create_connection((url.hostname or "", port), seconds).close()
+
+
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
     """Let the Hub's client look at what it has kept alone, if the Hub takes no connection: it tries for 23 seconds."""
@@ -182,11 +193,10 @@ def offline_if_unreachable() -> Iterator[None]:
 
     from huggingface_hub import constants
 
-    before, url = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT)
-    if not before and url.scheme not in urllib.request.getproxies():
+    before = constants.HF_HUB_OFFLINE
+    if not before and urlsplit(constants.ENDPOINT).scheme not in urllib.request.getproxies():
         try:
-            port = url.port or (443 if url.scheme == "https" else 80)
-            socket.create_connection((url.hostname or "", port), timeout=5).close()
+            connect(constants.ENDPOINT, 5)
         except OSError:
             constants.HF_HUB_OFFLINE = True
     try:

@@ -154,8 +154,8 @@ def read_pixel_csv(path: Path, classes: Sequence[str]) -> PixelCsv:
             if images is None:
                 reader.side = reader.first_side(lines[0])
                 images = _room(path, reader.side)
-                cells = _header_cells(decode(lines[0]), form.delimiter)
-                if others and "usage" not in form.names and len(cells) >= len(form.names):  # else refused below
+                cells = _header_cells(decode(lines[0]), form.delimiter) if others and "usage" not in form.names else []
+                if len(cells) >= len(form.names):  # else there is nothing to look for, or the row is refused below
                     ends = [*range(at := form.names.index("pixels") + 1), *range(at - len(form.names), 0)]
                     first = [(name, cells[n]) for name, n in zip(form.names, ends, strict=True) if name in others]
                     refuse_unread_split(path, first, decided=split_of(path.stem) is not None)
