@@ -75,9 +75,14 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ferlightning' has no attribute {name!r}")
-    if _HOMES[name] not in LIGHT:
-        import_module("ferlightning.cli.deferred").import_lightning()  # which else takes twice as long
-    return getattr(import_module(f"ferlightning.{_HOMES[name]}"), name)
+    try:
+        if _HOMES[name] not in LIGHT:
+            import_module("ferlightning.cli.deferred").import_lightning()  # which else takes twice as long
+        return getattr(import_module(f"ferlightning.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:  # where ferlightning was installed without what it depends on
+        raise ModuleNotFoundError(
+            f"ferlightning.{name} needs packages that are not here: pip install ferlightning. {error}", name=error.name
+        ) from error
 
 
 def __dir__() -> list[str]:

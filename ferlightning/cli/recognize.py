@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from ferlightning.errors import FerlError, printable
+from ferlightning.files import at_home
 from ferlightning.signals import HANG_UP, asked_to_end
 
 EXAMPLES = """examples:
@@ -43,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default="ferl-small", help="name of shipped weights, or a file of `ferl export` (ferl-small)")
     add("--view", help="other classes of the model, such as fer2013")
     add("--detector", help="yunet, mtcnn, haar, none (faces cut out already), or a plug-in's class (yunet, else haar)")
-    add("--detector-path", metavar="FILE", help="YuNet's ONNX file; it is fetched if there is none")
+    add("--detector-path", type=at_home, metavar="FILE", help="YuNet's ONNX file; it is fetched if there is none")
     add("--size", type=_positive, default=1280, help="longer side to which pictures are reduced to find faces (1280)")
     add("--min-score", type=_share, help="how sure the detector must be, 0 to 1 (its own choice)")
     add("--align", action="store_true", help="turn each face so that its eyes are level")
     add("--format", choices=["table", "jsonl", "csv", "json"], default="table", help="of what is written to stdout")
     add("--top", type=_positive, help="classes told of each face (two in a table, else all)")
-    add("--save", type=Path, metavar="DIR", help="write annotated pictures, and videos as .mkv without sound")
+    add("--save", type=at_home, metavar="DIR", help="write annotated pictures, and videos as .mkv without sound")
     add("--anonymize", choices=["box", "blur", "pixelate"], nargs="?", const="box", help="hide faces in what is saved")
     add("--show", action="store_true", help="open a window; q closes it")
     add("--every", type=_positive, default=1, metavar="N", help="take every nth frame of a video")
@@ -90,7 +91,8 @@ def _run(options: Any) -> None:
     cv2.setNumThreads(options.threads)
     sources, missing = find_sources(options.sources, options.save)
     recognizer = Recognizer(
-        options.model, view=options.view, detector=options.detector, detector_path=options.detector_path,
+        os.path.expanduser(options.model),  # noqa: PTH111 - it may be a name
+        view=options.view, detector=options.detector, detector_path=options.detector_path,
         size=options.size, min_score=options.min_score, align=options.align, threads=options.threads,
     )  # fmt: skip
     total = len(sources) + len(missing)

@@ -149,7 +149,9 @@ def _find(source: str | Path) -> Path:
     if not path.is_file():
         raise FerlError(f"there is no model {source}{meant_weights(name)}")
     if path.suffix != ".onnx":
-        raise FerlError(f"{path} is no ONNX file: write one by `ferl export {shlex.quote(str(source))}`")
+        trained = path.suffix in (".ckpt", ".safetensors")
+        of = shlex.quote(str(source)) if trained else "RUN"
+        raise FerlError(f"{path} is no ONNX file: write one by `ferl export {of} mine.onnx`, then take mine.onnx")
     return path
 
 

@@ -21,7 +21,8 @@ from ferlightning.deploy.tracking import Tracker
 from ferlightning.errors import FerlError
 from ferlightning.images.crop import crop_face, level
 from ferlightning.images.decode import resize_to_square
-from ferlightning.images.detectors import build_detector
+from ferlightning.images.detectors import WholePicture, build_detector
+from ferlightning.images.detectors.haar import Haar
 from ferlightning.predictions import Predictions
 
 Image = NDArray[np.uint8]
@@ -133,6 +134,8 @@ class Recognizer:
             detector if isinstance(detector, FaceDetector) else build_detector(detector, detector_path, threads)
         )
         self.size = size
+        if align and isinstance(self.detector, Haar | WholePicture):
+            raise FerlError("align: this detector finds no eyes: take yunet or mtcnn, or leave align out")
         self.min_score = self.detector.min_score if min_score is None else min_score
         self.align = align
         self.batch_size = batch
@@ -161,9 +164,7 @@ class Recognizer:
         images = [as_rgb(picture, order) for picture in as_list(pictures)]
         found = [sorted(self.detect(image), key=lambda face: face.box[0]) for image in images]
         crops = [self._crop(image, face) for image, faces in zip(images, found, strict=True) for face in faces]
-        if not self._order_told and looks_bgr(crops):
-            self._order_told = True
-            log.warning("Skin looks blue: if the pictures come from OpenCV, say order='bgr'")
+        self._tell_order(crops, "the pictures come from OpenCV, say order='bgr'")
         rows = iter(self._classify([[crop] for crop in crops]))
         return [[self._face(face, row := next(rows), int(row.argmax())) for face in faces] for faces in found]
 
@@ -207,7 +208,7 @@ class Recognizer:
 
         Args:
             source: a video file, the number of a camera, a URL, a ``sources.Video`` of one of these, or any other
-                ``sources.Frame`` in order.
+                ``sources.Frame`` in order, whose images are RGB: OpenCV's as ``image[..., ::-1]``.
             detect_every: search for faces in every nth frame, but at least every 0.125 s.
             size: longer side, in pixels, to which a frame is reduced to find faces.
             every_face: classify each face in every nth frame only, which makes its label late by up to that.
@@ -221,8 +222,9 @@ class Recognizer:
         tracker = Tracker(least)
         searched = 0.0
         known: dict[int, _Expression] = {}
-        opened = isinstance(source, Iterable) and not isinstance(source, str | bytes)
-        for n, frame in enumerate(source if opened else Video(source)):
+        if not isinstance(source, Iterable) or isinstance(source, str | bytes):
+            source = Video(source)
+        for n, frame in enumerate(source):
             require_frame(frame, n)
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
@@ -231,13 +233,16 @@ class Recognizer:
             shown = tracker.shown(frame.time)
             numbers = {track.number for track in tracker.tracks}
             known = {number: expression for number, expression in known.items() if number in numbers}
-            due = []
+            due, first = [], []
             for track, face in shown:
                 new = track.number not in known
                 expression = known.setdefault(track.number, _Expression(deque(maxlen=CLIP if self.model.clips else 1)))
                 if new or (n + track.number) % every_face == 0:
                     expression.clip.append(self._crop(frame.image, face))
                     due.append(expression)
+                first += [expression.clip[-1]] if new else []
+            if not isinstance(source, Video):
+                self._tell_order(first, "the frames come from OpenCV, turn them: image[..., ::-1]")
             for expression, row in zip(due, self._classify([list(e.clip) for e in due]), strict=True):
                 expression.add(row.astype(np.float64), frame.time)
             faces = []
@@ -252,6 +257,12 @@ class Recognizer:
         if self.align and face.landmarks is not None:
             image, box = level(image, box, face.landmarks)
         return crop_face(image, box, self.detector.crop * (1 + self.model.margin), self.model.read_size)
+
+    def _tell_order(self, crops: list[Image], what: str) -> None:
+        """Warn once if the colours of faces are probably in the wrong order."""
+        if not self._order_told and looks_bgr(crops):
+            self._order_told = True
+            log.warning("Skin looks blue: if %s", what)
 
     def _classify(self, clips: list[list[Image]]) -> NDArray[np.float32]:
         """Shape: N clips -> (N, K)."""

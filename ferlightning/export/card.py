@@ -27,7 +27,9 @@ def refuse_card(path: Path) -> None:
         raise FerlError(f"{path} is there, and is no model card of an export, which would take its place: move it")
 
 
-def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str, Any], said: str) -> None:
+def write_card(
+    path: Path, model: Path, sources: Sequence[str], header: dict[str, Any], said: str, pruned: bool = False
+) -> None:
     """Write what is known of a model: its network, its figures if its run has a report, what the export measured.
 
     Args:
@@ -36,10 +38,11 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
         sources: what was exported: run folders, checkpoints, or names of shipped weights, which have a card already.
         header: of the weights.
         said: what the export has measured.
+        pruned: whether the export took channels away, so that no figure of the sources holds any more.
     """
     import jinja2  # late: it takes a tenth of a second
 
-    report = _report(sources[0]) if len(sources) == 1 else None
+    report = _report(sources[0]) if len(sources) == 1 and not pruned else None
     images = header.get("input", {})
     front: dict[str, Any] = {
         "library_name": "ferlightning",
@@ -64,7 +67,7 @@ def write_card(path: Path, model: Path, sources: Sequence[str], header: dict[str
         front=yaml.safe_dump(front, sort_keys=False), model=model, source=" and ".join(sources), report=report,
         class_names=as_written(header["network"]["class_names"], images.get("spelling", {})), views=header["views"],
         input=images,
-        said=said, shipped=_shipped(sources),
+        said=said, pruned=pruned, shipped=None if pruned else _shipped(sources),
     )  # fmt: skip
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

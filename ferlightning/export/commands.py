@@ -84,13 +84,16 @@ def export(
             write_page(file, path, _name(sources), detector, detector_path, ort_dir)
         sizes = [file.stat().st_size for file in path.iterdir()]
         if header is not None:
-            write_card(card, path, sources, header, f"{sum(sizes) / 1e6:.2f} MB.{said}")
+            write_card(card, path, sources, header, f"{sum(sizes) / 1e6:.2f} MB.{said}", prune > 0)
         print(
             f"{path}: {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB.{said} To look at it: python -m http.server --bind "
             f"127.0.0.1 --directory {shlex.quote(str(path))}, and open http://localhost:8000. Elsewhere serve it by "
             "https, since browsers give the camera to https and localhost only"
         )
         return path
+    of_pages = {"detector": detector != "yunet", "detector_path": detector_path, "ort_dir": ort_dir}
+    if given := ", ".join(name for name, value in of_pages.items() if value):
+        raise FerlError(f"{given}: this is for a page: give --format=web, too, or leave it out")
     if exported := next((source for source in sources if source.endswith((".onnx", ".pt2"))), None):
         raise FerlError(f"{exported} is an export already: give the run folder or the checkpoint that it is of")
     if path.exists() and not path.is_file():
@@ -106,7 +109,7 @@ def export(
         raise FerlError("int8: there is a form in 8-bit integers for ONNX Runtime alone: leave --format out")
     said, header = _written(sources, path, format, clips, mirror, fp16, int8, prune, data, trust)
     size = f"{path.stat().st_size / 1e6:.2f} MB"
-    write_card(card, path, sources, header, f"{size}.{_sentence(said)}")
+    write_card(card, path, sources, header, f"{size}.{_sentence(said)}", prune > 0)
     print(f"{path}: {size}{'; ' if said else ''}{said}. Its model card: {card}")
     if prune and format == "safetensors" and len(sources) == 1:
         config = path.with_suffix(".yaml")

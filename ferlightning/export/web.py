@@ -44,13 +44,15 @@ def write_page(
     Raises:
         FerlError: a file is missing, or the page cannot do what the model needs.
     """
+    if detector_path and detector != "yunet":
+        raise FerlError(f"detector-path: only yunet takes a file, not {detector}")
     known = _known(model)
     files = {path.name: path.read_bytes() for path in sorted(OURS.iterdir()) if path.is_file()}
     files |= _runtime(ort_dir) | {"model.onnx": model.read_bytes()}
     found = DETECTORS[detector]
     known["detector"] = {"crop": found.crop, "min_score": found.min_score, "file": ""}
     if detector == "yunet":
-        path = Path(detector_path) if detector_path else find_file(YUNET, "yunet")
+        path = at_home(detector_path) if detector_path else _yunet_file()
         yunet.YuNet(path=path)  # or it is none
         files["yunet.onnx"] = path.read_bytes()
         known["detector"]["file"] = "yunet.onnx"
@@ -108,6 +110,13 @@ def _known(model: Path) -> dict[str, Any]:
     if parts := [part["class_path"].rpartition(".")[2] for part in known["input"].get("preprocess", [])]:
         raise FerlError(f"{model}: its images are prepared by {', '.join(parts)}, which the page cannot do")
     return known
+
+
+def _yunet_file() -> Path:
+    try:
+        return find_file(YUNET, "yunet")
+    except FerlError as error:
+        raise FerlError(f"{error}, or give it by --detector-path=FILE") from None
 
 
 def _runtime(ort_dir: str | None) -> dict[str, bytes]:

@@ -209,9 +209,9 @@ def decode_bytes(content: bytes, color: bool, name: str) -> NDArray[np.uint8]:
     data = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = None
     if HEIC.match(content) and not _opens_heic():
-        raise FerlError(f"{name}: is a HEIC image, as iPhones write them: pip install 'ferlightning[heic]'")
+        raise FerlError(f"{name}: is a HEIC image, as iPhones write them: pip install pillow-heif")
     if re.match(rb"GIF8|....ftyp", content, re.DOTALL):  # OpenCV lacks these in some of its builds
-        image = _decode_by_pillow(content, color)
+        image = _decode_by_pillow(content, color, name)
     elif len(data):
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE)
@@ -344,11 +344,13 @@ def _opens_heic() -> bool:
     return True
 
 
-def _decode_by_pillow(content: bytes, color: bool) -> NDArray[np.uint8] | None:
+def _decode_by_pillow(content: bytes, color: bool, name: str) -> NDArray[np.uint8] | None:
     try:
         from PIL import Image, ImageOps
     except ModuleNotFoundError:
-        raise FerlError("GIF, AVIF and HEIC images need Pillow: pip install pillow") from None
+        if not FIRST_BYTES.match(content):  # a film, which may begin alike
+            return None
+        raise FerlError(f"{name}: GIF and AVIF images need Pillow: pip install pillow") from None
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB" if color else "L"))

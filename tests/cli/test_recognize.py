@@ -292,7 +292,8 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
         (["a.png", "--top=0"], "'0' is not a whole number"),
         (["a.png", "--start=5", "--end=2"], "--end=2 is not after"),
         (["a.png", "--model=ferl-smal"], "did you mean ferl-small"),
-        (["a.png", "--model=a.png"], "no ONNX file"),
+        (["a.png", "--model=a.png"], "no ONNX file: write one by `ferl export RUN mine.onnx`"),
+        (["a.png", "--align"], "finds no eyes: take yunet or mtcnn"),
         (["a.png", "--save=a.png/out"], "a.png is no folder that can be written to"),
         (["a.png", "--model=class_nymes.onnx"], "what it tells of itself is damaged"),
         (["a.png", "--model=twice.onnx"], "two classes have one name"),
@@ -308,6 +309,20 @@ def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.Captu
     Path("twice.onnx").write_bytes(content.replace(b'"contempt"', b'"surprise"'))
     Path("margin.onnx").write_bytes(content.replace(b'"margin": 0.0', b'"margin": NaN'))
     assert message in run(capsys, *words, CROPPED, status=2)[1]
+
+
+def test_a_tilde_is_the_home_after_an_equals_sign_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no shell replaces it."""
+    home = folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    cv2.imwrite(str(home / "a.png"), face())
+    shutil.copy(find_weights("ferl-nano.onnx"), home / "mine.onnx")
+    run(capsys, "~/a.png", "--model=~/mine.onnx", "--save=~/out", CROPPED)
+    assert (home / "out/a.png").is_file() and [*folder.iterdir()] == [home]
+    assert f"there is no file {home}/no.onnx" in run(capsys, "~/a.png", "--detector-path=~/no.onnx", status=2)[1]
 
 
 def test_a_line_stays_one_and_a_pipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,6 +477,8 @@ def test_an_interrupted_film_that_cannot_be_ended_is_told_and_no_other_begun() -
 def test_neither_torch_nor_anything_large_is_needed() -> None:
     """Only NumPy, OpenCV and ONNX Runtime can be imported, and what these bring."""
     cv2.imwrite("a.png", face())
+    fromarray(face()).save("still.gif")
+    write_video("film.mp4", 3)
     code = """if True:
         import sys
         class Blocked:
@@ -469,8 +486,16 @@ def test_neither_torch_nor_anything_large_is_needed() -> None:
                 if name.partition(".")[0] in BLOCKED: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         BLOCKED = "torch lightning torchvision scipy sklearn rich jsonargparse yaml PIL matplotlib pandas".split()
         sys.meta_path.insert(0, Blocked())
-        from ferlightning import Recognizer
-        assert len(Recognizer(detector="none")("a.png")[0].probabilities) == 8
+        import ferlightning
+        recognizer = ferlightning.Recognizer(detector="none")
+        assert len(recognizer("a.png")[0].probabilities) == 8
+        missing = {"still.gif": "GIF and AVIF images need Pillow: pip", "film.mp4": "cannot be read as an image"}
+        for name, said in missing.items():
+            try: recognizer(name)
+            except ferlightning.FerlError as error: assert f"{name}: {said}" in str(error)
+            else: raise AssertionError(name)
+        try: ferlightning.fit
+        except ModuleNotFoundError as error: assert "ferlightning.fit needs " in str(error) and "pip" in str(error)
         from ferlightning.cli.main import main
         main(["recognize", "a.png", "--detector=none"])
         assert not set(BLOCKED) & set(sys.modules)

