@@ -78,11 +78,15 @@ def sweep(args: Sequence[str]) -> None:
 
 def export(args: Sequence[str]) -> None:
     """Write a trained model as a file that others run."""
-    words = list(args)
-    if len(words) > 1 and not words[1].startswith("-"):
-        words[1] = f"--out={words[1]}"  # the parser takes as positional only what is required
     switches = ("--clips", "--fp16", "--int8", "--mirror", "--trust")
-    words = [f"{word}=true" if word in switches else word for word in words]
+    words = [f"{word}=true" if word in switches else word for word in args]
+    places, waiting = [], False
+    for i, word in enumerate(words):
+        if not word.startswith("-") and not waiting:
+            places.append(i)
+        waiting = word.startswith("--") and "=" not in word and word not in ("--help", "--print_config")
+    if len(places) > 1:
+        words[places[1]] = f"--out={words[places[1]]}"  # the parser takes as positional only what is required
     words = [re.sub("^--(ort|detector)-(dir|path)", r"--\1_\2", word) for word in words]  # as in `ferl recognize`
     import_lightning()
     from ferlightning.cli.saved import training_data
@@ -90,10 +94,10 @@ def export(args: Sequence[str]) -> None:
 
     plugins.load_plugins()
     if "--int8=true" in words and not values(words, "data"):
-        model = next(iter(values(words, "model")), words[0])
+        model = next(iter(values(words, "model")), words[places[0]] if places else "")
         several = load(model) if model.startswith("[") else None
-        found = training_data(str(several[0]) if several else model, "--trust=true" in words)
-        words[1:1] = [f"--data={json.dumps(found)}"] if found else []
+        found = training_data(str(several[0]) if several else model, "--trust=true" in words) if model else None
+        words[:0] = [f"--data={json.dumps(found)}"] if found else []
     _run("export", export, words)
 
 

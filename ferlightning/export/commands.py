@@ -68,7 +68,17 @@ def export(
     """
     sources = [model] if isinstance(model, str) else model
     path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
-    card = path.with_name(f"{path.name}.md") if format == "web" else path.with_suffix(".md")
+    if format != "web":
+        if path.exists() and not path.is_file():
+            raise FerlError(f"out: {path} is a folder or device: give the name of a file")
+        path = path if path.suffix else path.with_suffix(ENDS[format])
+        if given := _given(detector=detector != "yunet", detector_path=detector_path, ort_dir=ort_dir):
+            raise FerlError(f"{given}: this is for a page: give --format=web, too, or leave it out")
+    if format == "safetensors" and (given := _given(clips=clips is not None, mirror=mirror)):
+        raise FerlError(f"{given}: this is nothing of weights alone: give another --format, or leave it out")
+    if data is not None and not int8:
+        raise FerlError("data: these images are for --int8: give that, too, or leave them out")
+    card = path.with_name(f"{path.name}.md")
     refuse_card(card)
     if format == "web":
         refuse_folder(path)
@@ -91,15 +101,9 @@ def export(
             "https, since browsers give the camera to https and localhost only"
         )
         return path
-    of_pages = {"detector": detector != "yunet", "detector_path": detector_path, "ort_dir": ort_dir}
-    if given := ", ".join(name for name, value in of_pages.items() if value):
-        raise FerlError(f"{given}: this is for a page: give --format=web, too, or leave it out")
     if exported := next((source for source in sources if source.endswith((".onnx", ".pt2"))), None):
         raise FerlError(f"{exported} is an export already: give the run folder or the checkpoint that it is of")
-    if path.exists() and not path.is_file():
-        raise FerlError(f"out: {path} is a folder or device: give the name of a file")
     end = ENDS[format]
-    path = path if path.suffix else path.with_suffix(end)
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
     if path.suffix != end:
@@ -118,6 +122,10 @@ def export(
             temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
         print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
     return path
+
+
+def _given(**options: object) -> str:
+    return ", ".join(name for name, value in options.items() if value)
 
 
 def _written(

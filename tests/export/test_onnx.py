@@ -241,8 +241,10 @@ def test_the_command_exports_what_was_trained(ferl: Callable[..., Path], capsys:
     assert 0 < np.abs(found - expected).max() < 0.01
     assert Path("half.safetensors").stat().st_size < 0.7 * Path("run/checkpoints/best.safetensors").stat().st_size
     capsys.readouterr()
-    ferl("export", "half.safetensors", "again.onnx", "--fp16")
-    assert "its weights were in half precision already" in capsys.readouterr().out
+    ferl("export", "half.safetensors", "--fp16", "again.onnx")
+    assert re.search("^again.onnx: .*its weights were in half precision already", capsys.readouterr().out)
+    ferl("export", "--trust", "--format", "safetensors", "half.safetensors", "again.safetensors")
+    assert Path("again.safetensors").is_file()
 
 
 def test_an_export_with_changed_weights_is_refused(tmp_path: Path) -> None:
@@ -322,10 +324,16 @@ def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
             export(str(path), str(out))
     with pytest.raises(FerlError, match="whose names end in .onnx"):
         export(str(path), str(tmp_path / "other.safetensors"))
+    with pytest.raises(FerlError, match="clips, mirror: this is nothing of weights alone: give another --format"):
+        export(str(path), str(tmp_path / "other"), "safetensors", mirror=True, clips=False)
+    with pytest.raises(FerlError, match="data: these images are for --int8"):
+        export(str(path), str(tmp_path / "other"), data=SyntheticFaces(items_per_class=5))
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
-    (tmp_path / "small.md").write_text("my notes")
+    (tmp_path / "small.pt2.md").write_text("my notes")
     with pytest.raises(FerlError, match="is no model card of an export"):
         export(str(path), str(tmp_path / "small"), "torch")
-    (tmp_path / "small.md").unlink()
+    (tmp_path / "small.pt2.md").unlink()
     export(str(path), str(tmp_path / "small"), "torch")
-    assert (tmp_path / "small.pt2").is_file()
+    export(str(path), str(tmp_path / "small"))  # whose card is another one
+    for file, use in (("small.pt2", 'torch.export.load("small.pt2")'), ("small.onnx", "--model=small.onnx")):
+        assert (tmp_path / file).is_file() and use in (tmp_path / f"{file}.md").read_text()

@@ -70,11 +70,11 @@ def test_a_pruned_network_is_trained_again_by_the_configuration_beside_it(tmp_pa
     main(["fit", *TINY, *model, "--trainer.max_epochs=1", *NO_REPORT, RUN.replace("run", "again")])
     main(["test", "again"])
     main(["export", "again", "again.safetensors", "--format=safetensors"])
-    report, card = json.loads(Path("again/report/metrics.json").read_text()), ModelCard.load("again.md")
+    report, card = json.loads(Path("again/report/metrics.json").read_text()), ModelCard.load("again.safetensors.md")
     (found,) = [result.metric_value for result in card.data.eval_results if result.metric_type == "accuracy"]
     assert found == pytest.approx(report["metrics"]["accuracy"]["value"], abs=5e-5) and "## Use and limits" in card.text
     main(["export", "again", "less.safetensors", "--format=safetensors", "--prune=0.3"])
-    assert not ModelCard.load("less.md").data.eval_results  # those are of the network that was tested
+    assert not ModelCard.load("less.safetensors.md").data.eval_results  # those are of the network that was tested
     kinds = [load(file).backbone for file in ("half.safetensors", "again")]
     assert all(isinstance(kind, Pruned) for kind in kinds) and kinds[0].out_features == kinds[1].out_features < 32
     assert multiply_adds(load("again"), IMAGE) <= 0.5 * multiply_adds(load("run"), IMAGE)
@@ -84,7 +84,7 @@ def test_the_card_of_a_pruned_network_has_no_figure_of_the_whole_one(tmp_path: P
     cards = []
     for share in (0.0, 0.3):
         export("ferl-small", str(tmp_path / f"{share}.safetensors"), "safetensors", prune=share)
-        cards.append((tmp_path / f"{share}.md").read_text())
+        cards.append((tmp_path / f"{share}.safetensors.md").read_text())
     assert "69.57" in cards[0] and "69.57" not in cards[1] and "was not trained again" in cards[1]
 
 
