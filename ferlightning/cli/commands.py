@@ -96,8 +96,9 @@ def export(args: Sequence[str]) -> None:
     if "--int8=true" in words and not values(words, "data"):
         model = next(iter(values(words, "model")), words[places[0]] if places else "")
         several = load(model) if model.startswith("[") else None
-        found = training_data(str(several[0]) if several else model, "--trust=true" in words) if model else None
-        words[:0] = [f"--data={json.dumps(found)}"] if found else []
+        if model and not model.endswith((".onnx", ".pt2")):  # which is an export already, as export says
+            found = training_data(str(several[0]) if several else model, "--trust=true" in words)
+            words[:0] = [f"--data={json.dumps(found)}"] if found else []
     _run("export", export, words)
 
 

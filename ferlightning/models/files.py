@@ -81,7 +81,10 @@ SHARED = ("their classes", "their images", "their views")
 
 def _shared(header: dict[str, Any]) -> tuple[Any, ...]:
     views = {name: view["class_names"] for name, view in header["views"].items()}
-    return header["network"]["class_names"], header.get("input", {}), views
+    images = header.get("input", {})
+    if images:  # of weights that were written before headers told these
+        images = {"clips": False, "margin": 0.0} | images
+    return header["network"]["class_names"], images, views
 
 
 def save_weights(path: Path, state: dict[str, Tensor], header: dict[str, Any]) -> None:

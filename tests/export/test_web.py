@@ -87,7 +87,7 @@ def test_only_a_page_of_ours_is_replaced(tmp_path: Path, runtime: Path) -> None:
 
 
 def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
-    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def message(model: str = "ferl-small", **options: Any) -> str:
         with pytest.raises(FerlError) as raised:
@@ -110,6 +110,9 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     monkeypatch.setenv("PATH", "")
     assert "there is no npm here to fetch it. Unpack the npm package" in message(ort_dir="")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path / "foreign.onnx"), str(tmp_path / "page"), "--int8"])
+    assert "foreign.onnx is an export already: give the run" in capsys.readouterr().err
     with pytest.raises(FerlError, match="detector, ort_dir: this is for a page: give --format=web"):
         export("ferl-small", str(tmp_path / "page"), detector="none", ort_dir=str(runtime))
 

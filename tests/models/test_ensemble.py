@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from ferlightning import load
+from ferlightning import Recognizer, load
 from ferlightning.cli.main import main
 from ferlightning.errors import FerlError
 from ferlightning.models.ensemble import Ensemble
@@ -124,6 +124,18 @@ def test_an_ensemble_is_exported_as_one_network(members, data, ferl: Ferl) -> No
     session = onnxruntime.InferenceSession("one.onnx", providers=["CPUExecutionProvider"])
     (made,) = session.run(None, {"image": pixels[:, 0].numpy()})
     np.testing.assert_allclose(made, (sum(mirrored) / 2).detach().numpy(), atol=1e-5)
+
+
+def test_the_weights_that_ship_are_exported_as_one_network(ferl: Ferl) -> None:
+    """Of which one was written before headers told of clips."""
+    ferl("export", "[ferl-small,ferl-nano]", "one.onnx")
+    faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+    for view in (None, "fer2013"):
+        one, small, nano = (
+            Recognizer(model, view=view, detector="none").predict(faces).probabilities
+            for model in ("one.onnx", "ferl-small", "ferl-nano")
+        )
+        np.testing.assert_allclose(one, (small + nano) / 2, atol=1e-5)
 
 
 def test_members_of_other_classes_are_not_one_network(members, ferl: Ferl, capsys) -> None:
