@@ -83,7 +83,8 @@ def test_weights_are_taken_from_a_folder_or_mirror(
 ) -> None:
     name, content = listed
     _put(tmp_path / "mine", content)
-    monkeypatch.setenv("FERL_WEIGHTS", (tmp_path / "mine").as_uri() if url else str(tmp_path / "mine"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FERL_WEIGHTS", (tmp_path / "mine").as_uri() if url else "~/mine")
     assert weights.find_weights(name).read_bytes() == content
 
 
@@ -93,8 +94,10 @@ def test_another_file_or_none_is_refused(
     name, _ = listed
     with pytest.raises(FerlError, match=r"other: cannot fetch file://.*/server/other.safetensors.*FERL_WEIGHTS"):
         weights.find_weights(name)
-    _put(tmp_path / "mine", b"something else")
     monkeypatch.setenv("FERL_WEIGHTS", str(tmp_path / "mine"))
+    with pytest.raises(FerlError, match=f"folder that FERL_WEIGHTS names, which now is {tmp_path}/mine, without it"):
+        weights.find_weights(name)
+    _put(tmp_path / "mine", b"something else")
     with pytest.raises(FerlError, match="mine/other.safetensors is not the file that it should be"):
         weights.find_weights(name)
 

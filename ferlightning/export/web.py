@@ -116,7 +116,7 @@ def _yunet_file() -> Path:
     try:
         return find_file(YUNET, "yunet")
     except FerlError as error:
-        raise FerlError(f"{error}, or give it by --detector-path=FILE") from None
+        raise FerlError(f"{error}; or give it by --detector-path=FILE") from None
 
 
 def _runtime(ort_dir: str | None) -> dict[str, bytes]:

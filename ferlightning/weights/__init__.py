@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ferlightning.errors import FerlError
-from ferlightning.files import cache_dir
+from ferlightning.files import at_home, cache_dir
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def find_file(entry: Weights, name: str) -> Path:
     if (CLONE / entry.file).is_file():
         return _checked(CLONE / entry.file, entry)
     place = os.environ.get("FERL_WEIGHTS", "")
-    if place and "://" not in place and (given := Path(place, entry.file)).is_file():
+    if place and "://" not in place and (given := at_home(place) / entry.file).is_file():
         return _checked(given, entry)
     cached = cache_dir() / "weights" / entry.file
     if not cached.is_file():
@@ -122,7 +122,9 @@ def _fetch(urls: list[str], path: Path, entry: Weights, name: str) -> None:
             failures.append(f"cannot fetch {url}: {error}")
         else:
             failures.append(f"{url} is not the file that it should be (its SHA-256 is {found})")
-    raise FerlError(f"{name}: {'; '.join(failures)}. Put {path.name} into a folder that FERL_WEIGHTS names")
+    place = os.environ.get("FERL_WEIGHTS", "")
+    now = f", which now is {place}, without it" if place and "://" not in place else ""
+    raise FerlError(f"{name}: {'; '.join(failures)}. Put {path.name} into the folder that FERL_WEIGHTS names{now}")
 
 
 def _alone(folder: Path) -> AbstractContextManager[object]:

@@ -101,7 +101,7 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     assert "only yunet takes a file, not none" in message(detector_path=f"{tmp_path}/yunet.onnx")
     monkeypatch.setenv("FERL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FERL_WEIGHTS", "file:///nowhere")
-    assert "or give it by --detector-path=FILE" in message(detector="yunet")
+    assert "; or give it by --detector-path=FILE" in message(detector="yunet")
     assert "foreign.onnx does not tell its classes" in message(str(foreign(tmp_path / "foreign.onnx")))
     assert "prepared by MedianFilter, which the page cannot do" in message(str(prepared(tmp_path / "prepared.onnx")))
     assert "mine.onnx is exported already: clips, mirror" in message(str(tmp_path / "mine.onnx"), mirror=True)
