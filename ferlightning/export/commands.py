@@ -23,6 +23,15 @@ from ferlightning.files import replacing
 from ferlightning.models.files import ensemble_of, save_weights, weights_of
 from ferlightning.weights import REGISTRY, find_file
 
+UNUSED = {
+    "detector": "but a page, --format=web",
+    "detector_path": "but a page, --format=web",
+    "ort_dir": "but a page, --format=web",
+    "data": "but --int8",
+    "clips": "of a safetensors file, which takes both clips and stills",
+    "mirror": "of a safetensors file, which has weights alone",
+    "fp16": "of a torch file, whose weights are in single precision",
+}
 ENDS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -67,23 +76,32 @@ def export(
         What was written: ``out``, with an ending if it had none.
     """
     sources = [model] if isinstance(model, str) else model
+    if not sources:
+        raise FerlError("model: there is none: name a run folder, a checkpoint or shipped weights")
+    page = {"detector": detector != "yunet", "detector_path": detector_path, "ort_dir": ort_dir}
+    for name, given, needed in (
+        *((name, given, format == "web") for name, given in page.items()),
+        ("data", data, int8),
+        ("clips", clips is not None, format != "safetensors"),
+        ("mirror", mirror, format != "safetensors"),
+        ("fp16", fp16, format != "torch"),
+    ):
+        if given and not needed:
+            raise FerlError(f"{name}: it changes nothing {UNUSED[name]}: leave it out")
     path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
     if format != "web":
         if path.exists() and not path.is_file():
             raise FerlError(f"out: {path} is a folder or device: give the name of a file")
         path = path if path.suffix else path.with_suffix(ENDS[format])
-        if given := _given(detector=detector != "yunet", detector_path=detector_path, ort_dir=ort_dir):
-            raise FerlError(f"{given}: this is for a page: give --format=web, too, or leave it out")
-    if format == "safetensors" and (given := _given(clips=clips is not None, mirror=mirror)):
-        raise FerlError(f"{given}: this is nothing of weights alone: give another --format, or leave it out")
-    if data is not None and not int8:
-        raise FerlError("data: these images are for --int8: give that, too, or leave them out")
     card = path.with_name(f"{path.name}.md")
     refuse_card(card)
+    ends = ".pt2" if format == "web" and len(sources) == 1 else (".onnx", ".pt2")  # a page is made of an ONNX file, too
+    if exported := next((source for source in sources if source.endswith(ends)), None):
+        raise FerlError(f"{exported} is an export already: give the run folder or the checkpoint that it is of")
     if format == "web":
         refuse_folder(path)
         with TemporaryDirectory() as work:
-            file, said = _exported(sources, clips is not None or mirror or fp16 or int8 or prune > 0), ""
+            file, said = _exported(sources, clips is not None or mirror or fp16 or int8 or prune != 0), ""
             header: dict[str, Any] | None = None  # of an export, which has a card of its own
             if file is None:
                 file = Path(work, "model.onnx")
@@ -101,8 +119,6 @@ def export(
             "https, since browsers give the camera to https and localhost only"
         )
         return path
-    if exported := next((source for source in sources if source.endswith((".onnx", ".pt2"))), None):
-        raise FerlError(f"{exported} is an export already: give the run folder or the checkpoint that it is of")
     end = ENDS[format]
     if path.resolve() in [checkpoint_of(source).resolve() for source in sources]:
         raise FerlError(f"out: {path} is read, and would be replaced: give another name")
@@ -122,10 +138,6 @@ def export(
             temporary.write_text(yaml.safe_dump({"model": {"init_args": options}}, sort_keys=False))
         print(f"Train it again, by the configuration that it was trained by and this: --config {config}")
     return path
-
-
-def _given(**options: object) -> str:
-    return ", ".join(name for name, value in options.items() if value)
 
 
 def _written(
@@ -182,9 +194,10 @@ def _written(
             quantise(floats, path, batches)
             measured = compare(floats, path, batches)
         said.append(
-            f"on training images a probability changes by {measured['change']:.4f} in the mean and "
-            f"{measured['same']:.1%} keep their class. Against floats on this processor and one thread it is "
-            f"{measured['speedup_1']:.2f} times as fast at batch 1, {measured['speedup_64']:.2f} at 64"
+            f"on {sum(len(batch['image']) for batch in batches)} training images a probability changes by "
+            f"{measured['change']:.4f} in the mean and {measured['same']:.1%} keep their class. Against floats on this "
+            f"processor and one thread it is {measured['speedup_1']:.2f} times as fast at batch 1, "
+            f"{measured['speedup_64']:.2f} at 64"
         )
     return "; ".join(said), header
 

@@ -19,7 +19,8 @@ from ferlightning.runtime import open_session, seal
 Inputs = dict[str, NDArray[Any]]
 
 QUANTISED = ["Conv", "Add", "Relu", "AveragePool", "MaxPool"]
-"""Operators that read and write integers, so that none between two convolutions goes back to floats."""
+"""Operators that read and write integers, so that none between two convolutions goes back to floats. An addition far
+from any, such as that of an attention's mask, stays in floats: its range may be infinite."""
 BATCH = 32
 
 
@@ -69,18 +70,31 @@ def quantise(path: Path, out: Path, batches: list[Inputs]) -> None:
         options.optimized_model_filepath = str(folded)
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         model = onnx.load(folded)
-        kinds = [node.op_type for node in model.graph.node]
-        if "Conv" not in kinds:
+        if all(node.op_type != "Conv" for node in model.graph.node):
             raise FerlError("int8: the network has no convolution")
-        floats = [node.name for node in model.graph.node[: kinds.index("Conv") + 1]]
         quantize_static(
             folded, temporary, _Reader(batches), op_types_to_quantize=QUANTISED, per_channel=True, reduce_range=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=floats,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=_kept(model.graph),
         )  # fmt: skip
         made = onnx.load(temporary)
         onnx.helper.set_model_props(made, {x.key: x.value for x in onnx.load(path).metadata_props})
         onnx.save(made, temporary)
         seal(temporary)
+
+
+def _kept(graph: Any) -> list[str]:
+    """The nodes that stay in floats: convolutions that read the image, and what is far from any convolution."""
+    deep, near, kept = set[str](), set[str](), list[str]()  # values behind a convolution, and right behind one
+    for node in graph.node:
+        read, is_conv = set(node.input), node.op_type == "Conv"
+        is_near = is_conv or (node.op_type in QUANTISED and not near.isdisjoint(read))
+        if not is_near or (is_conv and deep.isdisjoint(read)):
+            kept.append(node.name)
+        if is_near:
+            near.update(node.output)
+        if is_conv or not deep.isdisjoint(read):
+            deep.update(node.output)
+    return kept
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from ferlightning.checkpoint import ENDS, HEADER
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.provenance import multiply_adds
 from ferlightning.export.deployed import Member, member_of
+from ferlightning.export.traced import NO_NUMBERS, quiet
 from ferlightning.parts.backbones.pruned import Pruned, channels
 
 ROUND_TO = 8
@@ -45,6 +46,9 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
     shape = header.get("input", {})
     image = torch.rand(1, 1, shape.get("channels", 1), *shape.get("size", (48, 48)))
     before = multiply_adds(whole, image)
+    with torch.no_grad():
+        if not all(x.isfinite().all() for x in whole(image)):
+            raise FerlError(NO_NUMBERS)
 
     def cut(percent: int) -> tuple[Member, int]:
         """A copy without so many of the channels, and its multiply-adds."""
@@ -66,19 +70,24 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
 
     most = (1 - share) * before
     try:
-        # In small steps: a layer that would lose all of its channels loses none.
-        member, left = next(found for found in map(cut, range(1, 80)) if found[1] <= most)
+        with quiet():
+            # In small steps: a layer that would lose all of its channels loses none.
+            member, left = next(found for found in map(cut, range(1, 80)) if found[1] <= most)
     except StopIteration:
         raise FerlError(f"{path} cannot lose {share:.0%} of its multiply-adds by pruning its backbone") from None
     except Exception as error:  # of any kind, from deep within
-        raise FerlError(f"{path} cannot be pruned: {error}") from error
+        raise FerlError(f"{path} cannot be pruned: torch-pruning fails at its backbone: {error}") from error
     smaller = _described(member, whole, header, image)
-    with torch.no_grad():
-        same = zip(member(image), member_of(smaller, path, trust)(image), strict=True)
-        if not all(one.allclose(other, atol=1e-6) for one, other in same):
-            raise FerlError(
-                f"{path} cannot be pruned: its backbone does not compute from the widths of its layers alone"
-            )
+    refused = f"{path} cannot be pruned: its backbone has more that depends on widths than convolutions, linear layers "
+    refused += "and batch norms, such as layer norms"
+    try:
+        rebuilt = member_of(smaller, path, trust)
+        with torch.no_grad():
+            same = [one.allclose(x, atol=1e-6) for one, x in zip(member(image), rebuilt(image), strict=True)]
+    except Exception as error:  # of any kind, as above
+        raise FerlError(refused) from error
+    if not all(same):
+        raise FerlError(refused)
     return smaller, f"{left / 1e6:.1f} M multiply-adds instead of {before / 1e6:.1f} M"
 
 

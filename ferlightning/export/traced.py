@@ -32,6 +32,12 @@ SHAPES = ((1, 1), (7, 4), (2, 9))
 """(B, T) at which a file is checked; none is the one of the export."""
 
 
+NO_NUMBERS = (
+    "the network gives no numbers (NaN) on ordinary images, as after a training that diverged, or of damaged weights: "
+    "choose another checkpoint"
+)
+
+
 class Checked(NamedTuple):
     """How an exported network compares with torch's."""
 
@@ -128,6 +134,8 @@ def check(run: Callable[[dict[str, Tensor]], Any], model: Deployed, known: dict[
         with torch.no_grad():
             expected = model(*inputs.values())
         where = f"of {b} clips of {t} frames" if model.clips else f"of {b} images"
+        if not all(x.isfinite().all() for x in expected):
+            raise FerlError(NO_NUMBERS)
         try:
             found = run(inputs)
         except Exception as error:

@@ -21,7 +21,7 @@ from ferlightning.contracts.modules import Stage, Tokens
 from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
-from ferlightning.export.int8 import training_inputs
+from ferlightning.export.int8 import quantise, training_inputs
 from ferlightning.export.traced import check, write_onnx
 from ferlightning.parts import (
     CBAM,
@@ -285,6 +285,23 @@ def test_int8_keeps_the_probabilities(
     assert re.search(r"is \d+\.\d\d times as fast at batch 1, \d+\.\d\d at 64", said)
 
 
+def test_int8_leaves_masks_and_what_reads_the_image_in_floats(tmp_path: Path) -> None:
+    """An attention's mask adds minus infinity to what it hides, which no range of integers holds."""
+    parts = {"frame_tokens": True, "sequence": partial(TransformerEncoder, hidden=16)}
+    members = [Member(small(**parts), {}), Member(small(**parts, normalise_each=True), {})]
+    mask = np.arange(4) < np.arange(1, 5).repeat(4)[:, None]
+    inputs = {"image": drawn(16, 4), "mask": mask}
+    write_onnx(Deployed(members, clips=True).eval(), {"input": {"size": [24, 24], "channels": 1}}, tmp_path / "a.onnx")
+    quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", [inputs])
+    (expected,), (found,) = (run(tmp_path / name, "probabilities", **inputs) for name in ("a.onnx", "b.onnx"))
+    assert expected.std(0).max() > 0.01
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    nodes = onnx.load(tmp_path / "b.onnx").graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    reads = [made_by[node.input[0]] == "DequantizeLinear" for node in nodes if node.op_type == "Conv"]
+    assert sorted(reads) == [False, False, True, True], "two members, of which each has a first convolution"
+
+
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used before"])
 def test_int8_sees_training_images_and_leaves_the_data_as_they_are(used: bool) -> None:
     faces = SyntheticFaces(items_per_class=10, size=24)
@@ -324,10 +341,6 @@ def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
             export(str(path), str(out))
     with pytest.raises(FerlError, match="whose names end in .onnx"):
         export(str(path), str(tmp_path / "other.safetensors"))
-    with pytest.raises(FerlError, match="clips, mirror: this is nothing of weights alone: give another --format"):
-        export(str(path), str(tmp_path / "other"), "safetensors", mirror=True, clips=False)
-    with pytest.raises(FerlError, match="data: these images are for --int8"):
-        export(str(path), str(tmp_path / "other"), data=SyntheticFaces(items_per_class=5))
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
     (tmp_path / "small.pt2.md").write_text("my notes")
     with pytest.raises(FerlError, match="is no model card of an export"):
@@ -337,3 +350,36 @@ def test_what_is_read_is_not_replaced_nor_is_a_folder(tmp_path: Path) -> None:
     export(str(path), str(tmp_path / "small"))  # whose card is another one
     for file, use in (("small.pt2", 'torch.export.load("small.pt2")'), ("small.onnx", "--model=small.onnx")):
         assert (tmp_path / file).is_file() and use in (tmp_path / f"{file}.md").read_text()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_network_without_numbers_is_told_as_such(mirrored: bool) -> None:
+    network = small()
+    network.head.classify.weight.data[0, 0] = float("nan")
+    model = Deployed([Member(network, {})], mirror=mirrored).eval()
+    with pytest.raises(FerlError, match=r"gives no numbers \(NaN\).*choose another checkpoint"):
+        check(
+            lambda inputs: [x.detach().numpy() for x in model(*inputs.values())],
+            model,
+            {"input": {"size": [24, 24], "channels": 1}},
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mirror": True, "format": "safetensors"}, "mirror: it changes nothing of a safetensors file"),
+        ({"clips": False, "format": "safetensors"}, "clips: it changes nothing of a safetensors file"),
+        ({"fp16": True, "format": "torch"}, "fp16: it changes nothing of a torch file"),
+        ({"data": SyntheticFaces()}, "data: it changes nothing but --int8"),
+        ({"ort_dir": "here"}, "ort_dir: it changes nothing but a page"),
+        ({"detector": "none"}, "detector: it changes nothing but a page"),
+        ({"model": []}, "name a run folder, a checkpoint or shipped weights"),
+        ({"model": "mine.pt2", "format": "web"}, "mine.pt2 is an export already"),
+        ({"prune": -0.1, "format": "web"}, "expected the share"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(FerlError, match=message):
+        export(**{"model": "ferl-nano", "out": str(tmp_path / "a")} | options)
+    assert not [*tmp_path.iterdir()]

@@ -13,6 +13,7 @@ from torch import nn
 from ferlightning import Network, load
 from ferlightning.checkpoint import HEADER, header_of, read_checkpoint
 from ferlightning.cli.main import main
+from ferlightning.contracts.modules import Backbone
 from ferlightning.described import describe
 from ferlightning.errors import FerlError
 from ferlightning.evaluation.provenance import multiply_adds
@@ -105,6 +106,37 @@ def test_backbones_of_many_kinds_lose_half(parts: dict, tmp_path: Path) -> None:
     whole, half = (load(tmp_path / f"{name}.safetensors") for name in ("whole", "half"))
     assert 0.3 < multiply_adds(half, IMAGE) / multiply_adds(whole, IMAGE) <= 0.5
     export(str(tmp_path / "half.safetensors"), str(tmp_path / "half.onnx"))
+
+
+class _Normed(Backbone):
+    """Whose widths are not those of convolutions alone."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.out_features = 32
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 32, 3, 2, 1), nn.GroupNorm(1, 32), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
+
+
+def test_a_backbone_of_other_layers_is_refused_in_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "whole.safetensors", backbone=_Normed)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FerlError, match="cannot be pruned: its backbone has more that depends on widths") as refused:
+        export(
+            str(tmp_path / "whole.safetensors"), str(tmp_path / "a.safetensors"), "safetensors", prune=0.3, trust=True
+        )
+    assert "\n" not in str(refused.value) and sorted(tmp_path.iterdir()) == before
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_network_without_numbers_is_not_pruned(tmp_path: Path) -> None:
+    save(tmp_path / "whole.safetensors", backbone=partial(ConvStack, channels=[16, 32]), pixel_std=[0.0])
+    with pytest.raises(FerlError, match=r"gives no numbers \(NaN\)"):
+        export(str(tmp_path / "whole.safetensors"), str(tmp_path / "a.safetensors"), "safetensors", prune=0.3)
 
 
 def test_what_cannot_be_cut_is_told(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_what_is_missing_or_cannot_be_done_is_said_and_leaves_nothing(
     with pytest.raises(SystemExit):
         main(["export", str(tmp_path / "foreign.onnx"), str(tmp_path / "page"), "--int8"])
     assert "foreign.onnx is an export already: give the run" in capsys.readouterr().err
-    with pytest.raises(FerlError, match="detector, ort_dir: this is for a page: give --format=web"):
+    with pytest.raises(FerlError, match="detector: it changes nothing but a page, --format=web"):
         export("ferl-small", str(tmp_path / "page"), detector="none", ort_dir=str(runtime))
 
 
