@@ -263,12 +263,14 @@ def from_arrays(
 
 def _column(name: str, values: Any, count: int) -> NDArray[np.str_]:
     """Labels or subjects as text, empty where unknown."""
-    column = np.asarray(as_array(values))
+    given = as_array(values)
+    column = np.asarray(given, object) if isinstance(given, list | tuple) else np.asarray(given)  # not-a-number no text
     if column.shape != (count,):
         found = len(column) if column.ndim == 1 else f"an array of the shape {column.shape} as"
         raise FerlError(f"from_arrays: there are {count} images and {found} {name}; give one for each image")
     cells = []
     for n, value in enumerate(column.tolist()):
+        value = value.tolist() if hasattr(value, "tolist") else None if type(value).__name__ == "NAType" else value
         value = int(value) if isinstance(value, float) and value.is_integer() else value
         cell = text(value, f"from_arrays: {name}[{n}]")
         if name == "labels" and (not cell or isinstance(value, float)):

@@ -95,7 +95,10 @@ def require_plugins(header: Mapping[str, Any], path: str | Path) -> None:
     for package, wanted in plugins.items() if isinstance(plugins, dict) else ():
         if package not in trusted_packages():
             name = re.sub(r"[^\w.+!=-]", "?", str(wanted))[:200]  # it becomes a part of a command
-            raise FerlError(f"{path} needs the plug-in {name}, which is not installed: pip install '{name}'")
+            raise FerlError(
+                f"{path} needs the plug-in {name}, which is not installed: pip install '{name}', or, if it is a folder "
+                "of yours, pip install -e FOLDER"
+            )
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

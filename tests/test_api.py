@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -175,6 +176,10 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
             grey, np.eye(2)[[0, 1] * 12]
         ),
         "labels\\[1\\] is None": lambda: ferl.from_arrays(grey, ["a", None] * 12),
+        "labels\\[2\\] is nan, expected the name": lambda: ferl.from_arrays(grey, ["a", "b", float("nan"), "b"] * 6),
+        "labels\\[1\\] is None, expected the name": lambda: ferl.from_arrays(
+            grey, pd.Series(["a", pd.NA] * 12, dtype=object)
+        ),
         "labels\\[0\\] is 0.5": lambda: ferl.from_arrays(grey, [0.5, 1.0] * 12),
         "size is 0": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=0),
         "None in place of pictures": lambda: ferl.from_arrays(None, [0, 1]),
@@ -217,6 +222,8 @@ def test_labels_are_those_numbers_however_they_are_held(
     data = ferl.from_arrays(images, labels, subjects=[None] * 24, size=9)
     assert data.class_names == ["0", "1"] and data.label.tolist() == [0, 1] * 12
     assert set(data.arrays["subjects"]) == {""}  # nobody is known, and not one person
+    data = ferl.from_arrays(images, labels, subjects=["a", float("nan")] * 12, size=9)
+    assert set(data.arrays["subjects"]) == {"a", ""}
 
 
 def test_options_of_the_trainer_are_words_and_a_model_is_a_class(

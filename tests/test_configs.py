@@ -188,6 +188,7 @@ def test_ema_checkpoint_holds_the_average(ferl: Ferl) -> None:
 
 def test_wandb_offline_keeps_the_run_the_configuration_and_the_pictures(ferl: Ferl) -> None:
     run = ferl("fit", f"--config={ROOT}/configs/loggers/wandb.yaml", *TINY, *SMALL, "--trainer.max_epochs=1")
+    assert wandb.run and wandb.run.name == "/".join(run.parts[-2:])  # else W&B draws a name, which no folder has
     wandb.finish()  # writes what is still in memory, as the end of the process does
     stored = next((run / "wandb").glob("offline-run-*"))
     keys = (b"items_per_class", b"val/confusion_matrix", b"val/learning_curves", b"batch_size", b"seed_everything")

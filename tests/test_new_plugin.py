@@ -102,6 +102,24 @@ def test_a_new_plugin_can_be_installed_and_its_tests_pass(tmp_path: Path, monkey
     assert "--model.backbone.width: int = 32\n      D of the feature map." in done.stdout
 
 
+def test_a_package_in_the_working_folder_needs_trust_and_is_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["new", "plugin", "kept_net"])
+    monkeypatch.chdir("kept_net")
+    with monkeypatch.context() as here:
+        here.syspath_prepend(str(Path.cwd()))
+        main(["fit", *TINY, *NO_REPORT, "--config=config.yaml", "--trainer.max_epochs=1"])
+    (run,) = (path for path in Path("runs").glob("*/*") if not path.is_symlink())
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kept_net"]:
+        del sys.modules[name]  # as in another process
+    with pytest.raises(SystemExit, match="2"):
+        main(["test", str(run)])
+    error = capsys.readouterr().err
+    assert "names kept_net.KeptNet, which is no part of ferlightning" in error and "--trust" in error
+
+
 CODE = """
 from ferlightning.parts import ConvStack
 class Borrowed(ConvStack):
@@ -139,3 +157,4 @@ def test_a_checkpoint_names_the_plugin_that_it_needs_and_callbacks_of_ones_own_w
             main(words)
         error = capsys.readouterr().err
         assert "needs the plug-in borrowed_part==1.0, which is not installed" in error and error.count("\n") == 1
+        assert "pip install -e FOLDER" in error

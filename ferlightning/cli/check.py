@@ -18,6 +18,7 @@ from ferlightning.cli import index
 from ferlightning.cli.configs import read
 from ferlightning.cli.index import Option, Part
 from ferlightning.cli.messages import meant, slot_of, unknown_part
+from ferlightning.cli.recognize import parser as recognize_parser
 from ferlightning.cli.run_folder import run_of
 from ferlightning.cli.words import in_order, options
 from ferlightning.errors import FerlError
@@ -170,6 +171,12 @@ class _Check:
                 hint = f" (did you mean --{'.'.join((head[3:], *rest))}=false?)"
             elif head == "from" and self.command != "fit":
                 hint = f"; ferl {self.command} takes the model as its first word, or by --ckpt_path"
+            elif (
+                self.command == "predict"
+                and "mean --" not in hint
+                and f"--{head}" in recognize_parser()._option_string_actions
+            ):
+                hint = "; ferl recognize has it, which finds the faces in pictures: ferl predict takes those cut out"
             elif head == self.command and isinstance(value, dict):
                 hint = "; it is the command: take this level out of the file"
             self.fail(f"there is no option {head!r}{hint}")

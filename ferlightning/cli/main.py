@@ -41,6 +41,7 @@ CALLED = {
     "new plugin": "init create plugin scaffold", "--version": "version -v -V", "--help": "help",
 }  # fmt: skip
 """What other programs call a command."""
+log = logging.getLogger(__name__)
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -173,12 +174,22 @@ def run_trainer(args: list[str]) -> Path | None:
             written = _run_lightning(args, start, quiet)
     if quiet and is_first():
         print(os.path.relpath(written))
-    page = (written / "report_val" if args[0] == "fit" else written) / "report.html"
-    if "--open" in args and is_first() and page.is_file():
-        import webbrowser
-
-        webbrowser.open(page.resolve().as_uri())
+    if "--open" in args and is_first():
+        _show(written, args[0])
     return written
+
+
+def _show(written: Path, command: str) -> None:
+    """Open the report of a command in a browser; of a training, that on the test split if it has just made one."""
+    import webbrowser
+
+    folders = [written / "report_val", written / "report"] if command == "fit" else [written]
+    pages = [page for folder in folders if (page := folder / "report.html").is_file()]
+    if not pages:
+        return
+    page = max(pages, key=lambda page: page.stat().st_mtime_ns)  # an older one is of a test before it was trained on
+    if not webbrowser.open(page.resolve().as_uri()):
+        log.warning("--open: no browser could be started (BROWSER names one). The report: %s", page)
 
 
 def _run_lightning(args: list[str], start: str | None, quiet: bool) -> Path:

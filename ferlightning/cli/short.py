@@ -71,6 +71,15 @@ def spell_out(args: Sequence[str]) -> Spelled:
     pictures = bool(named) and Path(named[0]).exists() and Path(named[0]).suffix not in WEIGHTS
     if runs == [False, True] and pictures:
         raise FerlError(f"the model comes first: ferl {command} {named[1]} {named[0]}")
+    if command == "predict" and pictures and Path(named[0]).is_file() and not values(words, "ckpt_path"):
+        from ferlightning.images.decode import SUFFIXES
+
+        if Path(named[0]).suffix.lower() in SUFFIXES:
+            picture = shlex.quote(named[0])
+            raise FerlError(
+                f"the model comes first: ferl predict ferl-small {picture}, for faces that were cut out; "
+                f"ferl recognize {picture} finds those in a photograph"
+            )
     if named and not values(words, "ckpt_path"):
         model = checkpoint_in(named.pop(0))
         if model.endswith(".onnx"):

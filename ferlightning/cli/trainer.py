@@ -330,6 +330,8 @@ class FerlCLI(LightningCLI):
                 logger.init_args.save_dir = str(self.run_folder)
                 if logger.class_path.endswith(".CSVLogger"):
                     logger.init_args.name = logger.init_args.version = ""
+                elif logger.class_path.endswith(".WandbLogger") and not os.environ.get("WANDB_NAME"):
+                    logger.init_args.name = logger.init_args.name or "/".join(self.run_folder.resolve().parts[-2:])
 
     def instantiate_classes(self) -> None:
         bound = self.ckpt_path if self.command != "fit" and not self.config[self.command].trust else None

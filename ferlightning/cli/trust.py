@@ -123,7 +123,7 @@ def _safe(name: str, key: str) -> bool:
     except (ImportError, ValueError):
         found = None
     if found is None or found.origin is None:  # a folder beside the user may look like a package without a file
-        return not Path(f"{package}.py").is_file()
+        return not (Path(f"{package}.py").is_file() or Path(package, "__init__.py").is_file())
     # The user's own callback or logger: not imported before its source says that it is one.
     return key.startswith("trainer.") and _defines(found, name)
 

@@ -151,27 +151,32 @@ def describe(data: FaceData) -> dict[str, Any]:
     """Describe what a data set holds.
 
     Returns:
-        ``image``, its size and channels; ``classes``, the items of each split, by class in the order of ``names``;
-        ``subjects`` and ``sequences``, how many are known; ``frames``, fewest, median and most of an item; ``remarks``;
-        ``files``, what they are like as stored; ``to_train``, how many items; and ``advice`` for a training.
+        ``image``, its size and channels; ``names`` of the classes; ``classes``, the items of each split by class;
+        ``unlabelled``, those of each split without a label; ``subjects`` and ``sequences``, how many are known;
+        ``frames``, fewest, median and most of an item; ``remarks``; ``files``, what they are like as stored;
+        ``to_train``, how many items; and ``advice`` for a training.
     """
-    store, names = data.raw, [*data.spelled_names, "unlabelled"]
-    label = np.where(data.label == UNLABELLED, len(names) - 1, data.label)
+    store, names = data.raw, data.spelled_names
+    labelled = data.label != UNLABELLED
     splits = {name: store.split == i for i, name in enumerate(SPLITS) if (store.split == i).any()}
     if (store.split == UNDECIDED).any():
         splits["not split"] = store.split == UNDECIDED
-    counts = {split: np.bincount(label[chosen], minlength=len(names)).tolist() for split, chosen in splits.items()}
+    counts, unlabelled = {}, {}
+    for split, chosen in splits.items():
+        items = np.bincount(data.label[chosen & labelled], minlength=len(names)).tolist()
+        counts[split] = dict(zip(names, items, strict=True))
+        unlabelled[split] = int((chosen & ~labelled).sum())
     lengths, subjects = np.diff(store.start), np.unique(store.subject[store.subject != ""])
     blank = np.unique(np.repeat(np.arange(len(store)), lengths)[blank_frames(store, np.arange(lengths.sum()))])
     remarks = [str(remark) for remark in store.remarks]
     remarks += [f"There are no {name} images." for name in SPLITS if "not split" not in splits and name not in splits]
     for split, own in counts.items():
         where = "" if split == "not split" else f" in {split}"
-        remarks += [f"There is no image of {name}{where}." for name, n in zip(names[:-1], own, strict=False) if not n]
+        remarks += [f"There is no image of {name}{where}." for name, n in own.items() if not n]
         if repeats := told_repeats(store, np.flatnonzero(splits[split])):
             remarks.append(f"{split}: {repeats}")
-        if own[-1]:
-            remarks.append(f"{own[-1]:,} of {sum(own):,} items{where} have no label.")
+        if without := unlabelled[split]:
+            remarks.append(f"{without:,} of {sum(own.values()) + without:,} items{where} have no label.")
     if len(blank):
         more = " and others" if len(blank) > 5 else ""
         remarks.append(f"{len(blank):,} items have images of one grey value: {', '.join(store.name[blank[:5]])}{more}.")
@@ -180,7 +185,7 @@ def describe(data: FaceData) -> dict[str, Any]:
         remarks.append(f"It is not known who is shown in {whom}.")
     height, width, *channels = store.images.shape[1:]
     files = look_at(data) if isinstance(data, ImageFiles) else None
-    items = int(sum(sum(own[:-1]) for split, own in counts.items() if split in ("train", "not split")))
+    items = sum(sum(own.values()) for split, own in counts.items() if split in ("train", "not split"))
     return {
         "files": files,
         "to_train": items,
@@ -188,6 +193,7 @@ def describe(data: FaceData) -> dict[str, Any]:
         "image": f"{width} x {height}, {'colour' if channels else 'grey'}",
         "names": names,
         "classes": counts,
+        "unlabelled": unlabelled,
         "subjects": len(subjects),
         "sequences": len(np.unique(store.sequence[store.sequence != ""])),
         "frames": [int(lengths.min()), float(np.median(lengths)), int(lengths.max())],
@@ -214,11 +220,11 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
     table = Grid("class")
     for split in found["classes"]:
         table.add_column(split, justify="right")
-    for name, counts in zip(found["names"], zip(*found["classes"].values(), strict=True), strict=True):
-        if name != "unlabelled" or any(counts):
-            table.add_row(escape(name), *(f"{n:,}" for n in counts))
+    rows = rows_of(found)
+    for name, counts in rows:
+        table.add_row(escape(name), *(f"{n:,}" for n in counts))
     table.add_section()
-    table.add_row("all", *(f"{sum(counts):,}" for counts in found["classes"].values()))
+    table.add_row("all", *(f"{sum(counts):,}" for counts in zip(*(counts for _, counts in rows), strict=True)))
     console.print(table)
     for remark in found["remarks"]:
         console.print(f"Note: {remark}", style="yellow", markup=False)
@@ -228,12 +234,19 @@ def print_description(source: Source, found: dict[str, Any], console: Console) -
         console.print(f"Train on it: {train_on(source, found)}", markup=False, soft_wrap=True)
 
 
+def rows_of(found: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """The rows of a table of what ``describe`` found: each class, and what has none, with the items of each split."""
+    rows = [(name, [own[name] for own in found["classes"].values()]) for name in found["names"]]
+    without = list(found["unlabelled"].values())
+    return [*rows, *([("unlabelled", without)] if any(without) else [])]
+
+
 def train_on(source: Source, found: dict[str, Any]) -> str:
     """The command that trains on a source of which ``describe`` found this."""
     clips = found["frames"][2] > 1
     line = command(source.data_set, source.options, found["files"], found["to_train"], clips)
     here = [own for split, own in found["classes"].items() if split in ("train", "not split")]
-    trained = [name for n, name in enumerate(found["names"][:-1]) if any(own[n] for own in here)]
-    if len(trained) == len(found["names"]) - 1 or len(trained) < 2:
+    trained = [name for name in found["names"] if any(own[name] for own in here)]
+    if len(trained) == len(found["names"]) or len(trained) < 2:
         return line
     return f"{line} {shlex.quote(f'--data.classes={json.dumps(trained, ensure_ascii=False)}')}"

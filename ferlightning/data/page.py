@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ferlightning.data.audit.checks import audit
-from ferlightning.data.inspection import Source, train_on
+from ferlightning.data.inspection import Source, rows_of, train_on
 from ferlightning.data.store import UNLABELLED, Store
 from ferlightning.errors import FerlError
 from ferlightning.files import replacing
@@ -41,13 +41,12 @@ def write_page(path: Path, sources: list[tuple[Source, dict[str, Any]]]) -> None
 
 def _section(source: Source, found: dict[str, Any]) -> dict[str, Any]:
     data = source.default()
-    store, names, splits = data.raw, data.spelled_names, list(found["classes"])
-    counts = dict(zip(found["names"], zip(*found["classes"].values(), strict=True), strict=True))
-    most = max(max(own) for own in found["classes"].values()) or 1
+    store, splits, counts = data.raw, list(found["classes"]), rows_of(found)
+    most = max(max(own) for _, own in counts) or 1
     rng = np.random.default_rng(0)
     rows = []
-    for name, own in counts.items():
-        items = np.flatnonzero(data.label == (names.index(name) if name in names else UNLABELLED))
+    for number, (name, own) in enumerate(counts):
+        items = np.flatnonzero(data.label == (number if number < len(found["names"]) else UNLABELLED))
         if sum(own):
             shown = rng.permutation(items)[:FACES]
             bars = [100 * n / most for n in own]
@@ -58,7 +57,7 @@ def _section(source: Source, found: dict[str, Any]) -> dict[str, Any]:
         "image": found["image"], "subjects": found["subjects"], "splits": splits, "rows": rows,
         "notes": [*found["remarks"]], "advice": found["advice"], "command": train_on(source, found),
         "checks": [{"title": title, **check} for title, check in checks.items()],
-        "total": [sum(own) for own in found["classes"].values()],
+        "total": [sum(own) for own in zip(*(own for _, own in counts), strict=True)],
     }  # fmt: skip
 
 

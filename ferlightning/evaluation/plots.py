@@ -113,7 +113,7 @@ def _whole_numbers(at_most: int = 9) -> MaxNLocator:
     """Place ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(at_most, integer=True)
+    return MaxNLocator(at_most, integer=True, min_n_ticks=1)
 
 
 def _plain(axes: Axes) -> None:
@@ -232,7 +232,8 @@ def learning_curves(curves: Curves, guess: float | None = None) -> Figure | None
             if guess is not None and axes.lines:
                 axes.axhline(guess, color=GREY, linestyle=":", label="always the same class")
         else:
-            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+            highest = max((value for line in axes.lines for value in line.get_ydata()), default=1)
+            axes.set_ylim(min(0, axes.get_ylim()[0]), max(1.05 * highest, axes.get_ylim()[1]))
         if axes.lines:
             axes.legend(frameon=False)
         _plain(axes)

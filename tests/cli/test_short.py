@@ -114,6 +114,11 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "test": ["ferl test RUN", "--ckpt_path"],
         "predict photos runs/photos/one": ["ferl predict runs/photos/one photos"],
         "predict photos ferl-small": ["ferl predict ferl-small photos"],
+        "predict photos/Happy/0.png": [
+            "ferl predict ferl-small photos/Happy/0.png",
+            "ferl recognize photos/Happy/0.png",
+        ],
+        "predict ferl-small photos --detector-path=x": ["no option 'detector-path'; ferl recognize has it"],
         "predict ferl-small photos --data.predict_folder=more": ["photos, not both"],
         "test runs/photos/one/config.yaml": ["give its run folder, runs/photos/one"],
         "fit runs/photos/one": ["no data", "--ckpt_path=runs/photos/one"],

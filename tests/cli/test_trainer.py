@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,30 @@ def tested(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("fit", "report_val"), ("fit --test_after_fit=true", "report"), ("test", "report")]
+)
+def test_open_shows_the_newest_report_or_says_that_no_browser_could(
+    command: str,
+    shown: str,
+    fitted: Path,
+    ferl: Ferl,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))  # as without a display
+    if command == "test":
+        folder = fitted
+        ferl("test", str(fitted), "--open")
+    else:
+        ferl(*command.split(), *TINY, *SMALL, "--trainer.max_epochs=1", "--open", "--trainer.default_root_dir=new")
+        folder = Path("new")
+    page = (folder / shown / "report.html").resolve()
+    assert opened == [page.as_uri()]
+    assert "no browser could be started" in caplog.text and f"{shown}/report.html" in caplog.text
 
 
 @pytest.fixture

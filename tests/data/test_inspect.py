@@ -13,6 +13,7 @@ import pytest
 from ferlightning.cli.main import main
 from ferlightning.data import FER2013, advice
 from ferlightning.data.inspection import describe, recognise
+from ferlightning.data.page import write_page
 from ferlightning.errors import FerlError
 from tests.conftest import write_fer2013
 from tests.data.fer2013_layouts import draw, write_challenge, write_csv, write_folders, write_votes
@@ -70,20 +71,26 @@ def test_all_layouts_of_a_folder_and_those_right_below_are_found(tmp_path: Path)
     assert [source.data_set for source in recognise(tmp_path / "fer2013.csv")] == ["FER2013"]
 
 
-def test_ferplus_says_how_many_its_filter_left_out(tmp_path: Path) -> None:
+def test_ferplus_says_how_many_its_filter_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn = draw()
     write_csv(tmp_path, drawn)
     write_votes(tmp_path, drawn)
     source = recognise(tmp_path)[1]
     found = describe(source.whole())
-    assert sum(found["classes"]["train"]) == int((drawn.usage == 0).sum())
+    assert sum(found["classes"]["train"].values()) + found["unlabelled"]["train"] == int((drawn.usage == 0).sum())
     voted = drawn.votes[drawn.usage == 1]
     unlabelled = 0
     for votes in voted:
         kept = [int(v) if v > 1 else 0 for v in votes]
         best = max(kept)
         unlabelled += not (2 * best > sum(kept) and kept.index(best) < 8)
-    assert found["classes"]["val"][-1] == unlabelled > 0
+    assert found["unlabelled"]["val"] == unlabelled > 0
+    assert sum(found["classes"]["val"].values()) == len(voted) - unlabelled and "unlabelled" not in found["names"]
+    write_page(tmp_path / "page.html", [(source, found)])
+    main(["data", "inspect", str(tmp_path)])
+    shown, page = capsys.readouterr().out.partition("FERPlus")[2], (tmp_path / "page.html").read_text()
+    assert table(shown)["unlabelled"][1] == unlabelled and table(shown)["all"][1] == len(voted)
+    assert re.search(rf"unlabelled.*?{unlabelled}\b", page, re.DOTALL)
     assert f"{unlabelled:,} of {len(voted):,} items in val have no label." in found["remarks"]
 
 
@@ -236,7 +243,7 @@ def test_a_file_of_arrays(tmp_path: Path) -> None:
     path = tmp_path / "faces.npz"
     np.savez(path, images=np.zeros((4, 8, 8), np.uint8), labels=["happy", "sad", "sad", "sad"])
     (found,) = recognise(path)
-    assert describe(found.default())["classes"] == {"not split": [1, 3, 0]}
+    assert describe(found.default())["classes"] == {"not split": {"happy": 1, "sad": 3}}
     np.savez(path, x=np.zeros(3))
     with pytest.raises(FerlError, match=r"expected images \(N, H, W\[, 3\]\) uint8 and labels \(N,\); it has x"):
         recognise(path)[0].default()

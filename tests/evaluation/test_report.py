@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ferlightning.errors import FerlError
+from ferlightning.evaluation.plots import learning_curves
 from ferlightning.evaluation.report import Report, summarise
 from ferlightning.evaluation.statistics import share_interval
 
@@ -311,3 +312,13 @@ def test_perfect_model() -> None:
     assert report["metrics"]["accuracy"]["value"] == 1 and report["metrics"]["accuracy"]["low"] < 0.5
     assert report["metrics"]["calibration_error"]["value"] == 0
     json.dumps(report, allow_nan=False)
+
+
+def test_the_curves_of_one_epoch_lie_within_the_axes_and_epochs_are_whole() -> None:
+    figure = learning_curves({"train/loss": {0: 1.95}, "val/loss": {0: 1.9}, "val/accuracy": {0: 0.1}})
+    assert figure
+    loss, accuracy = figure.axes
+    assert loss.get_ylim()[0] == 0 and loss.get_ylim()[1] > 1.03 * 1.95  # half a marker of six points, and more
+    for axes in (loss, accuracy):
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
