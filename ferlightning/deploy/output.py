@@ -48,6 +48,8 @@ class Output:
         """End what was begun, so that it can be read."""
         if self.format == "json":
             self.file.write("\n]\n" if self.begun else "[]\n")
+        elif self.format == "csv" and not self.begun:
+            self._heads()
         self.file.flush()
 
     def _best(self, face: Face) -> dict[str, float]:
@@ -84,18 +86,21 @@ class Output:
             place = f"{left}, {top}, {right - left} x {bottom - top}"
             self.file.write(f"{name}{when}  face {face.track or n:<3} {classes}   at {place}\n")
 
+    def _heads(self) -> None:
+        points = [f"{name}_{axis}" for name in POINTS for axis in "xy"]
+        heads = ["source", "frame", "time", "track", "left", "top", "right", "bottom", "score", *points, "label"]
+        csv.writer(self.file, lineterminator="\n").writerow([*heads, *map(plain_text, self.class_names)])
+
     def _csv(self, source: str, faces: list[Face], frame: int | None, time: float | None) -> None:
         writer = csv.writer(self.file, lineterminator="\n")
-        points = [f"{name}_{axis}" for name in POINTS for axis in "xy"]
         if not self.begun:
-            ends = ["left", "top", "right", "bottom"]
-            heads = ["source", "frame", "time", "track", *ends, "score", *points, "label"]
-            writer.writerow([*heads, *map(plain_text, self.class_names)])
+            self._heads()
         place = [plain_text(source), frame, _rounded(time, 3)]
+        unknown = [None] * (2 * len(POINTS))
         if not faces:
-            writer.writerow([*place, *[None] * (7 + len(points) + len(self.class_names))])
+            writer.writerow([*place, *[None] * 7, *unknown, *[None] * len(self.class_names)])
         for face in faces:
-            marks = [None] * len(points) if face.landmarks is None else [_rounded(v, 1) for v in face.landmarks.flat]
+            marks = unknown if face.landmarks is None else [_rounded(v, 1) for v in face.landmarks.flat]
             numbers = [*(_rounded(v, 1) for v in face.box), _rounded(face.score, 3), *marks]
             best = self._best(face)
             probabilities = [_rounded(best.get(name), 4) for name in face.probabilities]

@@ -142,6 +142,8 @@ def test_the_formats_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert record["source"] in line and found["label"] in line
     assert rows[0]["source"] == "'=1+1.png"  # which no spreadsheet runs
+    nothing = [run(capsys, "no.png", CROPPED, f"--format={f}", status=1)[0] for f in ("json", "csv")]
+    assert json.loads(nothing[0]) == [] and nothing[1] == written["csv"].splitlines(True)[0]
     best = json.loads(run(capsys, "b.png", CROPPED, "--format=jsonl", "--top=2", "--view=fer2013")[0])["faces"][0]
     assert len(best["probabilities"]) == 2 and best["label"] in best["probabilities"]
     (row,) = csv.DictReader(io.StringIO(run(capsys, "b.png", CROPPED, "--format=csv", "--top=2", "--view=fer2013")[0]))
