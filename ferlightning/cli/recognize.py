@@ -29,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
         word = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         close = get_close_matches(word, self._option_string_actions, 1)
         hint = f" (did you mean {close[0]}?)" if word.startswith("-") and close else ""
+        if "--anonymize: invalid choice" in message:
+            hint = "; to hide faces by boxes in a source that follows, write --anonymize=box"
         raise FerlError(f"{message}{hint}; `ferl recognize --help` shows the options")
 
 

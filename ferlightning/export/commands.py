@@ -55,7 +55,8 @@ def export(
     Args:
         model: a run folder, of which the best checkpoint is taken, a checkpoint, its safetensors file, or a name of
             shipped weights; of several, [A,B], an ensemble is made. For web, also an ONNX file that was exported.
-        out: the file or folder that is written; null puts it beside the checkpoint, or into the working folder.
+        out: the file or folder that is written; null puts it beside the checkpoint, or into the working folder, such as
+            best.onnx, best-int8.onnx.
         format: onnx for ONNX Runtime; torch for ``torch.export.load``; safetensors for ``ferlightning.load``; web for
             a page that recognises faces in the browser, a folder.
         clips: take clips of any length, with a mask of their real frames, or stills; null: whichever it was trained
@@ -88,7 +89,7 @@ def export(
     ):
         if given and not needed:
             raise FerlError(f"{name}: it changes nothing {UNUSED[name]}: leave it out")
-    path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format)
+    path = Path(out) if out else _place(sources, "pt2" if format == "torch" else format, fp16, int8)
     if format != "web":
         if path.exists() and not path.is_file():
             raise FerlError(f"out: {path} is a folder or device: give the name of a file")
@@ -238,10 +239,11 @@ def _name(sources: Sequence[str]) -> str:
     return "/".join(place.resolve().parts[-4:-2]) if known else place.stem
 
 
-def _place(sources: Sequence[str], end: str) -> Path:
-    """Beside the checkpoint; of a name or of several, in the working folder."""
+def _place(sources: Sequence[str], end: str, fp16: bool = False, int8: bool = False) -> Path:
+    """Beside the checkpoint; of a name or of several, in the working folder. Each precision has a name of its own."""
     if len(sources) > 1:
-        return Path(f"ensemble.{end}")
-    (source,) = sources
-    named = source in REGISTRY or source.startswith("hf:")
-    return (Path(Path(source).name) if named else checkpoint_of(source)).with_suffix(f".{end}")
+        path = Path("ensemble")
+    else:
+        (source,) = sources
+        path = Path(Path(source).name) if source in REGISTRY or source.startswith("hf:") else checkpoint_of(source)
+    return path.with_name(f"{path.stem}{'-fp16' if fp16 else ''}{'-int8' if int8 else ''}.{end}")

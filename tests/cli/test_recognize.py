@@ -295,6 +295,7 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
         (["a.png", "--start=5", "--end=2"], "--end=2 is not after"),
         (["a.png", "--model=ferl-smal"], "did you mean ferl-small"),
         (["a.png", "--model=a.png"], "no ONNX file: write one by `ferl export RUN mine.onnx`"),
+        (["--anonymize", "a.png"], "source that follows, write --anonymize=box"),
         (["a.png", "--align"], "finds no eyes: take yunet or mtcnn"),
         (["a.png", "--save=a.png/out"], "a.png is no folder that can be written to"),
         (["a.png", "--model=class_nymes.onnx"], "what it tells of itself is damaged"),
