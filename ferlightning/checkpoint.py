@@ -218,6 +218,8 @@ def _read(path: str | Path, device: Any) -> dict[str, Any]:
     for pattern, what in NOT_FETCHED.items():
         if re.match(pattern, begin, re.IGNORECASE):
             raise FerlError(f"{path} {what}")
+    if path.suffix in (".onnx", ".pt2"):
+        raise FerlError(f"{path} is an export, which is run as it is: give the run folder or checkpoint that it is of")
     if path.suffix == ".safetensors":
         state, header = _read_safetensors(path, device)
         named = {name if name.startswith("views.") else f"network.{name}": x for name, x in state.items()}

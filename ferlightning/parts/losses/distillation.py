@@ -1,5 +1,6 @@
 """Knowledge distillation: a small model learns from what a trained one says."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,7 @@ class Distillation(Loss):
         temperature: float = 4.0,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise FerlError(f"Distillation: temperature is {temperature}, expected a number above 0")
         self.weight, self.temperature, self.place = weight, temperature, teacher
         path = checkpoint_of(teacher)
@@ -79,7 +80,12 @@ class Distillation(Loss):
     def forward(self, output: Output, batch: Batch) -> Tensor:
         image, t = batch["image"], self.temperature
         teacher = self.teacher[0].to(image)  # device and precision; nothing to do after the first batch
-        with torch.no_grad():
-            logits = teacher(image, batch.get("mask")).logits.float().index_select(1, self.order)
+        try:
+            with torch.no_grad():
+                logits = teacher(image, batch.get("mask")).logits.float().index_select(1, self.order)
+        except FerlError as error:
+            raise FerlError(
+                f"Distillation: the teacher {self.place} cannot read the student's images: {error}"
+            ) from error
         student, target = (output.logits / t).log_softmax(1), (logits / t).log_softmax(1)
         return t**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)

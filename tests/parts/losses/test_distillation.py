@@ -107,6 +107,26 @@ def test_a_temperature_that_is_not_above_0_is_refused(teacher: str) -> None:
         Distillation(4, COUNTS, teacher, temperature=0.0)
 
 
+@pytest.mark.parametrize("t", [float("inf"), float("nan")])
+def test_a_temperature_that_is_no_number_is_refused(teacher: str, t: float) -> None:
+    with pytest.raises(FerlError, match="Distillation: temperature is"):
+        Distillation(4, COUNTS, teacher, temperature=t)
+
+
+def test_a_teacher_of_grey_images_is_named_where_the_student_sees_colours(teacher: str) -> None:
+    loss = Distillation(4, COUNTS, teacher)
+    with pytest.raises(FerlError, match=rf"the teacher {teacher} cannot read the student's images: .*1 channels"):
+        loss(output(torch.zeros(4, 3)), {"image": torch.rand(4, 1, 3, 16, 16)})
+
+
+def test_an_export_is_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "teacher.onnx").write_bytes(b"\x08\x0a\x12\x07")
+    with pytest.raises(
+        FerlError, match=r"teacher.onnx is an export, .* give the run folder or checkpoint that it is of"
+    ):
+        Distillation(4, COUNTS, str(tmp_path / "teacher.onnx"))
+
+
 def test_a_student_learns_by_the_command_line(teacher: str, ferl: Ferl) -> None:
     words = [*FEW, *NO_REPORT, THREE, "--model.losses+=Distillation", f"--model.losses.teacher={teacher}"]
     run = ferl("fit", *words)
