@@ -76,7 +76,9 @@ def prune(stored: dict[str, Any], path: str, share: float, trust: bool = False) 
     except StopIteration:
         raise FerlError(f"{path} cannot lose {share:.0%} of its multiply-adds by pruning its backbone") from None
     except Exception as error:  # of any kind, from deep within
-        raise FerlError(f"{path} cannot be pruned: torch-pruning cannot follow its channels up to the head: {error}") from error
+        raise FerlError(
+            f"{path} cannot be pruned: torch-pruning cannot follow its channels up to the head: {error}"
+        ) from error
     smaller = _described(member, whole, header, image)
     refused = f"{path} cannot be pruned: its backbone has more that depends on widths than convolutions, linear layers "
     refused += "and batch norms, such as layer norms"

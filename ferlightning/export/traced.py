@@ -24,6 +24,7 @@ from ferlightning.errors import FerlError
 from ferlightning.export.deployed import Deployed
 from ferlightning.export.recurrent import with_onnx_stages
 from ferlightning.files import replacing
+from ferlightning.parts import GRU, LSTM
 from ferlightning.runtime import SEAL, UNSEALED, open_session, seal
 
 TOLERANCE = 1e-4
@@ -97,6 +98,11 @@ def write_torch(model: Deployed, known: dict[str, Any], path: Path) -> Checked:
 
     ``torch.export.load(path, extra_files={"ferlightning": ""}).module()`` takes it up, without ferlightning.
     """
+    if model.clips and (found := [type(x).__name__ for x in model.modules() if isinstance(x, LSTM | GRU)]):
+        raise FerlError(
+            f"{found[0]} over clips of any length cannot be exported to torch, whose exporter fixes the length: export "
+            "to ONNX, which is the default of --format, or stills by --clips=false"
+        )
     inputs, shapes = traced_inputs(model, known)
     with quiet(), torch.no_grad():
         try:

@@ -22,7 +22,7 @@ from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
 from ferlightning.export.int8 import quantise, training_inputs
-from ferlightning.export.traced import check, write_onnx
+from ferlightning.export.traced import check, write_onnx, write_torch
 from ferlightning.parts import (
     CBAM,
     GRU,
@@ -195,6 +195,16 @@ def test_a_part_that_cannot_be_exported_is_named_and_leaves_no_file(
     with pytest.raises(FerlError, match=message):
         write_onnx(model, {"input": {"size": [24, 24], "channels": 1}}, tmp_path / "a.onnx")
     assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
+
+
+def test_an_lstm_over_clips_goes_to_onnx_and_its_stills_to_torch_as_well(tmp_path: Path) -> None:
+    network, known = small(sequence=partial(LSTM, hidden=8)), {"input": {"size": [24, 24], "channels": 1}}
+    with pytest.raises(
+        FerlError, match=r"LSTM over clips of any length cannot be exported to torch.*ONNX.*clips=false"
+    ):
+        write_torch(Deployed([Member(network, {})], clips=True).eval(), known, tmp_path / "a.pt2")
+    assert not [*tmp_path.iterdir()]
+    write_torch(Deployed([Member(network, {})]).eval(), known, tmp_path / "a.pt2")
 
 
 def test_rounding_is_no_difference_but_a_ten_thousandth_is() -> None:
