@@ -295,7 +295,10 @@ def read_header(stored: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """
     header = stored.get(HEADER)
     if not isinstance(header, dict) or not {"network", "format"} <= header.keys():
-        raise FerlError(f"{path} does not say how its network was built: it is no checkpoint of ferlightning. {ALONE}")
+        raise FerlError(
+            f"{path} does not say how its network was built: it is no checkpoint of ferlightning, or of a whole "
+            f"LightningModule of your own. {ALONE}"
+        )
     header.setdefault("views", {})
     members = header.get("members", [header])
     needed = {"class_names", "head"}

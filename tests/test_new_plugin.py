@@ -118,6 +118,10 @@ def test_a_package_in_the_working_folder_needs_trust_and_is_said_to(
         main(["test", str(run)])
     error = capsys.readouterr().err
     assert "names kept_net.KeptNet, which is no part of ferlightning" in error and "--trust" in error
+    with monkeypatch.context() as alone:
+        alone.setattr(sys, "path", [*sys.path])
+        main(["export", str(run), "--trust", "net.onnx"])
+    assert Path("net.onnx").is_file()
 
 
 CODE = """

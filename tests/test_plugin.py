@@ -163,7 +163,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_and_help_does_not_need_it(
     main(["--help"])
 
 
-def test_a_whole_model_of_a_plugin_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_model_of_a_plugin_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """A LightningModule takes from the data what its ``__init__`` names, and gets reports like ours."""
     code = """
 import torch
@@ -197,3 +197,6 @@ class Linear(LightningModule):
     monkeypatch.syspath_prepend(str(write_plugin(tmp_path / "site", "whole_model", code)))
     main(["fit", "--model=Linear", "--model.rate=0.01", *FEW_FACES, "--trainer.max_epochs=1"])
     assert list(tmp_path.glob("runs/default/*/report_val/metrics.json"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "runs/default/latest"])
+    assert "ferl predict: Linear has no predict_step; give it one" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
@@ -79,7 +80,13 @@ def sweep(args: Sequence[str]) -> None:
 def export(args: Sequence[str]) -> None:
     """Write a trained model as a file that others run."""
     switches = ("--clips", "--fp16", "--int8", "--mirror", "--trust")
-    words = [f"{word}=true" if word in switches else word for word in args]
+    words: list[str] = []
+    for word in args:
+        if words and words[-1] in switches and word in ("true", "false"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    words = [f"{word}=true" if word in switches else word for word in words]
     places, waiting = [], False
     for i, word in enumerate(words):
         if not word.startswith("-") and not waiting:
@@ -87,6 +94,8 @@ def export(args: Sequence[str]) -> None:
         waiting = word.startswith("--") and "=" not in word and word not in ("--help", "--print_config")
     if len(places) > 1:
         words[places[1]] = f"--out={words[places[1]]}"  # the parser takes as positional only what is required
+    if "--trust=true" in words:
+        sys.path.append(str(Path.cwd()))  # at the end, so that no package is hidden
     words = [re.sub("^--(ort|detector)-(dir|path)", r"--\1_\2", word) for word in words]  # as in `ferl recognize`
     import_lightning()
     from ferlightning.cli.saved import training_data

@@ -593,6 +593,14 @@ class FerlCLI(LightningCLI):
                     f"{'larger' if better(name) == 'min' else 'smaller'}: give --{key}.mode={better(name)}"
                 )
 
+    def before_predict(self) -> None:
+        """Refuse a model of the user's own that says nothing of how it predicts: Lightning would give it the batch."""
+        if type(self.model).predict_step is LightningModule.predict_step:
+            raise FerlError(
+                f"ferl predict: {type(self.model).__name__} has no predict_step; give it one that takes a batch and "
+                'returns {"logits": ...} of batch["image"]'
+            )
+
     def after_predict(self) -> None:
         """Fail with the images that could not be read; the others are predicted."""
         unreadable = getattr(self.datamodule, "unreadable", [])
