@@ -101,7 +101,8 @@ def trusted_class(path: str, trust: bool = False, kinds: tuple[type, ...] = KIND
     if not trust and (path.partition(".")[0] not in trusted_packages() or "__main__" in path):
         raise FerlError(
             f"refused to build {path}, which the file names: it is of no installed plug-in, so this would run code "
-            "that the file chooses. If you trust the file, say so with --trust (in Python: trust=True)"
+            "that the file chooses. If you trust the file, say so with --trust (in Python: load it by "
+            "ferlightning.load(..., trust=True))"
         )
     try:
         target = getattr(import_module(module), name)

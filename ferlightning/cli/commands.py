@@ -171,6 +171,8 @@ def _checked(command: str, args: Sequence[str], names: Sequence[str]) -> list[st
     if not words[0].startswith("-") and words[0] not in names:
         if command == "data" and Path(words[0]).exists():
             raise FerlError(f"ferl data: {words[0]} is no command; did you mean ferl data inspect {words[0]}?")
+        if command == "bench" and (Path(words[0]).is_file() or words[0] in configs.shipped(configs.SUITES)):
+            raise FerlError(f"ferl bench: {words[0]} is no command; did you mean ferl bench run {words[0]}?")
         if command == "new":
             raise FerlError(f"ferl new: {words[0]!r} is no command; did you mean ferl new plugin {words[0]}?")
         raise FerlError(f"ferl {command}: there is no command {words[0]!r}{meant(words[0], names)}")

@@ -127,6 +127,8 @@ def test_from_starts_from_weights_and_takes_their_network_where_no_configuration
         "photos": ["did you mean ferl fit photos?"],
         "audit photos": ["did you mean ferl data audit?"],
         "data verify photos": ["photos is no cache", "ferl data inspect photos"],
+        "bench begun/config.yaml": ["did you mean ferl bench run begun/config.yaml?"],
+        "bench smoke": ["did you mean ferl bench run smoke?"],
         "data photos": ["did you mean ferl data inspect photos?"],
         "test small.onnx": ["export", "predict"],
         "test runs/photos/one runs/photos/one": ["one model"],
