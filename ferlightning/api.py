@@ -128,7 +128,8 @@ class Run:
         return export(str(self.folder), _place(out), **options)
 
     def _repr_html_(self) -> str:
-        scores = self.validation._repr_html_() if (self.folder / "report_val").is_dir() else ""
+        there = (self.folder / "report_val").is_dir()
+        scores = f"<p>On validation, by which the epoch was chosen:</p>{self.validation._repr_html_()}" if there else ""
         return f"<p><code>{escape(str(self.folder))}</code></p>{scores}"
 
 

@@ -52,6 +52,7 @@ def test_the_page_has_its_examples_and_their_results_are_right(photos: Path, mon
         score = scores.metrics["accuracy"]
         assert 0 <= score.low <= score.value <= score.high <= 1 and scores.report.is_file()
         assert "accuracy" in scores._repr_html_() and str(run.folder) in run._repr_html_()
+        assert "validation" in run._repr_html_()  # no figure of a test, which `run` may have, too
     assert list(names["scores"].to_pandas().columns) == ["value", "low", "high"]
     assert names["vectors"].shape[0] == 2 and names["face"].heat.shape == (1, 48, 48)
     assert names["found"].items == names["scores"].items
