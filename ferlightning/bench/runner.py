@@ -114,7 +114,7 @@ def run(
     if missing := len(_missing(chosen, csv)):
         options = {"out": out, "budget": budget, "minutes": minutes, "workers": workers, "ray": ray}
         words = [f"--{name}={value}" for name, value in options.items() if value is not None]
-        words += [] if only == "*" else [f"--only={json.dumps(only)}"]
+        words += [] if only == "*" else [f"--only={only if isinstance(only, str) else json.dumps(only)}"]
         console.print(
             f"{len(chosen) - missing} of {len(chosen)} cells are done, {missing} left, after "
             f"{(time.monotonic() - start) / 60:.1f} minutes. Go on with: "

@@ -66,6 +66,20 @@ def numbers(csv_file: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in line.items() if name not in TIMES} for line in csv.DictReader(file)]
 
 
+@pytest.mark.parametrize("only", ["B/*", "B b/*", '["B b/*", "A*"]'])
+def test_the_command_that_goes_on_runs_the_same_cells(
+    only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"name": name, "args": TINY} for name in ("A", "B", "B b")]
+    suite = small(tmp_path, rows=rows)
+    main(["bench", "run", str(suite), "--budget=cpu", "--minutes=0", f"--only={only}"])
+    said = capsys.readouterr().out
+    again = shlex.split(" ".join(said.partition("Go on with: ")[2].split()))
+    main(again[1:])
+    assert capsys.readouterr().out.partition("done.")[0] == said.partition("done.")[0] and "cells, 0" in said
+
+
 @pytest.mark.slow
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = {"name": "broken", "args": ["--config=none.yaml"]}
