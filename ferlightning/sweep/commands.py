@@ -45,7 +45,10 @@ def sweep(file: str, out: str | None = None, trials: int | None = None, workers:
     folder = Path(out or Path("runs", "sweeps", Path(file).stem))
     search = Search(wanted, folder, wanted.total(trials))
     if signum := search.run(workers):
-        print(f"Stopped. To go on: ferl sweep {shlex.quote(str(file))} --out={shlex.quote(str(folder))}", flush=True)
+        words = ["ferl", "sweep", str(file), f"--out={folder}"]
+        words += [f"--trials={trials}"] if trials is not None else []
+        words += [f"--workers={workers}"] if workers > 1 else []
+        print(f"Stopped. To go on: {shlex.join(words)}", flush=True)
         raise SystemExit(128 + signum)
     report(search)
     outputs = [trial.user_attrs.get(OUTPUT) for trial in search.trials()]

@@ -154,6 +154,19 @@ def test_a_failing_trial_is_recorded_and_the_rest_goes_on(folder: Path, capsys) 
     assert rows("runs/sweeps/all")[0]["state"] == "failed"
 
 
+def test_a_stopped_search_prints_the_command_that_goes_on_with_it(folder: Path) -> None:
+    write(parameters={"x": {"values": [1, 2]}, "y": {"value": "waits"}})
+    words = ["sweep", "search.yaml", "--trials=1", "--workers=2"]
+    process = subprocess.Popen([sys.executable, "-m", "ferlightning", *words], stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not started() and time.monotonic() < until:
+        time.sleep(0.1)
+    process.terminate()
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 143
+    assert "To go on: ferl sweep search.yaml --out=runs/sweeps/search --trials=1 --workers=2\n" in said
+
+
 def test_a_metric_that_is_not_logged_ends_the_search_at_once(folder: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["sweep", str(write(metric={"name": "val/acuracy"}))])
