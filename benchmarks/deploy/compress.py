@@ -8,6 +8,7 @@ in turn, and in brackets their ratio to the first file's, because other processe
 has accuracy over time, with the interval, and a dot as large as the file.
 """
 
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import numpy as np
 
 from ferlightning import FER2013, FERPlus
+from ferlightning.deploy.classifier import OnnxModel
+from ferlightning.emotions import canonical
+from ferlightning.errors import FerlError
 from ferlightning.evaluation.metrics import count_items
 from ferlightning.evaluation.statistics import scores, wilson_interval
 from ferlightning.export.traced import timed
@@ -47,8 +51,22 @@ def accuracy(session: Any, output: str, images: np.ndarray, labels: np.ndarray) 
 
 
 def measure(paths: list[Path]) -> list[dict[str, Any]]:
-    """What is known of each file: ``name``, ``mb``, accuracy on both label sets, and ``ms`` by size of the batch."""
-    sets = {"fer2013": public_test(FER2013()), "probabilities": public_test(FERPlus())}
+    """What is known of each file: ``name``, ``mb``, accuracy on both label sets, and ``ms`` by size of the batch.
+
+    Raises:
+        FerlError: a file is no export for grey stills of 48 x 48 pixels and the classes of both label sets.
+    """
+    faces: dict[str, FER2013 | FERPlus] = {"fer2013": FER2013(), "probabilities": FERPlus()}
+    for path in paths:
+        for output, data in faces.items():
+            model = OnnxModel(path, view=None if output == "probabilities" else output)
+            names = [canonical(name) for name in model.class_names]
+            if model.clips or model.color or model.size != [48, 48] or names != data.class_names:
+                raise FerlError(
+                    f"{path} is not for grey stills of 48 x 48 pixels and as {output} the classes "
+                    f"{', '.join(data.class_names)} in this order, on which all files are compared"
+                )
+    sets = {output: public_test(data) for output, data in faces.items()}
     sessions = [open_session(path, threads=1) for path in paths]
     rows = [
         {"name": path.name, "mb": path.stat().st_size / 1e6, "ms": {}}
@@ -94,8 +112,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    measured = measure([Path(word) for word in sys.argv[1:] if not word.startswith("--picture=")])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what `ferl export` wrote")
+    parser.add_argument("--picture", type=Path, help="where the picture goes: .svg or .png")
+    options = parser.parse_args()
+    if options.picture and (options.picture.suffix not in (".svg", ".png") or not options.picture.parent.is_dir()):
+        parser.error(f"--picture: {options.picture} is no .svg or .png in a folder that is there")
+    try:
+        measured = measure(options.files)
+    except FerlError as error:
+        sys.exit(f"compress.py: {error}")
     print(table(measured))
-    for word in sys.argv[1:]:
-        if word.startswith("--picture="):
-            draw(measured, Path(word.removeprefix("--picture=")))
+    if options.picture:
+        draw(measured, options.picture)

@@ -148,6 +148,8 @@ def _find(source: str | Path) -> Path:
         raise FerlError(f"{path} is a folder: `{export}` makes a file of a run, then take mine.onnx")
     if not path.is_file():
         raise FerlError(f"there is no model {source}{meant_weights(name)}")
+    if path.suffix == ".pt2":
+        raise FerlError(f"{path} is an export for torch alone: export its run folder or checkpoint to .onnx")
     if path.suffix != ".onnx":
         trained = path.suffix in (".ckpt", ".safetensors")
         of = shlex.quote(str(source)) if trained else "RUN"

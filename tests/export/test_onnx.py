@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from benchmarks.deploy.compress import measure
 from ferlightning import Network, Recognizer, SyntheticFaces, load, weights
 from ferlightning.contracts.modules import Stage, Tokens
+from ferlightning.emotions import EMOTIONS
 from ferlightning.errors import FerlError
 from ferlightning.export.commands import export
 from ferlightning.export.deployed import Deployed, Member
@@ -393,3 +395,26 @@ def test_an_option_without_effect_is_refused(options: dict[str, Any], message: s
     with pytest.raises(FerlError, match=message):
         export(**{"model": "ferl-nano", "out": str(tmp_path / "a")} | options)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_for_torch_is_no_model_of_the_recogniser(tmp_path: Path) -> None:
+    (tmp_path / "a.pt2").write_bytes(b"PK")
+    with pytest.raises(
+        FerlError, match=r"a.pt2 is an export for torch alone: export its run folder or checkpoint to .onnx"
+    ):
+        Recognizer(tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize(
+    "change", [{"class_names": EMOTIONS[::-1]}, {"input": {"clips": True}}, {"input": {"size": [24, 24]}}]
+)
+def test_files_are_compared_on_the_classes_and_images_that_they_are_for(change: dict[str, Any], tmp_path: Path) -> None:
+    known = metadata(weights.find_weights("ferl-nano.onnx"))
+    known |= {name: known[name] | new if isinstance(new, dict) else new for name, new in change.items()}
+    network = Network(known["class_names"], partial(ConvStack, channels=(8,), depth=1), LinearHead).eval()
+    views = {"fer2013": torch.nn.Linear(8, 7)}
+    write_onnx(Deployed([Member(network, views)], known["input"]["clips"]).eval(), known, tmp_path / "a.onnx")
+    with pytest.raises(FerlError, match="a.onnx is not for grey stills of 48 x 48 pixels and as"):
+        measure([tmp_path / "a.onnx"])
+    with pytest.raises(FerlError, match="FER2013: where is it"):  # nothing is wrong with this one
+        measure([weights.find_weights("ferl-nano.onnx")])
