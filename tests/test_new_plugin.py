@@ -102,26 +102,29 @@ def test_a_new_plugin_can_be_installed_and_its_tests_pass(tmp_path: Path, monkey
     assert "--model.backbone.width: int = 32\n      D of the feature map." in done.stdout
 
 
-def test_a_package_in_the_working_folder_needs_trust_and_is_said_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    main(["new", "plugin", "kept_net"])
-    monkeypatch.chdir("kept_net")
-    with monkeypatch.context() as here:
-        here.syspath_prepend(str(Path.cwd()))
-        main(["fit", *TINY, *NO_REPORT, "--config=config.yaml", "--trainer.max_epochs=1"])
-    (run,) = (path for path in Path("runs").glob("*/*") if not path.is_symlink())
-    for name in [name for name in sys.modules if name.partition(".")[0] == "kept_net"]:
-        del sys.modules[name]  # as in another process
-    with pytest.raises(SystemExit, match="2"):
-        main(["test", str(run)])
-    error = capsys.readouterr().err
-    assert "names kept_net.KeptNet, which is no part of ferlightning" in error and "--trust" in error
-    with monkeypatch.context() as alone:
-        alone.setattr(sys, "path", [*sys.path])
-        main(["export", str(run), "--trust", "net.onnx"])
-    assert Path("net.onnx").is_file()
+def test_a_package_in_the_working_folder_needs_trust_and_is_said_to(tmp_path: Path) -> None:
+    def ferl(*words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        """In a process of its own, since classes of a part count as long as their process."""
+        python = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), path]))
+        env = os.environ | {
+            "PYTHONPATH": python,
+            "PYTHONSAFEPATH": "1",
+        }  # `python -m` sees the working folder, `ferl` not
+        command = [sys.executable, "-m", "ferlightning", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
+
+    folder = tmp_path
+    assert not ferl("new", "plugin", "kept_net").returncode
+    folder = tmp_path / "kept_net"
+    fit = ferl("fit", *TINY, *NO_REPORT, "--config=config.yaml", "--trainer.max_epochs=1", path=str(folder))
+    assert not fit.returncode, fit.stderr
+    (run,) = (str(path) for path in folder.glob("runs/*/*") if not path.is_symlink())
+    refused = ferl("test", run)
+    assert refused.returncode == 2 and "--trust" in refused.stderr
+    assert "names kept_net.KeptNet, which is no part of ferlightning" in refused.stderr
+    done = ferl("export", run, "--trust", "net.onnx")
+    assert not done.returncode, done.stderr
+    assert (folder / "net.onnx").is_file()
 
 
 CODE = """
