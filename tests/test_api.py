@@ -56,8 +56,11 @@ def test_the_page_has_its_examples_and_their_results_are_right(photos: Path, mon
     assert list(names["scores"].to_pandas().columns) == ["value", "low", "high"]
     assert names["vectors"].shape[0] == 2 and names["face"].heat.shape == (1, 48, 48)
     assert names["found"].items == names["scores"].items
-    assert names["found"].accuracy["without"][0] == names["scores"].metrics["accuracy"].value
+    assert next(iter(names["found"].accuracy.values()))[0] == names["scores"].metrics["accuracy"].value
     assert Path("mine.onnx").is_file() and names["face"]._repr_html_().count("<img") == 2
+    beside, seen = cv2.imread("face.png"), (255 * names["face"].image[0]).round()
+    assert beside.shape == (48, 96, 3) and (beside[:, :48] == seen[..., None]).all()
+    assert (beside[:, 48:, 2] > beside[:, 48:, 0]).any()  # heat is orange, in OpenCV's order
     assert names["face"].heat.min() >= 0 and names["face"].heat.max() <= 1
 
 

@@ -64,7 +64,24 @@ def bench(args: Sequence[str]) -> None:
     words = _checked("bench", args, ["run", "report"])
     if words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
         words[1] = configs.find(words[1], configs.SUITES, "suite")
+        _check_tests(Path(words[1]))
     _run("bench", {"run": run, "report": report}, words)
+
+
+def _check_tests(path: Path) -> None:
+    """Refuse tests of a suite that cannot work before anything is trained: each cell has them after its training."""
+    from ferlightning.bench.suite import read_suite
+    from ferlightning.cli.check import check
+    from ferlightning.cli.short import spell_out
+
+    suite = read_suite(path)
+    tests = [(f"tests, {test.name}", test.args) for test in suite.tests]
+    tests += [("corruptions", [f"--data.corrupt={name}"]) for name in suite.corruptions]
+    for where, args in tests:
+        try:
+            check(spell_out(configs.expand(["test", "--untrained", *args])).words, model_unknown=True)
+        except FerlError as error:
+            raise FerlError(f"{path}: {where}: {error}") from None
 
 
 def sweep(args: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ Shapes: B batch, T frames, C channels, H W image, L tokens, H' W' feature map, K
 
 import base64
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ferlightning.contracts.modules import Backbone, Output, Stage
+from ferlightning.errors import FerlError
 from ferlightning.evaluation.statistics import Array
+from ferlightning.files import replacing
 from ferlightning.models.network import Network, spelled_names
 
 STILLS, CLIPS = 6, 3
@@ -37,19 +40,37 @@ class Explanation(NamedTuple):
     predicted: str
     confidence: float
 
+    def save(self, path: str | Path) -> None:
+        """Write the face, and beside it the face in the colour of its heat, as an image; of a clip, the middle frame.
+
+        Raises:
+            FerlError: the name has no ending of an image, such as .png.
+        """
+        import cv2
+
+        if not cv2.haveImageWriter(str(path)):
+            raise FerlError(f"{path}: an image is written by the ending of its name, such as {Path(path).stem}.png")
+        with replacing(Path(path)) as temporary:
+            coded = cv2.imencode(Path(path).suffix, np.hstack(self._pictures())[..., ::-1])[1]
+            temporary.write_bytes(coded.tobytes())
+
     def _repr_html_(self) -> str:
         """The face, and the face in the colour of its heat, of the middle frame."""
+        pictures = "".join(
+            f'<img src="{png_source(image)}" style="width: 8em; image-rendering: pixelated"> '
+            for image in self._pictures()
+        )
+        return f"{pictures}<p>{escape(self.predicted)} {self.confidence:.0%}</p>"
+
+    def _pictures(self) -> list[Array]:
+        """(H, W, 3) RGB, uint8, each."""
         face = self.image[len(self.image) // 2]
         face = np.repeat(face[..., None], 3, 2) if face.ndim == 2 else face
         shown = [face]
         if self.heat is not None:
             heat = 0.75 * self.heat[len(self.heat) // 2][..., None]
             shown.append((1 - heat) * face + heat * np.array([1.0, 0.55, 0.0]))
-        sources = [png_source((255 * image).round().astype(np.uint8)) for image in shown]
-        pictures = "".join(
-            f'<img src="{source}" style="width: 8em; image-rendering: pixelated"> ' for source in sources
-        )
-        return f"{pictures}<p>{escape(self.predicted)} {self.confidence:.0%}</p>"
+        return [(255 * image).round().astype(np.uint8) for image in shown]
 
 
 class Explanations(NamedTuple):

@@ -132,6 +132,24 @@ def test_what_the_csv_knows_is_not_run_again_and_stays(tmp_path: Path, capsys: p
     assert {line["seed"] for line in read_lines(out)} == {"2"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"corruptions": ["GausianBlur"]}, "corruptions: data.corrupt: there is no part called 'GausianBlur' (did you"),
+        ({"tests": [{"name": "own", "args": ["--data=ImageFolder", "--data.root=nowhere"]}]}, "tests, own: data.root:"),
+        ({"tests": [{"name": "own", "args": ["--data.draw_sed=3"]}]}, "tests, own: data has no option 'draw_sed'"),
+    ],
+)
+def test_a_test_that_cannot_work_is_told_before_anything_is_trained(
+    changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(suite_of(["A"], ["X"]) | changes))
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "run", str(path), "--budget=cpu", f"--out={tmp_path}/out"])
+    assert f"{path}: {said}" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_results_of_other_arguments_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, suite = tmp_path / "out", suite_of(["A"], ["X"])
     finish_all(start(out, suite), {"A": 0.5})
