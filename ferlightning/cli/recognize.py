@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--align", action="store_true", help="turn each face so that its eyes are level")
     add("--format", choices=["table", "jsonl", "csv", "json"], default="table", help="of what is written to stdout")
     add("--top", type=_positive, help="classes told of each face (two in a table, else all)")
-    add("--save", type=at_home, metavar="DIR", help="write annotated pictures, and videos as .mkv without sound")
+    add("--save", type=_folder, metavar="DIR", help="write annotated pictures, and videos as .mkv without sound")
     add("--anonymize", choices=["box", "blur", "pixelate"], nargs="?", const="box", help="hide faces in what is saved")
     add("--show", action="store_true", help="open a window; q closes it")
     add("--every", type=_positive, default=1, metavar="N", help="take every nth frame of a video")
@@ -133,6 +133,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not text:  # as an unset variable of a shell makes it, and then copies would go where one happens to be
+        raise argparse.ArgumentTypeError("'' is not a folder; the one where you are is .")
+    return at_home(text)
 
 
 def _share(text: str) -> float:

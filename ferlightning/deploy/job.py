@@ -20,7 +20,7 @@ from ferlightning.deploy.annotate import VideoFile, draw, write_picture
 from ferlightning.deploy.anonymise import DELAY, How, hide, hide_stream
 from ferlightning.deploy.output import Output
 from ferlightning.deploy.pictures import as_rgb
-from ferlightning.deploy.places import Source
+from ferlightning.deploy.places import Source, real
 from ferlightning.deploy.recognizer import Recognizer
 from ferlightning.deploy.sources import Video, is_live, open_pipe, shown
 from ferlightning.deploy.tracking import KEPT
@@ -121,12 +121,13 @@ class Job:
         self._flush(pictures)
 
     def _refuse_overwriting(self, sources: list[Source]) -> None:
-        above = next((path for path in (self.save, *self.save.parents) if path.exists()), None) if self.save else None
+        places = [self.save, *self.save.parents] if self.save else []
+        above = next(filter(os.path.lexists, places), None)
         if above is not None and not (above.is_dir() and os.access(above, os.W_OK)):
             raise FerlError(f"--save={self.save}: {above} is no folder that can be written to")
-        read = {Path(source.place).resolve() for source in sources if not is_live(source.place)}
+        read = {real(Path(source.place)) for source in sources if not is_live(source.place)}
         for source in sources:
-            if self.save and ((path := self.save / source.saved).resolve() in read or path.is_dir()):
+            if self.save and (real(path := self.save / source.saved) in read or path.is_dir()):
                 raise FerlError(f"--save={self.save} would replace {path}: choose another folder")
 
     def _flush(self, pictures: list[tuple[Source, NDArray[np.uint8]]]) -> None:

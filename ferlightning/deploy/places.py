@@ -64,11 +64,13 @@ def find_sources(words: list[str], save: Path | None = None) -> tuple[list[Sourc
                 missing.append(f"{word}: there is no such file, folder or camera")
             found += matched
     taken: set[str] = set()
+    following: dict[str, int] = {}  # of a name that many have, so that not all numbers are tried for each
     for i, source in enumerate(found):
-        name, n = source.saved, 2
+        name, n = source.saved, following.get(source.saved, 2)
         while not taken.isdisjoint(_copies(source, name)):
             name, n = str(Path(source.saved).with_stem(f"{Path(source.saved).stem}-{n}")), n + 1
         taken |= _copies(source, name)
+        following[source.saved] = n
         found[i] = Source(source.place, name, source.video)
     return found, missing
 
@@ -88,19 +90,24 @@ def _matched(pattern: Path, save: Path | None) -> list[Source]:
     except (OSError, ValueError):  # a name that is too long, or a pattern that is none
         return []
     matched = [path for path in matched if not is_leftover(path.name)]
-    files = {path: path.name for path in matched if path.is_file()}
+    files = {path: path.name for path in matched if path.is_file() or not path.exists()}  # also a link to nothing
     for folder in matched:
         if folder.is_dir():
             files = {file: str(file.relative_to(folder.parent)) for file in _inside(folder, save)} | files
     return [_file(file, files[file]) for file in sorted(files)]
 
 
+def real(path: Path) -> Path:
+    """Where links lead; those in a circle, at which ``Path.resolve`` raises, lead nowhere."""
+    return Path(os.path.realpath(path))
+
+
 def _inside(folder: Path, save: Path | None) -> list[Path]:
     files = sorted([*list_images(folder), *_videos(folder)])
-    home = save and save.resolve()
-    if home is None or folder.resolve() not in home.parents:
+    home = save and real(save)
+    if home is None or real(folder) not in home.parents:
         return files
-    read = [file for file in files if home not in file.resolve().parents]
+    read = [file for file in files if home not in real(file).parents]
     if len(read) < len(files):
         log.warning(
             "%d files in %s are left out of %s, since copies are saved there", len(files) - len(read), save, folder

@@ -185,9 +185,26 @@ class Recognizer:
     def detect(self, image: Image, size: int | None = None, min_score: float | None = None) -> list[Detection]:
         """The faces of an RGB image, (H, W, 3), not yet classified; size and least score in place of one's own."""
         found = self.detector(image, size or self.size, self.min_score if min_score is None else min_score)
+        if not isinstance(found, Iterable):
+            raise FerlError(f"the detector gave {found!r:.80}, expected a list of Detection")
+        found = list(found)  # one that yields them would be used up by what follows
         for face in found:
+            if not isinstance(face, Detection):
+                raise FerlError(f"the detector gave {face!r:.80} as a face, expected a Detection")
             if len(face.box) != 4 or not all(map(math.isfinite, face.box)):
                 raise FerlError(f"the detector found a face at {face.box}, expected left, top, right, bottom in pixels")
+            if face.box[2] < face.box[0] or face.box[3] < face.box[1]:
+                raise FerlError(
+                    f"the detector found a face at {face.box}, whose right or bottom is before its left or top: is it "
+                    "a width and height? Expected left, top, right, bottom in pixels"
+                )
+            if face.landmarks is not None and not (
+                np.shape(face.landmarks) == (5, 2) and np.isfinite(face.landmarks).all()
+            ):
+                raise FerlError(
+                    f"the detector gave landmarks of the shape {np.shape(face.landmarks)}, or that are no numbers: "
+                    "expected five rows x, y"
+                )
             if not math.isfinite(face.score):
                 raise FerlError(f"the detector gave a face the score {face.score}, expected one from 0 to 1")
         return found
@@ -224,8 +241,10 @@ class Recognizer:
         known: dict[int, _Expression] = {}
         if not isinstance(source, Iterable) or isinstance(source, str | bytes):
             source = Video(source)
-        for n, frame in enumerate(source):
-            require_frame(frame, n)
+        before = -math.inf
+        for n, given in enumerate(source):
+            frame = require_frame(given, n, before)
+            before = frame.time
             if n % detect_every == 0 or frame.time - searched > RARELY:
                 searched = frame.time
                 closer = 2 if n % (detect_every * CLOSER) == 0 else 1

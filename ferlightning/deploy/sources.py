@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from numbers import Real
 from pathlib import Path
@@ -91,8 +91,12 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}.partial.mkv")
 
 
-def require_frame(frame: Any, n: int) -> Frame:
-    """Refuse what is no frame: an image of another kind finds no face, and a time that is none hides none."""
+def require_frame(frame: Any, n: int, before: float) -> Frame:
+    """The frame, its time as a float; refuse what is none, or is no later than the one before it.
+
+    An image of another kind finds no face, and where the time stands still or goes back, a face that left would be
+    shown on and on.
+    """
     if not isinstance(frame, Frame):
         raise FerlError(f"frame {n} is a {type(frame).__name__}, expected sources.Frame(image, index, time)")
     image = frame.image
@@ -103,7 +107,12 @@ def require_frame(frame: Any, n: int) -> Frame:
         raise FerlError(f"the image of frame {n} has no pixels: its shape is {image.shape}")
     if not (isinstance(frame.time, Real) and math.isfinite(frame.time)):
         raise FerlError(f"the time of frame {n} is {frame.time!r}, expected seconds")
-    return frame
+    if not frame.time > before:
+        raise FerlError(
+            f"the time of frame {n} is {float(frame.time):g} s, and that of the frame before {before:g} s: expected "
+            "each later than the one before"
+        )
+    return frame if type(frame.time) is float else replace(frame, time=float(frame.time))  # PyAV's are fractions
 
 
 def refuse_name(path: Any) -> None:
@@ -156,6 +165,7 @@ class Video:
             raise FerlError(f"there is no file {source}")
         refuse_name(source)
         self.capture = self._open()
+        self._over = threading.Event()
         if self.capture is None:
             text = str(source)
             if not is_live(source):
@@ -182,7 +192,8 @@ class Video:
             self.close()
 
     def close(self) -> None:
-        """Release the source."""
+        """Release the source; one that is read in a thread is released there, once what it is asked for has come."""
+        self._over.set()
         if self.capture is not None:
             self.capture.release()
             self.capture = None
@@ -230,18 +241,22 @@ class Video:
             log.warning("%s: ends after %d%s frames: is it cut off or damaged?", self.name, index, of)
 
     def _newest(self) -> Iterator[Frame]:
-        """The newest frame of a camera, read in a separate thread."""
+        """The newest frame of a camera, read in a separate thread.
+
+        To that thread the capture belongs: OpenCV crashes where another one releases it during a read.
+        """
         ready = threading.Condition()
         box: list[tuple[int, float, Any]] = []
-        over = threading.Event()
+        over = self._over
+        taken, self.capture = self.capture, None
 
         def read() -> None:
-            began, index, stopped = time.monotonic(), 0, 0.0
+            capture, began, index, stopped = taken, time.perf_counter(), 0, 0.0
             while not over.is_set():
-                got, image = self.capture.read() if self.capture is not None else (False, None)
+                got, image = capture.read() if capture is not None else (False, None)
                 if got:
                     with ready:
-                        box[:] = [(index, time.monotonic() - began, image)]
+                        box[:] = [(index, time.perf_counter() - began, image)]
                         ready.notify()
                     index, stopped = index + 1, 0.0
                     continue
@@ -249,9 +264,13 @@ class Video:
                 stopped = stopped or now
                 if now - stopped > REOPENED:
                     break
-                over.wait(min(2.0, 0.2 + (now - stopped) / 4))
-                self.close()
-                self.capture = self._open()
+                if capture is not None:
+                    capture.release()
+                    capture = None
+                if not over.wait(min(2.0, 0.2 + (now - stopped) / 4)):
+                    capture = self._open()
+            if capture is not None:
+                capture.release()
             over.set()
             with ready:
                 ready.notify()

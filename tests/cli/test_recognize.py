@@ -297,6 +297,7 @@ def test_standard_files_may_be_closed(redirection: str, status: int, message: st
         (["a.png", "--model=a.png"], "no ONNX file: write one by `ferl export RUN mine.onnx`"),
         (["--anonymize", "a.png"], "source that follows, write --anonymize=box"),
         (["a.png", "--align"], "finds no eyes: take yunet or mtcnn"),
+        (["a.png", "--save="], "'' is not a folder; the one where you are is ."),
         (["a.png", "--save=a.png/out"], "a.png is no folder that can be written to"),
         (["a.png", "--model=class_nymes.onnx"], "what it tells of itself is damaged"),
         (["a.png", "--model=twice.onnx"], "two classes have one name"),
@@ -335,6 +336,28 @@ def test_a_line_stays_one_and_a_pipe_is_named(capsys: pytest.CaptureFixture[str]
     out, err = run(capsys, "two\nlines.png", "a.pbm", "pipe", CROPPED, status=1)
     assert [line.split("  ")[0] for line in out.splitlines()] == [r"two\nlines.png", "a.pbm"]
     assert "pipe: is a pipe or device: give what it sends to `ferl recognize -`" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_in_a_circle_and_to_nothing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    cv2.imwrite("in/a.png", face())
+    for name, target in (("round", "round"), ("gone.png", "nothing")):
+        Path("in", name).symlink_to(target)
+    for word in ("in", "in/*"):
+        out, err = run(capsys, word, CROPPED, "--save=out", status=1)
+        assert out.startswith("in/a.png") and "2 of 3 sources failed" in err and "in/round" in err and "gone.png" in err
+    assert "in/round is no folder" in run(capsys, "in/a.png", CROPPED, "--save=in/round/deeper", status=2)[1]
+
+
+def test_thousands_of_one_name_take_no_time() -> None:
+    for n in range(3000):
+        Path(f"in/{n}").mkdir(parents=True)
+        Path(f"in/{n}/1.png").touch()
+    began = time.process_time()
+    found, missing = find_sources(["in/*/1.png"])
+    assert time.process_time() - began < 5 and not missing
+    assert {source.saved for source in found} == {"1.png", *(f"1-{n}.png" for n in range(2, 3001))}
 
 
 def test_what_a_name_may_do_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -522,7 +545,7 @@ def test_nothing_is_sent() -> None:
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    """A camera in the network, that hangs up after ten pictures and takes the next who asks."""
+    """A camera in the network, that hangs up after ten pictures, or keeps silent, and takes the next who asks."""
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -537,6 +560,7 @@ def camera() -> Iterator[str]:
                 except OSError:
                     return
                 time.sleep(0.02)
+            time.sleep(8 if "silent" in self.path else 0)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -552,6 +576,21 @@ def test_a_camera_that_hangs_up_is_asked_again(camera: str, capsys: pytest.Captu
     records = [json.loads(line) for line in out.splitlines()]
     assert records[-1]["frame"] >= 10 and records[0]["source"] == camera.replace("secret", "***")
     assert len(frames_of("out/door.mkv")) >= 10
+
+
+def test_a_stream_that_is_closed_while_it_is_silent_crashes_nothing(camera: str) -> None:
+    """As OpenCV does where one thread releases what another one waits for, up to five seconds."""
+    code = f"""if True:
+    import time
+    from ferlightning.deploy.sources import Video
+    video = Video("{camera}?silent")
+    for frame in video:
+        if frame.index == 9:
+            video.close()
+            break
+    time.sleep(6)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_password_of_a_stream_is_told_or_becomes_a_name() -> None:

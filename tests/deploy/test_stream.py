@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,20 @@ def test_what_is_no_frame_is_refused(frame: Frame, message: str) -> None:
         next(Recognizer(Brightness(), detector=Blobs()).stream([frame]))
 
 
+@pytest.mark.parametrize("times", [(0.0, 0.0), (5.0, 4.0)])
+def test_a_time_that_stands_still_or_goes_back_is_refused(times: tuple[float, float]) -> None:
+    """Or a face that left would be shown until the old time has come again."""
+    frames = [Frame(dots((50, 50)), n, time) for n, time in enumerate(times)]
+    with pytest.raises(FerlError, match="the time of frame 1 is .* expected each later"):
+        list(Recognizer(Brightness(), detector=Blobs()).stream(frames))
+
+
+def test_times_may_be_fractions_as_those_of_pyav_are() -> None:
+    frames = [Frame(dots((50 + n, 50)), n, Fraction(n, 30)) for n in range(9)]  # type: ignore[arg-type]
+    seen = list(Recognizer(Brightness(), detector=Blobs()).stream(frames))
+    assert [len(faces) for _, faces in seen] == [1] * 9
+
+
 @pytest.mark.parametrize("when", [{"start": -1.0}, {"end": float("nan")}, {"start": 2.0, "end": 1.0}])
 def test_times_that_mean_nothing_are_refused(when: dict[str, float]) -> None:
     with pytest.raises(FerlError, match=r"(start|end) is .*expected"):
@@ -65,6 +81,24 @@ def test_what_detectors_and_models_of_ones_own_give_is_checked() -> None:
         def __call__(self, faces: list[list[Image]]) -> np.ndarray:
             return super().__call__(faces) * np.float32("nan")
 
+    class Given(Blobs):
+        def __init__(self, gives: object) -> None:
+            super().__init__()
+            self.gives = gives
+
+        def __call__(self, image: Image, size: int, min_score: float) -> Any:
+            return self.gives
+
+    for gives, message in (
+        (None, "gave None, expected a list"),
+        ([(0, 0, 9, 9)], r"gave \(0, 0, 9, 9\) as a face, expected a Detection"),
+        ([Detection((90.0, 50.0, 20.0, 20.0), 1.0)], "is it a width and height"),
+        ([Detection((0.0, 0.0, 9.0, 9.0), 1.0, np.zeros((3, 2), np.float32))], r"landmarks of the shape \(3, 2\)"),
+    ):
+        with pytest.raises(FerlError, match=message):
+            Recognizer(Brightness(), detector=Given(gives))(dots((50, 50)))
+    found = Detection((40.0, 40.0, 60.0, 60.0), 1.0)
+    assert len(Recognizer(Brightness(), detector=Given(face for face in [found]))(dots((50, 50)))) == 1
     with pytest.raises(FerlError, match="the model gave probabilities that are no numbers"):
         Recognizer(Damaged(), detector=Blobs())(dots((50, 50)))
     with pytest.raises(FerlError, match=r"the shape \(1, 2\), expected one row for each of the 1 faces and 3 classes"):
