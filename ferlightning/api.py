@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from inspect import signature
@@ -25,6 +26,7 @@ from ferlightning.cli.components import components as every_component
 from ferlightning.cli.configs import expand
 from ferlightning.cli.main import run_trainer
 from ferlightning.cli.messages import meant
+from ferlightning.cli.mistakes import mistake_of
 from ferlightning.cli.saved import training_data
 from ferlightning.contracts.modules import Output
 from ferlightning.data.audit.checks import audit as audit_data
@@ -46,6 +48,8 @@ from ferlightning.plugins import CALLBACK, SLOTS
 from ferlightning.predictions import Predictions
 
 Trained = Network | NetworkEnsemble
+MOST_SIZE = 4096
+"""Pixels of a side of the images of ``from_arrays``, at most: a slip of the key would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Run:
     @property
     def best(self) -> Path:
         """The checkpoint of the best epoch on validation."""
+        if not self.folder.is_dir():
+            raise FerlError(f"there is no run folder {self.folder}")
         return checkpoint.checkpoint_of(self.folder)
 
     @property
@@ -187,7 +193,7 @@ def predict(model: str | Path | Run | Trained, crops: Any, order: Order = "rgb",
     network = _network(model)
     names, images = _prepared(network, crops, order)
     probabilities = [output.logits.softmax(1) for output in _outputs(network, images, batch)]
-    return Predictions(names, spelled_names(network), torch.cat(probabilities).numpy())
+    return Predictions(names, spelled_names(network), torch.cat(probabilities).float().numpy())
 
 
 def embed(
@@ -196,14 +202,14 @@ def embed(
     """The embeddings of faces that were cut out, (N, E); arguments as of ``predict``."""
     network = _network(network)
     embeddings = [output.embedding for output in _outputs(network, prepare(network, crops, order), batch)]
-    found: NDArray[np.float32] = torch.cat(embeddings).numpy()
+    found: NDArray[np.float32] = torch.cat(embeddings).float().numpy()
     return found
 
 
 def _outputs(network: Trained, images: Tensor, batch: int) -> list[Output]:
     """What a network returns for images as of ``prepare``, so many at once."""
-    if batch < 1:
-        raise FerlError(f"batch is {batch}, expected a number from 1")
+    if not isinstance(batch, int) or batch < 1:
+        raise FerlError(f"batch is {batch!r}, expected a number from 1")
     with torch.inference_mode():
         return [network(part) for part in torch.split(images, batch)]
 
@@ -239,8 +245,8 @@ def from_arrays(
         order: of the colours of arrays; OpenCV's are ``bgr``.
         options: those of every data set, such as ``batch_size`` and ``augment``.
     """
-    if not isinstance(size, int) or size < 1:
-        raise FerlError(f"from_arrays: size is {size!r}, expected a number of pixels from 1")
+    if type(size) is not int or not 1 <= size <= MOST_SIZE:
+        raise FerlError(f"from_arrays: size is {size!r}, expected a number of pixels from 1 to {MOST_SIZE}")
     known = [name for name in signature(FaceData.__init__).parameters if name != "self"]
     if wrong := next((name for name in options if name not in known), None):
         raise FerlError(f"from_arrays has no option {wrong!r}{meant(wrong, known)}")
@@ -299,8 +305,12 @@ def fit(
     given = [f"--{key}={_place(value)}" for key, value in (("from", start), ("ckpt_path", resume)) if value is not None]
     if isinstance(model, str) and Path(model).is_dir():
         raise FerlError(f"fit: {model} is a folder, not a model; did you mean fit(data={model!r})?")
+    if isinstance(model, Run | Trained):
+        raise FerlError("fit: the first argument is trained already; did you mean fit(data=..., start=RUN)?")
     if isinstance(model, FaceData):
         raise FerlError(f"fit: the first argument, {type(model).__name__}, is a data set; did you mean fit(data=...)?")
+    if name and resume is not None and Path(_place(resume)).is_dir():
+        raise FerlError(f"fit: {resume} goes on in its own folder, so name={name!r} would change nothing: leave it out")
     if isinstance(model, str):
         if model in index.parts("backbone"):
             raise FerlError(f"fit: {model} is a backbone: give options of Classifier, {{'backbone': {model!r}}}")
@@ -312,9 +322,21 @@ def fit(
         whole = options if "class_path" in options else {"class_path": "Classifier", "init_args": options}
         given.append("--model=" + json.dumps(whole))
     given += [*_data_words(data), *([f"--name={name}"] if name else []), *_more_words(words, trainer)]
-    folder = run_trainer(expand(["fit", *given]))
-    assert folder is not None
-    return Run(folder)
+    return Run(_run(["fit", *given]))
+
+
+def _run(args: list[str]) -> Path:
+    """What a command of Lightning's returns; its mistakes are told as on the command line."""
+    try:
+        written = run_trainer(expand(args))
+    except FerlError:
+        raise
+    except Exception as error:
+        if mistake := mistake_of(error, args[0]):
+            raise mistake from error
+        raise
+    assert written is not None
+    return written
 
 
 def test(run: str | Path | Run, data: Any = None, words: Sequence[str] = (), **trainer: Any) -> Scores:
@@ -344,9 +366,7 @@ def validate(run: str | Path | Run, data: Any = None, words: Sequence[str] = (),
 def _evaluate(
     command: str, run: str | Path | Run, data: Any, words: Sequence[str], trainer: Mapping[str, Any]
 ) -> Scores:
-    report = run_trainer([command, _place(run), *_data_words(data), *_more_words(words, trainer)])
-    assert report is not None
-    return _scores(report)
+    return _scores(_run([command, _place(run), *_data_words(data), *_more_words(words, trainer)]))
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
@@ -389,8 +409,9 @@ def components(slot: str | None = None) -> list[Component]:
 
 
 def _place(source: str | Path | Run) -> str:
-    if not isinstance(source, str | Path | Run):
-        raise FerlError(f"there is {type(source).__name__} in place of a path, a name or a run")
+    if not isinstance(source, str | Path | Run) or source == "":
+        found = "''" if source == "" else type(source).__name__
+        raise FerlError(f"there is {found} in place of a path, a name or a run")
     return str(source.folder if isinstance(source, Run) else source)
 
 
@@ -407,6 +428,8 @@ def _data_words(data: Any) -> list[str]:
     if data is None:
         return []
     if isinstance(data, str | Path):
+        if not str(data):
+            raise FerlError("data is '', expected a folder or the name of a data set")
         return [f"--data={data}"]
     if isinstance(data, Arrays) and data.made_of:
         return ["--data=" + json.dumps({"class_path": "Arrays", "init_args": data.made_of})]
@@ -420,8 +443,13 @@ def _data_words(data: Any) -> list[str]:
 
 def _more_words(words: Sequence[str], trainer: Mapping[str, Any]) -> list[str]:
     """Options as on the command line: the given words, and the trainer's options."""
-    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+    if isinstance(words, str) or not isinstance(words, Iterable):
         raise FerlError(f"words is {words!r}, expected a list of options, such as ['--data.batch_size=8']")
+    words = [*words]
+    if not all(isinstance(word, str) for word in words):
+        raise FerlError(f"words is {words!r}, expected a list of options, such as ['--data.batch_size=8']")
+    if shown := next((word for word in words if re.match(r"-h$|--print_config\b|--[\w.]*help\b", word)), None):
+        raise FerlError(f"words: {shown} shows something and trains nothing: type it in a terminal, ferl fit {shown}")
     plain = {key: describe(value) for key, value in trainer.items()}
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plain.items()}
     return [*words, *(f"--trainer.{key}={value}" for key, value in values.items())]
@@ -432,5 +460,10 @@ def _scores(folder: Path) -> Scores:
         found = json.loads((folder / "metrics.json").read_text("utf-8"))
     except OSError:
         raise FerlError(f"there is no report {folder}; test the run first") from None
-    metrics = {name: Score(x["value"], x["low"], x["high"]) for name, x in found["metrics"].items()}
-    return Scores(found["n"], metrics, found["per_class"], folder / "report.html")
+    except ValueError as error:
+        raise FerlError(f"{folder / 'metrics.json'} is damaged: {error}; test the run again") from None
+    try:
+        metrics = {name: Score(x["value"], x["low"], x["high"]) for name, x in found["metrics"].items()}
+        return Scores(found["n"], metrics, found["per_class"], folder / "report.html")
+    except (AttributeError, KeyError, TypeError):
+        raise FerlError(f"{folder / 'metrics.json'} is damaged, or of another program; test the run again") from None

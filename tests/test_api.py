@@ -1,8 +1,12 @@
 """The Python API: every piece of docs/python.md, and what it promises of arrays, ranges and shapes."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -205,6 +209,20 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "at least two": lambda: ferl.compare({}),
         "is no run folder": lambda: ferl.compare({"a": tmp_path, "b": tmp_path}),
         "train on what": lambda: ferl.fit(),
+        "batch is '4'": lambda: ferl.predict(network, grey, batch="4"),  # type: ignore[arg-type]
+        "'' in place of pictures": lambda: ferl.predict(network, ""),  # and not all of the working folder
+        "'' in place of a path": lambda: ferl.load(ferl.api.Run("")),  # type: ignore[arg-type]
+        "data is '', expected": lambda: ferl.fit(data=""),
+        "device meta": lambda: ferl.predict(network, torch.zeros(9, 9, device="meta")),
+        "size is True": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=True),
+        "size is 10000000": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=10**7),
+        "words is None": lambda: ferl.test("ferl-small", words=None),  # type: ignore[arg-type]
+        "words: --help shows": lambda: ferl.fit(data="SyntheticFaces", words=["--help"]),
+        "words: --print_config shows": lambda: ferl.fit(data="SyntheticFaces", words=["--print_config"]),
+        r"is trained already; did you mean fit\(data=..., start": lambda: ferl.fit(network),  # type: ignore[arg-type]
+        "goes on in its own folder": lambda: ferl.fit(resume=tmp_path, name="other"),
+        "no run folder": lambda: ferl.api.Run(tmp_path / "gone").best,
+        "format is 'tflite', expected onnx": lambda: ferl.api.Run(tmp_path).export("a", format="tflite"),
     }
     for said, call in calls.items():
         with pytest.raises(ferl.FerlError, match=said):
@@ -258,3 +276,61 @@ def test_a_recogniser_and_the_names_need_no_torch(tmp_path: Path) -> None:
         "import sys, ferlightning as f; f.Recognizer, f.Predictions; assert not {'torch', 'lightning'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_network_in_bfloat16_answers_as_in_single_precision() -> None:
+    faces = np.random.default_rng(0).random((2, 48, 48))
+    half, network = ferl.load("ferl-small").bfloat16(), ferl.load("ferl-small")
+    assert_allclose(ferl.predict(half, faces).probabilities, ferl.predict(network, faces).probabilities, atol=0.05)
+    assert ferl.embed(half, faces).dtype == np.float32
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": {"accuracy": 1}, "n": 1, "per_class": {}}'])
+def test_a_damaged_report_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "metrics.json").write_text(content)
+    with pytest.raises(ferl.FerlError, match=r"report.metrics.json is damaged.*test the run again"):
+        _ = ferl.api.Run(tmp_path).tested
+
+
+def test_trainings_of_two_threads_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"backbone": {"class_path": "ConvStack", "init_args": {"channels": [4], "depth": 1}}}
+    data = partial(SyntheticFaces, items_per_class=4)
+    alone: list[int] = []
+
+    class Watch(threading.Thread):
+        def run(self) -> None:
+            self.folder = ferl.fit(small, data, max_epochs=0, precision="32-true").folder
+            alone.append(len(list(tmp_path.glob("runs/default/2*"))))
+
+    threads = [Watch(), Watch()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {thread.folder.parent for thread in threads} == {tmp_path / "runs" / "default"}
+    assert sorted(alone) == [1, 2] and Path.cwd() == tmp_path
+
+
+def test_ctrl_c_in_a_training_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
+    def interrupt() -> None:
+        written: set[int] = set()
+        while len(written) < 4:  # so that some epochs are whole
+            written |= {path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/2*/checkpoints/last.ckpt")}
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ferl.fit({"backbone": "ConvStack"}, partial(SyntheticFaces, items_per_class=4), max_epochs=500)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    folder = next(path for path in tmp_path.glob("runs/default/2*"))
+    with pytest.raises(ferl.FerlError, match="max_epochs=1"):  # Lightning's answer, in words as on the command line
+        ferl.fit(resume=folder, max_epochs=1)

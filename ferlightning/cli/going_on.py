@@ -165,6 +165,8 @@ def stopped(folder: Path, signum: signal.Signals) -> None:
     last = folder / "checkpoints" / "last.ckpt"
     how = f"go on from the last whole epoch by: ferl fit --ckpt_path={shlex.quote(str(last))}"
     print(f"Stopped by {signum.name}; {how if last.is_file() else 'no epoch was finished: start again'}")
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt from None  # from Python, too, it is what Ctrl-C is called
     raise SystemExit(128 + signum)
 
 

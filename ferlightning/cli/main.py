@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
+from threading import RLock
 
 from ferlightning import __version__
 from ferlightning.cli.mistakes import mistake_of, unforeseen
@@ -42,6 +43,9 @@ CALLED = {
 }  # fmt: skip
 """What other programs call a command."""
 log = logging.getLogger(__name__)
+_ALONE = RLock()
+"""Held by the thread that runs one of Lightning's commands: signals, the output and the working folder, which the
+parser changes for a while, are the process's."""
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -142,13 +146,11 @@ def _use_utf8() -> None:
 def run_trainer(args: list[str]) -> Path | None:
     """Run one of Lightning's commands, once nothing is found wrong with it that can be seen without torch.
 
+    Threads that call it wait for each other.
+
     Returns:
         The run folder of a training, the folder of a report, or the file of predictions; None if help was asked for.
     """
-    from ferlightning.cli.configs import expand
-    from ferlightning.cli.run_folder import is_first
-    from ferlightning.cli.short import spell_out
-
     asked = next((i for i, word in enumerate(args) if word in ("--help", "-h")), None)
     if asked is not None:
         from ferlightning.cli.help import show
@@ -156,6 +158,15 @@ def run_trainer(args: list[str]) -> Path | None:
         if show(args[0], args[asked + 1 :]):
             return None
         args = [args[0], "--help"]
+    with _ALONE:
+        return _run_alone(args)
+
+
+def _run_alone(args: list[str]) -> Path:
+    from ferlightning.cli.configs import expand
+    from ferlightning.cli.run_folder import is_first
+    from ferlightning.cli.short import spell_out
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):  # from Python
             stream.reconfigure(errors="replace")  # a table has letters that ASCII lacks
@@ -164,7 +175,6 @@ def run_trainer(args: list[str]) -> Path | None:
             raise FerlError(f"{printable(word)} is not UTF-8, in which configurations and reports are: rename it")
     args, exported, start = spell_out(expand(args))
     quiet = "--quiet" in args
-    written: Path | None
     with redirect_stdout(None) if quiet else nullcontext():  # warnings and errors go elsewhere
         if exported:
             from ferlightning.cli.exported import predict

@@ -72,7 +72,9 @@ def as_faces(crops: Any, color: bool, order: Order = "rgb") -> tuple[list[str], 
     names, faces = [], []
     pictures: list[Any] = []
     for crop in as_list(crops):
-        is_folder = isinstance(crop, str | os.PathLike) and Path(crop).is_dir()
+        if isinstance(crop, str) and not crop:  # Path("") is the working folder
+            raise FerlError("there is '' in place of pictures: give a path, an array, or several in a list")
+        is_folder = isinstance(crop, str | os.PathLike) and os.path.isdir(crop)  # noqa: PTH112 - of any name
         inside = list_images(Path(crop)) if is_folder else [crop]
         if not inside:
             raise FerlError(f"there is no picture in {crop}")
@@ -121,7 +123,10 @@ def as_list(pictures: Any) -> list[Any]:
 def as_array(values: Any) -> Any:
     """A tensor, or anything else with dimensions, such as a column of pandas, as NumPy's; other things unchanged."""
     if hasattr(values, "detach"):  # NumPy knows neither gradients, nor other devices, nor bfloat16
+        if values.is_meta:
+            raise FerlError("there is a tensor on the device meta, which has no values, in place of pictures")
         values = values.detach().cpu()
+        values = values.to_dense() if values.is_sparse else values
         values = values.float() if values.is_floating_point() else values
     if not hasattr(values, "ndim"):
         return values

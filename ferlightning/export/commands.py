@@ -79,6 +79,8 @@ def export(
     sources = [model] if isinstance(model, str) else model
     if not sources:
         raise FerlError("model: there is none: name a run folder, a checkpoint or shipped weights")
+    if format not in (*ENDS, "web"):
+        raise FerlError(f"format is {format!r}, expected {', '.join(ENDS)} or web")
     page = {"detector": detector != "yunet", "detector_path": detector_path, "ort_dir": ort_dir}
     for name, given, needed in (
         *((name, given, format == "web") for name, given in page.items()),
