@@ -92,10 +92,10 @@ def partial_name(path: Path) -> Path:
 
 
 def require_frame(frame: Any, n: int, before: float) -> Frame:
-    """The frame, its time as a float; refuse what is none, or is no later than the one before it.
+    """The frame, its time as a float; refuse what is none, or is earlier than the one before it.
 
-    An image of another kind finds no face, and where the time stands still or goes back, a face that left would be
-    shown on and on.
+    An image of another kind finds no face, and where the time goes back, a face that left would be shown on and on. Two
+    frames of one time are usual in films and of cameras.
     """
     if not isinstance(frame, Frame):
         raise FerlError(f"frame {n} is a {type(frame).__name__}, expected sources.Frame(image, index, time)")
@@ -107,10 +107,10 @@ def require_frame(frame: Any, n: int, before: float) -> Frame:
         raise FerlError(f"the image of frame {n} has no pixels: its shape is {image.shape}")
     if not (isinstance(frame.time, Real) and math.isfinite(frame.time)):
         raise FerlError(f"the time of frame {n} is {frame.time!r}, expected seconds")
-    if not frame.time > before:
+    if frame.time < before:
         raise FerlError(
             f"the time of frame {n} is {float(frame.time):g} s, and that of the frame before {before:g} s: expected "
-            "each later than the one before"
+            "none earlier than the one before"
         )
     return frame if type(frame.time) is float else replace(frame, time=float(frame.time))  # PyAV's are fractions
 

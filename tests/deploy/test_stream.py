@@ -49,11 +49,11 @@ def test_what_is_no_frame_is_refused(frame: Frame, message: str) -> None:
         next(Recognizer(Brightness(), detector=Blobs()).stream([frame]))
 
 
-@pytest.mark.parametrize("times", [(0.0, 0.0), (5.0, 4.0)])
-def test_a_time_that_stands_still_or_goes_back_is_refused(times: tuple[float, float]) -> None:
+def test_a_time_that_goes_back_is_refused_and_one_that_stands_still_is_not() -> None:
     """Or a face that left would be shown until the old time has come again."""
+    times = (4.0, 4.0, 3.0)
     frames = [Frame(dots((50, 50)), n, time) for n, time in enumerate(times)]
-    with pytest.raises(FerlError, match="the time of frame 1 is .* expected each later"):
+    with pytest.raises(FerlError, match="the time of frame 2 is .* expected none earlier"):
         list(Recognizer(Brightness(), detector=Blobs()).stream(frames))
 
 
