@@ -120,6 +120,13 @@ def test_a_part_that_misbehaves_is_told(forward: str, said: str, tmp_path: Path)
     assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr
 
 
+def test_a_part_that_tells_no_width_is_named(tmp_path: Path) -> None:
+    code = MINE.format("return self.conv(x)").replace("self.conv, self.out_features", "self.conv, self.width")
+    other = write_plugin(tmp_path / "other", "ferl_mine", code)
+    result = ferl(["fit", "--model.backbone=Mine", "--trainer.max_epochs=1", *FEW_FACES], [other], tmp_path)
+    assert result.returncode == 2 and "Mine: out_features is None, expected how many features" in result.stderr
+
+
 def test_the_examples_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     tests = EXAMPLE / "tests"
     result = subprocess.run(

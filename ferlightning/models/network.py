@@ -74,11 +74,11 @@ class Network(nn.Module):
         self.restorer = restorer() if restorer else None
         # Channels last is the faster layout of convolutions on CPUs and on tensor cores.
         self.backbone = backbone(len(pixel_mean)).to(memory_format=torch.channels_last)
-        width = self.backbone.out_features
+        width = _width(self.backbone)
         self.sequence = sequence(width) if sequence else None
-        width = self.sequence.out_features if self.sequence else width
+        width = _width(self.sequence) if self.sequence else width
         self.attention = attention(width) if attention else None
-        width = self.attention.out_features if self.attention else width
+        width = _width(self.attention) if self.attention else width
         self.head_features = width
         self.head = head(width, len(self.class_names))
 
@@ -108,7 +108,7 @@ class Network(nn.Module):
         frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
         restored = self.restorer(frames) if self.restorer else frames
         features = self.backbone(self._normalised(restored).contiguous(memory_format=torch.channels_last))
-        width = self.backbone.out_features
+        width = _width(self.backbone)
         is_map = isinstance(features, Tensor) and features.ndim == 4 and features.shape[1] == width
         _require(is_map, self.backbone, features, f"a tensor of the shape (N, {width}, H', W')")
         if self.frame_tokens:
@@ -208,3 +208,14 @@ def _of_clips(x: Tensor, b: int, t: int, mask: Tensor | None, packed: Tensor | N
         return full
     x = x.reshape(b, t, *x.shape[1:])
     return x if mask is None else x.masked_fill(~mask.view(b, t, *[1] * (x.ndim - 2)), 0)
+
+
+def _width(part: nn.Module) -> int:
+    """The features of what a part returns, by which the next one is made."""
+    width = getattr(part, "out_features", None)
+    if not isinstance(width, int):
+        raise FerlError(
+            f"{type(part).__name__}: out_features is {width!r}, expected how many features it returns; set it in "
+            "__init__"
+        )
+    return width
