@@ -21,6 +21,8 @@ except ModuleNotFoundError:  # Windows
 
 COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)]
 """Colours of boxes, RGB, which colour-blind people can tell apart too: Okabe and Ito 2008."""
+LEAST_RATE = 0.002
+"""Frames a second below which OpenCV writes no video, as of every hundred-thousandth frame."""
 MOST_COPIES = 250
 """The most copies of a frame that fill the time for which a camera sent none."""
 
@@ -110,7 +112,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, rate: float, live: bool = False) -> None:
-        self.path, self.rate, self.live = path, rate, live
+        self.path, self.rate, self.live = path, max(rate, LEAST_RATE), live
         self.partial = partial_name(path)
         self.writer: cv2.VideoWriter | None = None
         self.lock: BinaryIO | None = None

@@ -51,7 +51,7 @@ def hide(image: NDArray[np.uint8], boxes: Iterable[Box], how: How) -> NDArray[np
         columns = slice(max(0, int(left - x)), max(0, int(np.ceil(right + x))))
         part = hidden[rows, columns]
         if part.size:
-            part[:] = 0 if how == "box" else _weakened(part, how, right - left)
+            part[:] = 0 if how == "box" else _weakened(part, how, max(1.0, right - left))
     return hidden
 
 

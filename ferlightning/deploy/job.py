@@ -132,20 +132,29 @@ class Job:
 
     def _flush(self, pictures: list[tuple[Source, NDArray[np.uint8]]]) -> None:
         """Recognise the pictures that are held."""
-        expressions = self.recognizer.batch([image for _, image in pictures])
-        for (source, image), faces in zip(pictures, expressions, strict=True):
+        held = pictures.copy()
+        pictures.clear()
+        try:
+            expressions = self.recognizer.batch([image for _, image in held])
+        except FerlError as error:
+            if len(held) == 1:
+                self.unreadable.append(f"{held[0][0].place}: {error}")
+            else:  # what a detector or model refuses of one picture is no reason to leave out the others
+                for one in held:
+                    self._flush([one])
+            return
+        for (source, image), faces in zip(held, expressions, strict=True):
             self.output.add(source.place, faces)
             self.done += 1
             if self.save:
-                if self.anonymize:
-                    found = self.recognizer.detect(image, min_score=min(self.recognizer.min_score, HIDING_SCORE))
-                    image = hide(image, [face.box for face in found], self.anonymize)
                 try:
+                    if self.anonymize:
+                        found = self.recognizer.detect(image, min_score=min(self.recognizer.min_score, HIDING_SCORE))
+                        image = hide(image, [face.box for face in found], self.anonymize)
                     write_picture(self.save / source.saved, draw(image, faces))
                     self.saved += 1
                 except FerlError as error:
                     self.unreadable.append(str(error))
-        pictures.clear()
 
     def _standard_input(self, source: Source) -> None:
         if sys.stdin is None:
@@ -158,9 +167,13 @@ class Job:
             raise FerlError("standard input is empty")
         elif beginning[4:8] == b"ftyp":  # MP4, whose table of contents may be at its end
             with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-                file.write(beginning)
-                shutil.copyfileobj(sys.stdin.buffer, file)
-                file.flush()
+                try:
+                    file.write(beginning)
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+                    file.flush()
+                except OSError as error:
+                    folder = tempfile.gettempdir()
+                    raise FerlError(f"standard input: cannot be kept in {folder}: {error.strerror}") from None
                 self._video(source, file.name)
         else:
             self._video(source, open_pipe(beginning))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -64,3 +65,11 @@ def test_a_video_that_is_deleted_while_it_is_written_says_so(tmp_path: Path) -> 
         path.unlink()
     with pytest.raises(FerlError, match=r"film.*: was deleted meanwhile"):
         file.close()
+
+
+def test_a_video_may_have_a_frame_a_day(tmp_path: Path) -> None:
+    file = VideoFile(tmp_path / "a.mkv", 1 / 86400)
+    for _ in range(3):
+        file.add(np.zeros((64, 64, 3), np.uint8), 0.0)
+    file.close()
+    assert cv2.VideoCapture(str(tmp_path / "a.mkv")).get(cv2.CAP_PROP_FRAME_COUNT) == 3

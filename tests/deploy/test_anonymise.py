@@ -1,8 +1,9 @@
 """Faces are hidden for as long as they are there, and nothing of them is left that should not be."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -179,9 +180,40 @@ def test_a_video_that_cannot_be_shown_changes_nothing_for_the_next_source(
     assert "--show: " in said.err and '"faces": []' in said.out
 
 
+class Picky(FaceDetector):
+    """Refuses pictures of another size, as a detector of one's own may."""
+
+    def __call__(self, image: Image, size: int, min_score: float) -> list[Detection]:
+        if image.shape[0] != 64:
+            raise FerlError("expected 64 pixels")
+        return []
+
+
+def test_a_picture_that_a_detector_refuses_takes_no_others_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n, side in enumerate((64, 32, 64, 32, 64)):
+        cv2.imwrite(f"{n}.png", np.full((side, side, 3), 130, np.uint8))
+    with pytest.raises(SystemExit):
+        main(["recognize", ".", "--detector=Picky", "--batch=2", "--format=json", "--save=out", "--anonymize"])
+    said = capsys.readouterr()
+    assert [Path(record["source"]).name for record in json.loads(said.out)] == ["0.png", "2.png", "4.png"]
+    assert "1.png: expected 64 pixels" in said.err and "3.png: expected 64 pixels" in said.err
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "2.png", "4.png"]
+
+
 def test_there_is_no_other_way_to_hide() -> None:
     with pytest.raises(FerlError, match="by box or blur or pixelate, not by 'Box'"):
         hide(np.zeros((9, 9, 3), np.uint8), [], "Box")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["box", "blur", "pixelate"])
+def test_a_box_without_width_is_hidden_and_stops_nothing(how: Any) -> None:
+    image = np.full((20, 20, 3), 200, np.uint8)
+    image[:, 10] = 0
+    hidden = hide(image, [(10.5, 2.0, 10.5, 18.0)], how)
+    assert (hidden[:, 12:] == 200).all() and (hidden[:, :8] == 200).all()
 
 
 def test_pixels_are_few() -> None:
