@@ -252,10 +252,10 @@ class Classifier(LightningModule):
         """End a training that has diverged before it replaces the best epoch."""
         if not cast(Means, self.means["train_means"]).compute()["loss"].isfinite():
             rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups)
+            kept = "; best.ckpt is of an epoch before" if self.current_epoch else ""
             raise FerlError(
                 f"the training loss of epoch {self.current_epoch} is not finite (step {self.global_step}, learning "
-                f"rate {rates}): it has diverged. Lower the learning rate, or use another precision; best.ckpt is of "
-                "an epoch before"
+                f"rate {rates}): it has diverged. Lower the learning rate, or use another precision{kept}"
             )
 
     def _trained(self, batch: Batch) -> dict[str, Any]:
