@@ -247,6 +247,8 @@ def from_arrays(
     """
     if type(size) is not int or not 1 <= size <= MOST_SIZE:
         raise FerlError(f"from_arrays: size is {size!r}, expected a number of pixels from 1 to {MOST_SIZE}")
+    if not isinstance(color, bool):
+        raise FerlError(f"from_arrays: color is {color!r}, expected True or False")
     known = [name for name in signature(FaceData.__init__).parameters if name != "self"]
     if wrong := next((name for name in options if name not in known), None):
         raise FerlError(f"from_arrays has no option {wrong!r}{meant(wrong, known)}")

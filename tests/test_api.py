@@ -215,6 +215,7 @@ def test_what_a_call_cannot_take_is_answered_in_words(tmp_path: Path) -> None:
         "data is '', expected": lambda: ferl.fit(data=""),
         "device meta": lambda: ferl.predict(network, torch.zeros(9, 9, device="meta")),
         "size is True": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=True),
+        "color is 'no'": lambda: ferl.from_arrays(grey, [0, 1] * 12, color="no"),
         "size is 10000000": lambda: ferl.from_arrays(grey, [0, 1] * 12, size=10**7),
         "words is None": lambda: ferl.test("ferl-small", words=None),  # type: ignore[arg-type]
         "words: --help shows": lambda: ferl.fit(data="SyntheticFaces", words=["--help"]),
