@@ -64,7 +64,8 @@ def write_card(
     environment.filters["percent"] = _percent
     template = environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))
     text = template.render(
-        front=yaml.safe_dump(front, sort_keys=False), model=model, source=" and ".join(sources), report=report,
+        front=yaml.safe_dump(front, sort_keys=False), model=model, report=report,
+        source=" and ".join("/".join(Path(source).parts[-2:]) for source in sources),  # it may be for others to read
         class_names=as_written(header["network"]["class_names"], images.get("spelling", {})), views=header["views"],
         input=images,
         said=said, pruned=pruned, shipped=None if pruned else _shipped(sources),
