@@ -445,10 +445,9 @@ def _data_words(data: Any) -> list[str]:
 
 def _more_words(words: Sequence[str], trainer: Mapping[str, Any]) -> list[str]:
     """Options as on the command line: the given words, and the trainer's options."""
-    if isinstance(words, str) or not isinstance(words, Iterable):
-        raise FerlError(f"words is {words!r}, expected a list of options, such as ['--data.batch_size=8']")
-    words = [*words]
-    if not all(isinstance(word, str) for word in words):
+    listed = isinstance(words, Iterable) and not isinstance(words, str)
+    words = [*words] if listed else words
+    if not (listed and all(isinstance(word, str) for word in words)):
         raise FerlError(f"words is {words!r}, expected a list of options, such as ['--data.batch_size=8']")
     if shown := next((word for word in words if re.match(r"-h$|--print_config\b|--[\w.]*help\b", word)), None):
         raise FerlError(f"words: {shown} shows something and trains nothing: type it in a terminal, ferl fit {shown}")

@@ -108,7 +108,7 @@ class Network(nn.Module):
         frames = image.flatten(0, 1) if packed is None else image[packed]  # (N, C, H, W)
         restored = self.restorer(frames) if self.restorer else frames
         features = self.backbone(self._normalised(restored).contiguous(memory_format=torch.channels_last))
-        width = _width(self.backbone)
+        width = self.backbone.out_features
         is_map = isinstance(features, Tensor) and features.ndim == 4 and features.shape[1] == width
         _require(is_map, self.backbone, features, f"a tensor of the shape (N, {width}, H', W')")
         if self.frame_tokens:
